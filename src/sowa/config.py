@@ -1,0 +1,122 @@
+"""Frozen configuration: what the network is, how it is trained. Unknown or ill-typed fields are refused.
+
+Defaults are the paper's (arXiv 2407.03634, section 4.1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from sowa.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Frozen window attention of one level (paper section 3.2)."""
+
+    window_size: int = 12
+    depth: int = 1
+    heads: int = 8
+    value_only: bool = True
+    position_width: int = 64
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("window_size", "depth", "heads", "position_width"):
+            if getattr(self, name) < 1:
+                raise InputError(f"adapter {name} is {getattr(self, name)}, allowed are 1 and more")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"adapter dropout is {self.dropout}, allowed is 0 up to (not including) 1")
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """Dual learnable prompts (paper section 3.3). ``{}`` in a template stands for the class name."""
+
+    class_names: tuple[str, ...] = ("object",)
+    normal_templates: tuple[str, ...] = ("{}",)
+    abnormal_templates: tuple[str, ...] = ("damaged {}",)
+    length: int = 12
+    text_linear: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.class_names or len(set(self.class_names)) != len(self.class_names):
+            raise InputError(f"class names are {list(self.class_names)}, needed is at least one and no name twice")
+        if not self.normal_templates or len(self.normal_templates) != len(self.abnormal_templates):
+            raise InputError(
+                f"{len(self.normal_templates)} normal and {len(self.abnormal_templates)} abnormal templates, "
+                "needed are as many of one as of the other, at least one"
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network on top of the frozen backbone. ``levels`` are 0-based residual blocks; None means one at the end
+    of each quarter of the depth. ``sigma`` is the map's Gaussian in pixels (METHOD.md section 6)."""
+
+    levels: tuple[int, ...] | None = None
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    temperature: float = 0.07
+    sigma: float = 4.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training (paper section 4.1; METHOD.md section 5).
+
+    ``protocol`` "held-out" keeps ``validation_fraction`` of the pictures for validation; "paper" trains on everything
+    that the data set's test split holds, as the paper does, and validates on nothing.
+    """
+
+    epochs: int = 1
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.2
+    mosaic: float = 0.2
+    validation_fraction: float = 0.2
+    protocol: Literal["held-out", "paper"] = "held-out"
+    checkpoint_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
+            raise InputError(
+                f"epochs {self.epochs}, batch size {self.batch_size}, checkpoint-every {self.checkpoint_every}: "
+                "each must be 1 or more"
+            )
+        if not 0 <= self.mosaic <= 1:
+            raise InputError(f"mosaic is {self.mosaic}, allowed is 0 to 1")
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(f"validation fraction is {self.validation_fraction}, allowed is between 0 and 1")
+        if self.learning_rate <= 0:
+            raise InputError(f"learning rate is {self.learning_rate}, it must be above 0")
+
+
+def from_dict(kind: type[T], values: dict[str, Any]) -> T:
+    """Builds a config dataclass from plain values, nested ones included.
+
+    Raises InputError for an unknown field or a value of the wrong type.
+    """
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    def forbid_unknown(cls: Any) -> None:
+        cls.__pydantic_config__ = ConfigDict(extra="forbid", strict=False)
+
+    for config in (AdapterConfig, PromptConfig, ModelConfig, TrainConfig):
+        forbid_unknown(config)
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        raise InputError(f"{where} is {first['input']!r}: {first['msg']}") from None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The plain values of a config dataclass, ready for JSON."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,63 @@
+"""Hierarchical memory bank of normal patches (paper section 3.5, METHOD.md section 6).
+
+Shapes: L levels, K reference images, P patches of an image, E joint width, B test images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Similarities held at once: 64 MB in fp32, whatever the number of reference images.
+CHUNK = 1 << 24
+
+
+class MemoryBank:
+    """Raw level patches of the reference images, L2-normalised, (L, K, P, E)."""
+
+    def __init__(self, features: Tensor) -> None:
+        if features.ndim != 4:
+            raise ValueError(f"memory bank of shape {tuple(features.shape)}, needed is (levels, images, patches, width)")
+        self.features = features
+
+    @classmethod
+    def build(cls, batches: Iterable[Sequence[Tensor]]) -> MemoryBank:
+        """From batches of raw patches, each L times (B, P, E)."""
+        return cls(torch.cat([normalise(patches) for patches in batches], dim=1))
+
+    def __len__(self) -> int:
+        return int(self.features.shape[1])
+
+    def distances(self, patches: Sequence[Tensor], leave_out: Tensor | None = None) -> Tensor:
+        """Distance of each patch to the nearest normal one, min(1 - cosine) in 0..2, shape (L, B, P).
+
+        ``patches`` L times (B, P, E). ``leave_out`` (B,) names for each picture a reference image that it isn't
+        compared with (leave-one-out). The search is exact, and chunked over the bank so that memory stays bounded.
+        """
+        query = normalise(patches)
+        best = torch.full(query.shape[:-1], -1.0, device=query.device, dtype=query.dtype)
+        for level, (query_BPE, memory_KPE) in enumerate(zip(query, self.features, strict=True)):
+            step = max(1, CHUNK // (query_BPE.shape[0] * query_BPE.shape[1] * memory_KPE.shape[1]))
+            for start in range(0, len(memory_KPE), step):
+                chunk_kPE = memory_KPE[start : start + step].to(query.dtype)
+                nearest_BPk = _nearest(query_BPE, chunk_kPE)
+                if leave_out is not None:
+                    images = torch.arange(start, start + len(chunk_kPE), device=query.device)
+                    nearest_BPk = nearest_BPk.masked_fill((leave_out[:, None] == images)[:, None], -1.0)
+                best[level] = torch.maximum(best[level], nearest_BPk.amax(dim=-1))
+        return (1 - best).clamp(min=0)
+
+
+def normalise(patches: Sequence[Tensor]) -> Tensor:
+    """L times (B, P, E) to unit vectors (L, B, P, E)."""
+    return F.normalize(torch.stack(tuple(patches)), dim=-1)
+
+
+def _nearest(query_BPE: Tensor, chunk_kPE: Tensor) -> Tensor:
+    """Highest cosine of each patch with each reference image, (B, P, k)."""
+    cosine = query_BPE.flatten(0, 1) @ chunk_kPE.flatten(0, 1).T
+    nearest = cosine.unflatten(1, chunk_kPE.shape[:2]).amax(dim=-1)
+    return nearest.unflatten(0, query_BPE.shape[:2])

@@ -1,0 +1,22 @@
+"""The seven metrics of visual anomaly detection, over whole data sets in bounded memory.
+
+`image_metrics` judges one score per image; `pixel_metrics`, and its incremental form `PixelMetrics`, judge
+anomaly maps against masks. Every metric is a fraction in 0..1, and an undefined one is NaN together with the
+reason, never 0. Nothing here imports torch.
+"""
+
+from sowa.metrics.curve import AUPRO_LIMIT
+from sowa.metrics.image import ImageMetricsResult, image_metrics
+from sowa.metrics.pixel import Aupro, PixelMetrics, PixelMetricsResult, pixel_metrics
+from sowa.metrics.value import MetricValue
+
+__all__ = [
+    "AUPRO_LIMIT",
+    "Aupro",
+    "ImageMetricsResult",
+    "MetricValue",
+    "PixelMetrics",
+    "PixelMetricsResult",
+    "image_metrics",
+    "pixel_metrics",
+]

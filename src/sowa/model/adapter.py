@@ -1,0 +1,168 @@
+"""FWA: frozen window self-attention, the adapter behind one level (paper section 3.2, METHOD.md section 2).
+
+Shapes: B images, grid h x w, M window side, n = M * M tokens of a window, R = B * windows, G heads, D vision width.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sowa.config import AdapterConfig
+from sowa.types import FrozenAttention
+
+MAX_LOGIT_SCALE = math.log(100.0)
+SHIFT_PENALTY = -100.0  # as in Swin: tokens that the cyclic shift brought together
+PADDING_PENALTY = -1e4  # above any learned scale, yet finite, so that a row of padding alone stays defined
+
+
+def partition(x_BhwD: Tensor, window: int) -> Tensor:
+    """Grid (B, h, w, D) to windows (B * h/M * w/M, M * M, D); the window must divide the grid."""
+    b, h, w, d = x_BhwD.shape
+    x = x_BhwD.reshape(b, h // window, window, w // window, window, d)
+    return x.transpose(2, 3).reshape(-1, window * window, d)
+
+
+def reverse(windows_RnD: Tensor, window: int, grid: tuple[int, int]) -> Tensor:
+    """Windows back to the grid (B, h, w, D): undoes ``partition``."""
+    h, w = grid
+    x = windows_RnD.reshape(-1, h // window, w // window, window, window, windows_RnD.shape[-1])
+    return x.transpose(2, 3).reshape(-1, h, w, windows_RnD.shape[-1])
+
+
+def fit_window(window: int, shift: int, grid: tuple[int, int]) -> tuple[int, int]:
+    """Window and shift for a grid: where the window covers the grid's short side, that side, unshifted (as Swin)."""
+    short = min(grid)
+    return (short, 0) if short <= window else (window, shift)
+
+
+@lru_cache(maxsize=32)
+def attention_mask(grid: tuple[int, int], window: int, shift: int) -> Tensor | None:
+    """What a token mustn't look at, added to the logits: (windows, 1, n, n), or None where it may see everything.
+
+    The grid is padded at the bottom and the right to a multiple of the window, then rolled by ``shift``.
+    """
+    h, w = (math.ceil(side / window) * window for side in grid)
+    if shift == 0 and (h, w) == tuple(grid):
+        return None
+    padding = torch.ones(h, w)
+    padding[: grid[0], : grid[1]] = 0
+    padding_n = partition(padding.roll((-shift, -shift), (0, 1))[None, ..., None], window)[..., 0]
+    region_n = torch.zeros_like(padding_n)
+    if shift:
+        bands = [torch.bucketize(torch.arange(side), torch.tensor([side - window, side - shift]), right=True) for side in (h, w)]
+        region_n = partition((bands[0][:, None] * 3 + bands[1])[None, ..., None].float(), window)[..., 0]
+    mask = SHIFT_PENALTY * (region_n[:, :, None] != region_n[:, None, :]) + PADDING_PENALTY * padding_n[:, None, :]
+    return mask[:, None]
+
+
+@lru_cache(maxsize=32)
+def relative_offsets(window: int) -> tuple[Tensor, Tensor]:
+    """Log-spaced relative offsets ((2M-1)^2, 2) and, for each pair of tokens, its row in that table (n * n,)."""
+    steps = torch.arange(-(window - 1), window, dtype=torch.float32)
+    table = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1) / max(window - 1, 1) * 8
+    table = table.sign() * torch.log2(table.abs() + 1) / math.log2(8)
+    rows, columns = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+    places = torch.stack([rows.flatten(), columns.flatten()])
+    offset = places[:, :, None] - places[:, None, :] + window - 1
+    return table.reshape(-1, 2), (offset[0] * (2 * window - 1) + offset[1]).flatten()
+
+
+class WindowAttention(nn.Module):
+    """Cosine attention inside a window with the backbone's own frozen weights.
+
+    Learned are only one temperature per head and the continuous relative position bias.
+    """
+
+    def __init__(self, config: AdapterConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.value_only = config.value_only
+        self.logit_scale = nn.Parameter(torch.full((config.heads, 1, 1), math.log(10.0)))
+        self.position_mlp = nn.Sequential(
+            nn.Linear(2, config.position_width),
+            nn.ReLU(),
+            nn.Linear(config.position_width, config.heads, bias=False),
+        )
+        self.attention_dropout = nn.Dropout(config.dropout)
+        self.output_dropout = nn.Dropout(config.dropout)
+
+    def position_bias(self, window: int) -> Tensor:
+        """Bias of each pair of tokens, (G, n, n), between 0 and 16."""
+        table, index = (part.to(self.logit_scale.device) for part in relative_offsets(window))
+        n = window * window
+        return 16 * torch.sigmoid(self.position_mlp(table)[index].T.reshape(self.heads, n, n))
+
+    def forward(self, x_RnD: Tensor, frozen: FrozenAttention, window: int, mask: Tensor | None) -> Tensor:
+        """Windows (R, n, D) to windows (R, n, D); ``mask`` (windows, 1, n, n)."""
+        query, key, value = self._split(x_RnD, frozen.in_proj_weight)
+        scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
+        logits = (F.normalize(query, dim=-1) * scale) @ F.normalize(key, dim=-1).transpose(-2, -1)
+        logits = logits + self.position_bias(window)
+        if mask is not None:
+            mask = mask.to(logits.device, logits.dtype)
+            logits = (logits.unflatten(0, (-1, len(mask))) + mask).flatten(0, 1)
+        x_RGnd = self.attention_dropout(logits.softmax(dim=-1)) @ value
+        x_RnD = x_RGnd.transpose(1, 2).flatten(2)
+        return self.output_dropout(F.linear(x_RnD, frozen.out_proj_weight, frozen.out_proj_bias))
+
+    def _split(self, x_RnD: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (R, G, n, D / G); in value-only attention all three are the values."""
+        if self.value_only:
+            weight = weight.chunk(3)[2]
+        parts = F.linear(x_RnD, weight).unflatten(-1, (-1, self.heads, x_RnD.shape[-1] // self.heads))
+        heads = [part.transpose(1, 2) for part in parts.unbind(dim=2)]
+        query, key, value = heads * 3 if self.value_only else heads
+        return query, key, value
+
+
+class AdapterBlock(nn.Module):
+    """Window attention, then a linear layer, each behind a LayerNorm on its output and a residual."""
+
+    def __init__(self, width: int, config: AdapterConfig, shift: int) -> None:
+        super().__init__()
+        self.window_size = config.window_size
+        self.shift = shift
+        self.attention = WindowAttention(config)
+        self.norm_attention = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, width, bias=False)
+        self.norm_linear = nn.LayerNorm(width)
+
+    def forward(self, x_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention) -> Tensor:
+        """Level tokens (B, P, D) to level tokens (B, P, D)."""
+        x_BPD = x_BPD + self.norm_attention(self._attend(x_BPD, grid, frozen))
+        return x_BPD + self.norm_linear(self.linear(x_BPD))
+
+    def _attend(self, x_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention) -> Tensor:
+        window, shift = fit_window(self.window_size, self.shift, grid)
+        bottom, right = -grid[0] % window, -grid[1] % window
+        x = F.pad(x_BPD.unflatten(1, grid), (0, 0, 0, right, 0, bottom))
+        x = x.roll((-shift, -shift), dims=(1, 2))
+        padded = (grid[0] + bottom, grid[1] + right)
+        windows = self.attention(partition(x, window), frozen, window, attention_mask(grid, window, shift))
+        x = reverse(windows, window, padded).roll((shift, shift), dims=(1, 2))
+        return x[:, : grid[0], : grid[1]].flatten(1, 2)
+
+
+class WindowAdapter(nn.Module):
+    """The adapter of one level: ``depth`` blocks, every odd one with shifted windows.
+
+    Raises ValueError where the heads don't divide the width.
+    """
+
+    def __init__(self, width: int, config: AdapterConfig) -> None:
+        super().__init__()
+        if width % config.heads:
+            raise ValueError(f"adapter heads {config.heads} don't divide the backbone's width {width}")
+        shifts = [config.window_size // 2 * (index % 2) for index in range(config.depth)]
+        self.blocks = nn.ModuleList(AdapterBlock(width, config, shift) for shift in shifts)
+
+    def forward(self, tokens_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention) -> Tensor:
+        """Level tokens (B, P, D) on ``grid`` (h, w) to adapted tokens (B, P, D)."""
+        for block in self.blocks:
+            tokens_BPD = block(tokens_BPD, grid, frozen)
+        return tokens_BPD

@@ -1,0 +1,23 @@
+"""Alignment of what the vision tower sees with what the prompts say (paper section 3.4, METHOD.md section 4)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def similarity(features: Tensor, class_text: Tensor) -> Tensor:
+    """Cosine similarity of picture or patch features with the text of each state.
+
+    ``features`` (B, E) or (B, P, E) and ``class_text`` (B, S, E) give (B, S) or (B, P, S), each in -1..1.
+    """
+    text_BES = F.normalize(class_text, dim=-1).transpose(-2, -1)
+    features = F.normalize(features, dim=-1)
+    if features.ndim == 2:
+        return (features[:, None] @ text_BES)[:, 0]
+    return features @ text_BES
+
+
+def text_probabilities(image_feature: Tensor, class_text: Tensor, temperature: float) -> Tensor:
+    """Probability of each state of the whole picture, (B, S)."""
+    return (similarity(image_feature, class_text) / temperature).softmax(dim=-1)

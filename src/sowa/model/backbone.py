@@ -1,0 +1,183 @@
+"""The frozen CLIP vision transformer, read at several levels, and its text tower (paper section 3.1).
+
+Shapes: B images, H x W pixels, P = h * w patches, D vision width, E joint width, N prompts, T text tokens,
+W text width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from sowa.errors import InputError
+from sowa.types import FrozenAttention, Levels
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Backbone(nn.Module):
+    """A CLIP model whose weights never change.
+
+    ``forward`` returns the levels explicitly; nothing is hooked and nothing is remembered between calls. Any
+    ``open_clip`` model whose image tower is a plain vision transformer with a class token fits.
+
+    Raises InputError for other image towers and for levels that the transformer doesn't have.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        clip: nn.Module,
+        name: str,
+        levels: Sequence[int] | None = None,
+        mean: Sequence[float] = CLIP_MEAN,
+        std: Sequence[float] = CLIP_STD,
+    ) -> None:
+        super().__init__()
+        visual = clip.visual
+        if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None or visual.pool_type != "tok":
+            raise InputError(f"backbone {name!r} has no plain CLIP vision transformer; choose a ViT-* model")
+        self.name = name
+        self.visual = visual
+        # open_clip keeps the text tower on the model itself (CLIP) or in .text (CustomTextCLIP).
+        self.text = getattr(clip, "text", clip)
+        self.levels = _check_levels(levels, len(visual.transformer.resblocks), name)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) in pixels for which the positions were learned."""
+        height, width = self.visual.image_size
+        return int(height), int(width)
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        height, width = self.visual.patch_size
+        return int(height), int(width)
+
+    @property
+    def width(self) -> int:
+        """D, the width of the vision transformer."""
+        return int(self.visual.proj.shape[0])
+
+    @property
+    def embed_dim(self) -> int:
+        """E, the width of the joint space of pictures and texts."""
+        return int(self.visual.proj.shape[1])
+
+    @property
+    def text_width(self) -> int:
+        """W, the width of a text token."""
+        return int(self.text.token_embedding.weight.shape[1])
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stays in evaluation mode whatever is asked: the backbone is frozen."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Levels:
+        """Pictures (B, 3, H, W), normalised by ``mean`` and ``std``, to their levels in one pass."""
+        grid = (images.shape[-2] // self.patch_size[0], images.shape[-1] // self.patch_size[1])
+        if min(grid) < 1:
+            raise InputError(
+                f"picture of {images.shape[-2]} x {images.shape[-1]} pixels is smaller than one patch "
+                f"({self.patch_size[0]} x {self.patch_size[1]}); enlarge it"
+            )
+        x_BND = self._embed(images, grid)
+        tokens = []
+        for index, block in enumerate(self.visual.transformer.resblocks):
+            x_BND = block(x_BND)
+            if index in self.levels:
+                tokens.append(x_BND[:, 1:])
+        # Only the class token goes through the final LayerNorm, so nothing is normalised in vain.
+        image_feature = self.visual.ln_post(x_BND[:, 0]) @ self.visual.proj
+        return Levels(image_feature, tuple(tokens), tuple(self.project(t) for t in tokens), grid)
+
+    def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        visual = self.visual
+        patches_BPD = visual.conv1(images).flatten(2).transpose(1, 2)
+        cls_B1D = visual.class_embedding.to(patches_BPD.dtype).expand(len(images), 1, -1)
+        x_BND = torch.cat([cls_B1D, patches_BPD], dim=1)
+        positions = interpolate_positions(visual.positional_embedding, visual.grid_size, grid)
+        x_BND = visual.ln_pre(x_BND + positions.to(x_BND.dtype))
+        return x_BND
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Vision tokens (..., D) to the joint space (..., E), without the final LayerNorm."""
+        return tokens @ self.visual.proj
+
+    def attention(self, level: int) -> FrozenAttention:
+        """The frozen attention weights of the residual block behind ``level`` (0-based position in ``levels``)."""
+        attn = self.visual.transformer.resblocks[self.levels[level]].attn
+        return FrozenAttention(attn.in_proj_weight, attn.out_proj.weight, attn.out_proj.bias)
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Token ids (N, T). Raises InputError for a text longer than the text tower's context."""
+        context = int(self.text.context_length)
+        tokenizer = SimpleTokenizer(context_length=context)
+        for text in texts:
+            length = len(tokenizer.encode(text)) + 2
+            if length > context:
+                raise InputError(f"prompt {text!r} has {length} tokens, allowed are {context}; shorten it")
+        return tokenizer(list(texts))
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Token ids (N, T) to text embeddings (N, T, W)."""
+        embeddings: Tensor = self.text.token_embedding(tokens)
+        return embeddings
+
+    def encode_text(self, embeddings: Tensor, end: Tensor) -> Tensor:
+        """Text embeddings (N, T, W), with the end-of-text token at ``end`` (N,), to text features (N, E).
+
+        Attention is causal, so what follows the last end-of-text token is left out: same result, less work.
+        """
+        length = int(end.max()) + 1
+        x_NTW = embeddings[:, :length] + self.text.positional_embedding[:length]
+        mask = self.text.attn_mask
+        x_NTW = self.text.transformer(x_NTW, attn_mask=None if mask is None else mask[:length, :length])
+        x_NW = self.text.ln_final(x_NTW[torch.arange(len(end), device=end.device), end])
+        projection = self.text.text_projection
+        features: Tensor = projection(x_NW) if isinstance(projection, nn.Linear) else x_NW @ projection
+        return features
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes and values of all weights: the identity that saved files are checked against."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.state_dict().items()):
+            digest.update(f"{key}{tuple(value.shape)}".encode())
+            digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def interpolate_positions(positions: Tensor, trained: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Position embeddings (1 + H * W, D), class token first, to another grid by antialiased bicubic interpolation."""
+    if tuple(trained) == tuple(grid):
+        return positions
+    cls_1D, patches_PD = positions[:1], positions[1:]
+    patches = patches_PD.reshape(1, *trained, -1).permute(0, 3, 1, 2)
+    patches = F.interpolate(patches.float(), size=grid, mode="bicubic", antialias=True)
+    return torch.cat([cls_1D, patches.flatten(2)[0].T.to(positions.dtype)])
+
+
+def _check_levels(levels: Sequence[int] | None, depth: int, name: str) -> tuple[int, ...]:
+    if levels is None:
+        if depth < 4:
+            raise InputError(f"backbone {name!r} has {depth} blocks, four levels need at least 4; name the levels")
+        return tuple((quarter + 1) * depth // 4 - 1 for quarter in range(4))
+    chosen = tuple(levels)
+    if not chosen or sorted(set(chosen)) != list(chosen) or chosen[0] < 0 or chosen[-1] >= depth:
+        raise InputError(
+            f"levels are {list(chosen)}, allowed are ascending numbers from 0 to {depth - 1} for {name!r}"
+        )
+    return chosen

@@ -1,0 +1,44 @@
+"""Patch values to maps at picture size (METHOD.md sections 4 and 6)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sowa.types import ABNORMAL, NORMAL
+
+
+def upsample(values_BP: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Patch values (B, P) on ``grid`` (h, w) to pixels (B, H, W): bilinear, corners aligned."""
+    maps = values_BP.unflatten(1, grid)[:, None]
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)[:, 0]
+
+
+def level_map(similarities: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Similarities of one level (B, P, S) to the probability of the abnormal state (B, H, W).
+
+    Interpolation is linear and a softmax over two states is a sigmoid of their difference, so one map is enlarged
+    instead of two.
+    """
+    return torch.sigmoid(upsample(similarities[..., ABNORMAL] - similarities[..., NORMAL], grid, size))
+
+
+def smooth(maps_BHW: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of maps (B, H, W), ``sigma`` in pixels, cut at 4 sigma, borders mirrored (d c b a | a b c d)."""
+    if sigma <= 0:
+        return maps_BHW
+    radius = int(4 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, device=maps_BHW.device, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(maps_BHW.dtype)
+    maps = maps_BHW[:, None]
+    maps = F.conv2d(maps[:, :, _mirror(maps.shape[2], radius, maps.device)], kernel.view(1, 1, -1, 1))
+    maps = F.conv2d(maps[:, :, :, _mirror(maps.shape[3], radius, maps.device)], kernel.view(1, 1, 1, -1))
+    return maps[:, 0]
+
+
+def _mirror(length: int, radius: int, device: torch.device) -> Tensor:
+    """Indices of a side of ``length`` with ``radius`` mirrored pixels at both ends, however short the side is."""
+    index = torch.arange(-radius, length + radius, device=device) % (2 * length)
+    return torch.minimum(index, 2 * length - 1 - index)

@@ -1,0 +1,73 @@
+"""The network: the only file that knows all the stages (paper figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sowa.config import ModelConfig
+from sowa.errors import InputError
+from sowa.model.adapter import WindowAdapter
+from sowa.model.alignment import similarity, text_probabilities
+from sowa.model.backbone import Backbone
+from sowa.model.maps import level_map
+from sowa.model.prompts import Prompts
+from sowa.types import Output
+
+
+class SowaNetwork(nn.Module):
+    """Hierarchical frozen window attention with dual learnable prompts on a frozen CLIP backbone.
+
+    Trainable are the adapters (one per level) and the prompts; the backbone stays as it is.
+    """
+
+    def __init__(self, backbone: Backbone, config: ModelConfig) -> None:
+        super().__init__()
+        if backbone.width % config.adapter.heads:
+            raise InputError(
+                f"adapter heads {config.adapter.heads} don't divide the width {backbone.width} of backbone "
+                f"{backbone.name!r}; choose a divisor"
+            )
+        self.config = config
+        self.backbone = backbone
+        self.adapters = nn.ModuleList(WindowAdapter(backbone.width, config.adapter) for _ in backbone.levels)
+        self.prompts = Prompts(config.prompt, backbone)
+
+    def forward(self, images: Tensor, class_index: Tensor | None = None) -> Output:
+        """Normalised pictures (B, 3, H, W) to everything the method knows of them.
+
+        ``class_index`` (B,) says which class's prompts a picture is compared with; None means the first.
+        """
+        # The backbone is frozen, but what it computes is differentiated by nobody: no graph is kept for it.
+        with torch.no_grad():
+            levels = self.backbone(images)
+        if class_index is None:
+            class_index = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        class_text = self.prompts(self.backbone)[class_index]
+        adapted = tuple(
+            self.backbone.project(adapter(tokens, levels.grid, self.backbone.attention(level)))
+            for level, (adapter, tokens) in enumerate(zip(self.adapters, levels.tokens, strict=True))
+        )
+        similarities = tuple(similarity(patches, class_text) for patches in adapted)
+        size = (images.shape[-2], images.shape[-1])
+        return Output(
+            image_feature=levels.image_feature,
+            class_text=class_text,
+            text_probs=text_probabilities(levels.image_feature, class_text, self.config.temperature),
+            patches=levels.patches,
+            adapted=adapted,
+            similarities=similarities,
+            level_maps=tuple(level_map(values, levels.grid, size) for values in similarities),
+            grid=levels.grid,
+        )
+
+    def class_index(self, names: Sequence[str]) -> Tensor:
+        """Positions of class names; a name the prompts don't know is taken as the first class, as published."""
+        known = self.config.prompt.class_names
+        return torch.tensor([known.index(name) if name in known else 0 for name in names])
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What is trained and saved, by name: everything but the backbone."""
+        return {name: p for name, p in self.named_parameters() if not name.startswith("backbone.")}

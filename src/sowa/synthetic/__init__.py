@@ -1,0 +1,6 @@
+"""Photo-like pictures of manufactured surfaces and parts, with realistic defects and exact masks."""
+
+from sowa.synthetic.dataset import write_dataset
+from sowa.synthetic.generator import CATEGORIES, DEFECT_TYPES, SyntheticImage, defect_types, generate
+
+__all__ = ["CATEGORIES", "DEFECT_TYPES", "SyntheticImage", "defect_types", "generate", "write_dataset"]

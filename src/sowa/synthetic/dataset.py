@@ -1,0 +1,95 @@
+"""Write generated pictures as a data set in the MVTec AD layout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from zlib import crc32
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sowa.synthetic.generator import defect_types, generate
+
+Progress = Callable[[int, int], None]
+
+# each split counts its seeds from its own start, so that no piece is in two splits
+_TRAIN, _TEST_GOOD, _TEST_DEFECT, _NEXT_DEFECT = 0, 1_000_000, 2_000_000, 100_000
+
+
+def write_dataset(
+    root: str | os.PathLike[str],
+    categories: Iterable[str],
+    *,
+    train: int = 20,
+    test_good: int = 10,
+    test_per_defect: int = 5,
+    size: int | tuple[int, int] = 384,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Write `root`/category/{train,test,ground_truth}/... as PNG files; writing again replaces the same files.
+
+    Args:
+        root: folder to write to, made when missing.
+        categories: names from `CATEGORIES`.
+        train: normal pictures in train/good of each category.
+        test_good: normal pictures in test/good.
+        test_per_defect: pictures in test/<defect type>, with masks 0/255 in ground_truth/<defect type>.
+        size: side, or (height, width), in pixels.
+        seed: product lines of the data set; another seed gives other products.
+        progress: called with (pictures written, pictures in all) after each one.
+
+    Returns:
+        `root` as a Path.
+
+    Raises:
+        ValueError: an unknown category, a negative count, or what `generate` refuses.
+    """
+    folder = Path(root)
+    for name, count in (("train", train), ("test_good", test_good), ("test_per_defect", test_per_defect)):
+        if count < 0:
+            raise ValueError(f"{name} {count} is negative; give 0 or more")
+    plan = [
+        (category, *item)
+        for category in dict.fromkeys([categories] if isinstance(categories, str) else categories)
+        for item in _plan(category, train, test_good, test_per_defect)
+    ]
+    for done, (category, split, defect_type, index, piece) in enumerate(plan, start=1):
+        made = generate(category, defect_type=defect_type, size=size, seed=piece, style_seed=seed)
+        kind = defect_type or "good"
+        _write(folder / category / split / kind / f"{index:03d}.png", made.image[..., ::-1])
+        if defect_type is not None:
+            mask = made.mask.astype(np.uint8) * np.uint8(255)
+            _write(folder / category / "ground_truth" / kind / f"{index:03d}_mask.png", mask)
+        if progress is not None:
+            progress(done, len(plan))
+    return folder
+
+
+def _plan(
+    category: str, train: int, test_good: int, test_per_defect: int
+) -> Iterator[tuple[str, str | None, int, int]]:
+    """Split, defect type, index and piece seed of every picture of a category."""
+    for index in range(train):
+        yield "train", None, index, _TRAIN + index
+    for index in range(test_good):
+        yield "test", None, index, _TEST_GOOD + index
+    for number, defect_type in enumerate(defect_types(category)):
+        for index in range(test_per_defect):
+            yield "test", defect_type, index, _TEST_DEFECT + number * _NEXT_DEFECT + index
+
+
+def _write(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a BGR or grey PNG beside its final name, then rename: readers never see half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, code = cv2.imencode(".png", image)
+    data = code.tobytes()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{crc32(data):08x}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
