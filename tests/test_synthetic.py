@@ -147,7 +147,7 @@ def test_any_seed_and_size(combination, seed, style_seed, height, width, severit
     ],
 )
 def test_bad_input_is_named(arguments, words):
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=r".") as caught:
         generate(**arguments)
     message = str(caught.value)
     assert "\n" not in message
@@ -156,9 +156,7 @@ def test_bad_input_is_named(arguments, words):
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_dataset_layout(tmp_path):

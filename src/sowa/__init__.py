@@ -6,10 +6,11 @@ Importing the package is light: torch is loaded when a detector is built.
 from typing import TYPE_CHECKING, Any
 
 from sowa.errors import InputError
-from sowa.types import Prediction, Sample
+from sowa.types import Sample
 
 if TYPE_CHECKING:
     from sowa.detector import Sowa
+    from sowa.prediction import Prediction
 
 __version__ = "0.1.0"
 __all__ = ["InputError", "Prediction", "Sample", "Sowa", "__version__"]
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from sowa.detector import Sowa
 
         return Sowa
+    if name == "Prediction":
+        from sowa.prediction import Prediction
+
+        return Prediction
     raise AttributeError(f"module 'sowa' has no attribute {name!r}")

@@ -97,6 +97,26 @@ class TrainConfig:
             raise InputError(f"learning rate is {self.learning_rate}, it must be above 0")
 
 
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a labelled data set is judged. ``scoring`` "paper" mixes the test images of a category as the authors do;
+    "inductive" judges each picture by itself. ``aupro`` "standard" pools false positives, "authors" follows theirs."""
+
+    k_shots: tuple[int, ...] = (0, 1, 2, 4)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    scoring: Literal["inductive", "paper"] = "inductive"
+    aupro: Literal["standard", "authors"] = "standard"
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.k_shots or min(self.k_shots) < 0 or not self.seeds or min(self.seeds) < 0:
+            raise InputError(
+                f"k-shot is {list(self.k_shots)}, seeds are {list(self.seeds)}; each needs one or more, from 0"
+            )
+        if self.batch_size < 1:
+            raise InputError(f"batch size is {self.batch_size}, allowed is 1 and more")
+
+
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     """Builds a config dataclass from plain values, nested ones included.
 

@@ -1,4 +1,4 @@
-"""The one exception for input that the user can correct."""
+"""The errors that a user can act on."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one line that names the value, what is allowed and what to do. The command line prints it
     without a traceback and exits with code 2.
     """
+
+
+class TrainingError(RuntimeError):
+    """Training can't go on, as after a loss that is no number. The command line exits with code 1."""

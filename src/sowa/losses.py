@@ -23,6 +23,7 @@ class Losses:
 
     @property
     def total(self) -> Tensor:
+        """What is minimised."""
         return self.cross_entropy + self.focal + self.dice
 
 
@@ -50,7 +51,5 @@ def losses(output: Output, labels: Tensor, masks: Tensor) -> Losses:
     """
     masks = masks.to(output.text_probs.dtype)
     focal_sum = torch.stack([focal(map_BHW, masks) for map_BHW in output.level_maps]).sum()
-    dice_sum = torch.stack(
-        [dice(map_BHW, masks) + dice(1 - map_BHW, 1 - masks) for map_BHW in output.level_maps]
-    ).sum()
+    dice_sum = torch.stack([dice(map_BHW, masks) + dice(1 - map_BHW, 1 - masks) for map_BHW in output.level_maps]).sum()
     return Losses(F.cross_entropy(output.text_probs, labels), focal_sum, dice_sum)

@@ -20,7 +20,9 @@ class MemoryBank:
 
     def __init__(self, features: Tensor) -> None:
         if features.ndim != 4:
-            raise ValueError(f"memory bank of shape {tuple(features.shape)}, needed is (levels, images, patches, width)")
+            raise ValueError(
+                f"memory bank of shape {tuple(features.shape)}, needed is (levels, images, patches, width)"
+            )
         self.features = features
 
     @classmethod
@@ -60,4 +62,5 @@ def _nearest(query_BPE: Tensor, chunk_kPE: Tensor) -> Tensor:
     """Highest cosine of each patch with each reference image, (B, P, k)."""
     cosine = query_BPE.flatten(0, 1) @ chunk_kPE.flatten(0, 1).T
     nearest = cosine.unflatten(1, chunk_kPE.shape[:2]).amax(dim=-1)
-    return nearest.unflatten(0, query_BPE.shape[:2])
+    shaped: Tensor = nearest.unflatten(0, query_BPE.shape[:2])
+    return shaped

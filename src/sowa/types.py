@@ -6,12 +6,10 @@ Shape legend: B images, H x W pixels, P = h * w patches, D vision width, E joint
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +46,32 @@ class FrozenAttention:
     out_proj_bias: Tensor
 
 
+class TextTower(Protocol):
+    """The frozen text side of a backbone, as the prompts need it. N prompts, T tokens, W text width, E joint width."""
+
+    @property
+    def text_width(self) -> int:
+        """W."""
+        ...
+
+    @property
+    def embed_dim(self) -> int:
+        """E."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Token ids (N, T)."""
+        ...
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Token ids (N, T) to embeddings (N, T, W)."""
+        ...
+
+    def encode_text(self, embeddings: Tensor, end: Tensor) -> Tensor:
+        """Embeddings (N, T, W), end-of-text token at ``end`` (N,), to features (N, E)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Levels:
     """What the frozen backbone sees in a batch of pictures.
@@ -82,49 +106,24 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """The verdict on one picture.
+class Observation:
+    """What the network makes of a batch before any memory bank is asked.
 
-    ``score`` lies in 0..1 and 0.5 is the decision boundary; ``raw_score`` is the method's own number and
-    ``threshold`` the raw score at the boundary. ``anomaly_map`` (H, W) float32 and ``mask`` (H, W) bool are at the
-    size the network saw; ``level_maps`` (L, H, W) float32. ``pixel_threshold`` is the map value above which a pixel
-    is anomalous. ``image`` is the picture (H', W', 3) uint8 as it was read, for drawing.
+    ``patches`` L times (B, P, E). ``level_maps`` L times (B, H, W) and ``abnormal_probability`` (B,) come from the
+    prompts and are None where the detector has no trained prompts. ``size`` is (H, W).
     """
 
-    image_path: str
-    score: float
-    raw_score: float
-    threshold: float
-    is_anomalous: bool
-    anomaly_map: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-    level_maps: NDArray[np.float32]
-    pixel_threshold: float
-    seconds: float
-    image: NDArray[np.uint8] = field(repr=False)
+    patches: tuple[Tensor, ...]
+    grid: tuple[int, int]
+    size: tuple[int, int]
+    level_maps: tuple[Tensor, ...] | None = None
+    abnormal_probability: Tensor | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers of the verdict, ready for JSON: no pictures and no maps."""
-        return {
-            "image_path": self.image_path,
-            "score": round(self.score, 6),
-            "raw_score": round(self.raw_score, 6),
-            "threshold": round(self.threshold, 6),
-            "is_anomalous": self.is_anomalous,
-            "seconds": round(self.seconds, 4),
-        }
 
-    def plot(self) -> NDArray[np.uint8]:
-        """Heat map over the picture with the mask's outline, (H', W', 3) uint8 at the picture's own size."""
-        from sowa.render import overlay
+@dataclass(frozen=True)
+class Judgement:
+    """Raw verdict on a batch: ``raw_scores`` (B,), ``maps`` (B, H, W), ``level_maps`` (L, B, h, w)."""
 
-        return overlay(self.image, self.anomaly_map, self.mask, self.pixel_threshold)
-
-    def save(self, directory: str | Path) -> Path:
-        """Writes ``NAME_overlay.jpg`` and ``NAME_mask.png`` (0/255, the picture's own size) into ``directory``.
-
-        Returns the overlay's path. Files are written under a temporary name and renamed, so none is half-written.
-        """
-        from sowa.render import save_prediction
-
-        return save_prediction(self, Path(directory))
+    raw_scores: Tensor
+    maps: Tensor
+    level_maps: Tensor

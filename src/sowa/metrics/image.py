@@ -67,9 +67,7 @@ def _checked(scores: Iterable[float], labels: Iterable[int]) -> tuple[_Floats, _
     score_N = np.asarray(list(scores), dtype=np.float64)
     raw_label_N = np.asarray(list(labels))
     if score_N.ndim != 1 or score_N.shape != raw_label_N.shape:
-        raise ValueError(
-            f"scores {score_N.shape} and labels {raw_label_N.shape} differ: give one of each per image"
-        )
+        raise ValueError(f"scores {score_N.shape} and labels {raw_label_N.shape} differ: give one of each per image")
     bad = np.flatnonzero(~np.isfinite(score_N))
     if len(bad):
         raise ValueError(

@@ -54,7 +54,10 @@ def attention_mask(grid: tuple[int, int], window: int, shift: int) -> Tensor | N
     padding_n = partition(padding.roll((-shift, -shift), (0, 1))[None, ..., None], window)[..., 0]
     region_n = torch.zeros_like(padding_n)
     if shift:
-        bands = [torch.bucketize(torch.arange(side), torch.tensor([side - window, side - shift]), right=True) for side in (h, w)]
+        bands = [
+            torch.bucketize(torch.arange(side), torch.tensor([side - window, side - shift]), right=True)
+            for side in (h, w)
+        ]
         region_n = partition((bands[0][:, None] * 3 + bands[1])[None, ..., None].float(), window)[..., 0]
     mask = SHIFT_PENALTY * (region_n[:, :, None] != region_n[:, None, :]) + PADDING_PENALTY * padding_n[:, None, :]
     return mask[:, None]

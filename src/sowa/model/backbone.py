@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        clip: nn.Module,
+        clip: Any,
         name: str,
         levels: Sequence[int] | None = None,
         mean: Sequence[float] = CLIP_MEAN,
@@ -47,9 +48,9 @@ class Backbone(nn.Module):
         if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None or visual.pool_type != "tok":
             raise InputError(f"backbone {name!r} has no plain CLIP vision transformer; choose a ViT-* model")
         self.name = name
-        self.visual = visual
+        self.visual: Any = visual
         # open_clip keeps the text tower on the model itself (CLIP) or in .text (CustomTextCLIP).
-        self.text = getattr(clip, "text", clip)
+        self.text: Any = getattr(clip, "text", clip)
         self.levels = _check_levels(levels, len(visual.transformer.resblocks), name)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -64,6 +65,7 @@ class Backbone(nn.Module):
 
     @property
     def patch_size(self) -> tuple[int, int]:
+        """(H, W) of one patch in pixels."""
         height, width = self.visual.patch_size
         return int(height), int(width)
 
@@ -110,12 +112,13 @@ class Backbone(nn.Module):
         cls_B1D = visual.class_embedding.to(patches_BPD.dtype).expand(len(images), 1, -1)
         x_BND = torch.cat([cls_B1D, patches_BPD], dim=1)
         positions = interpolate_positions(visual.positional_embedding, visual.grid_size, grid)
-        x_BND = visual.ln_pre(x_BND + positions.to(x_BND.dtype))
-        return x_BND
+        embedded: Tensor = visual.ln_pre(x_BND + positions.to(x_BND.dtype))
+        return embedded
 
     def project(self, tokens: Tensor) -> Tensor:
         """Vision tokens (..., D) to the joint space (..., E), without the final LayerNorm."""
-        return tokens @ self.visual.proj
+        projected: Tensor = tokens @ self.visual.proj
+        return projected
 
     def attention(self, level: int) -> FrozenAttention:
         """The frozen attention weights of the residual block behind ``level`` (0-based position in ``levels``)."""
@@ -130,7 +133,8 @@ class Backbone(nn.Module):
             length = len(tokenizer.encode(text)) + 2
             if length > context:
                 raise InputError(f"prompt {text!r} has {length} tokens, allowed are {context}; shorten it")
-        return tokenizer(list(texts))
+        tokens: Tensor = tokenizer(list(texts))
+        return tokens
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """Token ids (N, T) to text embeddings (N, T, W)."""
@@ -177,7 +181,5 @@ def _check_levels(levels: Sequence[int] | None, depth: int, name: str) -> tuple[
         return tuple((quarter + 1) * depth // 4 - 1 for quarter in range(4))
     chosen = tuple(levels)
     if not chosen or sorted(set(chosen)) != list(chosen) or chosen[0] < 0 or chosen[-1] >= depth:
-        raise InputError(
-            f"levels are {list(chosen)}, allowed are ascending numbers from 0 to {depth - 1} for {name!r}"
-        )
+        raise InputError(f"levels are {list(chosen)}, allowed are ascending numbers from 0 to {depth - 1} for {name!r}")
     return chosen

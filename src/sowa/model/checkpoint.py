@@ -5,33 +5,37 @@ Nothing is ever unpickled. The authors' key names are read too.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sowa.config import ModelConfig, from_dict, to_dict
 from sowa.errors import InputError
+from sowa.files import file_format, write_safetensors
 from sowa.model.backbone import Backbone
+from sowa.model.mini import trained_weights_path
+from sowa.model.pretrained import build_backbone
 from sowa.model.sowa import SowaNetwork
 
-FORMAT, VERSION = "sowa-weights", 1
+WEIGHTS_FORMAT = "sowa-weights"
 
 # The authors' name of a tensor -> ours. Buffers that follow from the configuration are skipped.
 AUTHORS_NAMES = (
     (r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.norm1\.", r"adapters.\1.blocks.\2.norm_attention."),
     (r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.norm2\.", r"adapters.\1.blocks.\2.norm_linear."),
     (r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.mlp\.layers\.0\.", r"adapters.\1.blocks.\2.linear."),
-    (r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.attn\.cpb_mlp\.", r"adapters.\1.blocks.\2.attention.position_mlp."),
-    (r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.attn\.logit_scale$", r"adapters.\1.blocks.\2.attention.logit_scale"),
+    (
+        r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.attn\.cpb_mlp\.",
+        r"adapters.\1.blocks.\2.attention.position_mlp.",
+    ),
+    (
+        r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.attn\.logit_scale$",
+        r"adapters.\1.blocks.\2.attention.logit_scale",
+    ),
     (r"prompt_learner\.ctx_pos$", "prompts.context_normal"),
     (r"prompt_learner\.ctx_neg$", "prompts.context_abnormal"),
     (r"cross_fusion\.linear\.", "prompts.linear."),
@@ -66,7 +70,7 @@ def save_weights(network: SowaNetwork, path: Path, extra: Mapping[str, Any] | No
     """Writes what is trained, the configuration and the backbone's identity."""
     tensors = {name: p.detach().cpu().contiguous() for name, p in network.trainable().items()}
     metadata = {"config": to_dict(network.config), "backbone": identity(network.backbone), **(extra or {})}
-    write_safetensors(path, tensors, FORMAT, VERSION, metadata)
+    write_safetensors(path, tensors, WEIGHTS_FORMAT, metadata)
 
 
 def identity(backbone: Backbone) -> dict[str, Any]:
@@ -84,9 +88,31 @@ def check_identity(saved: Mapping[str, Any], backbone: Backbone, path: Path) -> 
         )
 
 
-def load_config(metadata: Mapping[str, Any]) -> ModelConfig:
-    """The network's configuration from a file's metadata."""
-    return from_dict(ModelConfig, metadata["config"])
+def load_config(metadata: Mapping[str, Any], path: Path) -> ModelConfig:
+    """The network's configuration from a file's metadata. Raises InputError where it isn't understood."""
+    try:
+        return from_dict(ModelConfig, metadata["config"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}; it was written by another version, make it anew") from None
+
+
+def find_weights(name: str) -> Path | None:
+    """Trained weights that a name stands for: a file of ours, or what the package ships for its own backbone."""
+    if name == "mini":
+        shipped = trained_weights_path()
+        return shipped if shipped.is_file() else None
+    path = Path(name)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    return path if file_format(path) == WEIGHTS_FORMAT else None
+
+
+def seeded_network(name: str, config: ModelConfig, seed: int = 0) -> SowaNetwork:
+    """The network on the backbone of that name; what is going to be trained starts from ``seed``."""
+    backbone = build_backbone(name, config.levels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SowaNetwork(backbone, config)
 
 
 def load_weights(network: SowaNetwork, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -106,50 +132,3 @@ def load_weights(network: SowaNetwork, tensors: Mapping[str, Tensor], source: st
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(tensors[name])
-
-
-def write_safetensors(
-    path: Path, tensors: Mapping[str, Tensor], kind: str, version: int, metadata: Mapping[str, Any]
-) -> None:
-    """Writes a file of ours under a temporary name, then renames it: a reader never sees half a file."""
-    header = {"format": kind, "version": str(version), "sowa": json.dumps(metadata)}
-    with replacing(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=header)
-
-
-def read_safetensors(path: Path, kind: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and metadata of a file of ours.
-
-    Raises InputError for a file that is missing, truncated, not ours or of another version.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is no file; give the path of a {kind} file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != kind:
-                raise InputError(f"{path} is no {kind} file (format {header.get('format', 'unnamed')!r})")
-            if header.get("version") != str(version):
-                raise InputError(
-                    f"{path} has {kind} version {header.get('version')}, this package reads {version}; make it anew"
-                )
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["sowa"])  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, KeyError, OSError) as error:
-        raise InputError(f"{path} is truncated or no {kind} file ({error}); make it anew") from None
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that becomes ``path`` when the block ends well, and vanishes otherwise.
-
-    Raises InputError where the folder can't be written or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} can't be written ({error}); free some space or choose another folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)

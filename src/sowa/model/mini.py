@@ -7,8 +7,10 @@ drawn from a fixed seed; LayerScale starts the residual branches near zero, so t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -35,13 +37,14 @@ class HybridStem(nn.Module):
     L2-normalised before they are joined: standardising and projecting them instead costs up to 0.15 image AUROC.
     """
 
-    def __init__(self, efficientnet: nn.Module) -> None:
+    def __init__(self, efficientnet: Any) -> None:
         super().__init__()
         self.entry = nn.Sequential(efficientnet.conv_stem, efficientnet.bn1)
         self.fine = efficientnet.blocks[:3]
         self.coarse = efficientnet.blocks[3:5]
 
     def forward(self, images: Tensor) -> Tensor:
+        """As the class says."""
         fine = self.fine(self.entry(images))
         coarse = self.coarse(fine)
         # "Same" padding rounds up; a picture that 16 doesn't divide loses its rest, as in a plain patch embedding.
@@ -53,12 +56,21 @@ class HybridStem(nn.Module):
 
 def weights_path() -> Path:
     """Where the package keeps the stem's weights."""
-    with as_file(files("sowa") / "weights" / "mini.safetensors") as path:
+    return _packaged("mini.safetensors")
+
+
+def trained_weights_path() -> Path:
+    """Where the package keeps the adapters and prompts that were trained on this backbone."""
+    return _packaged("mini-sowa.safetensors")
+
+
+def _packaged(name: str) -> Path:
+    with as_file(files("sowa") / "weights" / name) as path:
         return path
 
 
-def build_mini(levels: tuple[int, ...] | None = None) -> Backbone:
-    """The embedded backbone with its weights."""
+def build_mini(levels: Sequence[int] | None = None, random: bool = False) -> Backbone:
+    """The embedded backbone with its weights, or with seeded random ones throughout."""
     vision = CLIPVisionCfg(
         layers=LAYERS,
         width=WIDTH,
@@ -72,9 +84,11 @@ def build_mini(levels: tuple[int, ...] | None = None) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         clip = CLIP(WIDTH, vision_cfg=vision, text_cfg=text)
-    clip.visual.conv1 = HybridStem(timm.create_model("tf_efficientnet_lite0"))
+        stem = HybridStem(timm.create_model("tf_efficientnet_lite0"))
+    if not random:
+        stem.load_state_dict(load_file(weights_path()))
+    clip.visual.conv1 = stem
     # The joint space is the vision space and positions add nothing: a patch's feature is what the stem saw there.
     nn.init.eye_(clip.visual.proj)
     nn.init.zeros_(clip.visual.positional_embedding)
-    clip.visual.conv1.load_state_dict(load_file(weights_path()))
-    return Backbone(clip, "mini", levels, mean=MEAN, std=STD)
+    return Backbone(clip, "mini:random" if random else "mini", levels, mean=MEAN, std=STD)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sowa.config import PromptConfig
-from sowa.model.backbone import Backbone
+from sowa.types import TextTower
 
 
 class Prompts(nn.Module):
@@ -21,42 +21,43 @@ class Prompts(nn.Module):
     tokens: Tensor
     embeddings: Tensor
 
-    def __init__(self, config: PromptConfig, backbone: Backbone) -> None:
+    def __init__(self, config: PromptConfig, tower: TextTower) -> None:
         super().__init__()
         self.config = config
-        shape = (len(config.class_names), len(config.normal_templates), config.length, backbone.text_width)
+        shape = (len(config.class_names), len(config.normal_templates), config.length, tower.text_width)
         self.context_normal = nn.Parameter(torch.empty(shape).normal_(std=0.02))
         self.context_abnormal = nn.Parameter(torch.empty(shape).normal_(std=0.02))
-        self.linear = nn.Linear(backbone.embed_dim, backbone.embed_dim) if config.text_linear else None
-        tokens = backbone.tokenize(sentences(config))
+        self.linear = nn.Linear(tower.embed_dim, tower.embed_dim) if config.text_linear else None
+        tokens = tower.tokenize(sentences(config))
         self.register_buffer("tokens", tokens, persistent=False)
         with torch.no_grad():
-            self.register_buffer("embeddings", backbone.embed_tokens(tokens).clone(), persistent=False)
+            self.register_buffer("embeddings", tower.embed_tokens(tokens).clone(), persistent=False)
         self._cached: tuple[tuple[Tensor, ...], Tensor] | None = None
 
-    def forward(self, backbone: Backbone) -> Tensor:
+    def forward(self, tower: TextTower) -> Tensor:
         """Class text features (C, S, E): computed anew in training, otherwise only after a weight has changed."""
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
-            return self.pool(self.encode(backbone))
-        weights = (*self.parameters(), backbone.text.positional_embedding)
+            return self.pool(self.encode(tower))
+        weights = tuple(self.parameters())
         if self._cached is None or not _same(self._cached[0], weights):
-            features = self.pool(self.encode(backbone))
+            features = self.pool(self.encode(tower))
             self._cached = (tuple(weight.detach().clone() for weight in weights), features)
         return self._cached[1]
 
-    def encode(self, backbone: Backbone) -> Tensor:
+    def encode(self, tower: TextTower) -> Tensor:
         """Text features (S * C * K, E), all normal ones first, before Linear and pooling."""
         contexts = torch.stack([self.context_normal, self.context_abnormal]).flatten(0, 2)
         after = 1 + self.config.length
         embeddings = torch.cat([self.embeddings[:, :1], contexts, self.embeddings[:, after:]], dim=1)
-        return backbone.encode_text(embeddings, self.tokens.argmax(dim=-1))
+        return tower.encode_text(embeddings, self.tokens.argmax(dim=-1))
 
     def pool(self, features: Tensor) -> Tensor:
         """Text features (S * C * K, E) to the mean over templates (C, S, E), after the optional Linear."""
         if self.linear is not None:
             features = self.linear(features)
         classes = len(self.config.class_names)
-        return features.unflatten(0, (2, classes, -1)).mean(dim=2).transpose(0, 1)
+        pooled: Tensor = features.unflatten(0, (2, classes, -1)).mean(dim=2).transpose(0, 1)
+        return pooled
 
 
 def sentences(config: PromptConfig) -> list[str]:
@@ -72,4 +73,6 @@ def sentences(config: PromptConfig) -> list[str]:
 
 def _same(before: tuple[Tensor, ...], now: tuple[Tensor, ...]) -> bool:
     # Values, not version counters: `weight.data` can be written without a trace. They are few, so comparing is cheap.
-    return all(a.device == b.device and a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(before, now, strict=True))
+    return all(
+        a.device == b.device and a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(before, now, strict=True)
+    )

@@ -150,9 +150,7 @@ def draw_layers(style: Generator, components: list[Component], half_width: float
         if part.kind == 3 or boxed:
             cv2.rectangle(silk, _at(part.x - w, part.y - h), _at(part.x + w, part.y + h), 255, 1, cv2.LINE_AA)
         label = f"{'URCC'[part.kind]}{number + 1}"
-        cv2.putText(
-            silk, label, _at(part.x - w, part.y - h - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1, cv2.LINE_AA
-        )
+        cv2.putText(silk, label, _at(part.x - w, part.y - h - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.5, 255, 1, cv2.LINE_AA)
         for x, y, half_w, half_h in pads(part):
             cv2.rectangle(solder, _at(x - half_w, y - half_h), _at(x + half_w, y + half_h), 255, -1, cv2.LINE_AA)
             cv2.rectangle(silk, _at(x - half_w, y - half_h), _at(x + half_w, y + half_h), 0, -1)
@@ -227,9 +225,7 @@ def _body(plane: Plane, part: Component, fine: Field) -> tuple[Field, Field, Fie
     return colour, edge, field(part.tall * (0.5 + 0.5 * dome(edge, 2.0)))
 
 
-def _with_leads(
-    plane: Plane, part: Component, colour: Field, edge: Field, metal: Field
-) -> tuple[Field, Field, Field]:
+def _with_leads(plane: Plane, part: Component, colour: Field, edge: Field, metal: Field) -> tuple[Field, Field, Field]:
     """Add a chip's gull-wing leads to its body."""
     pitch = np.float32((2 * part.half_width - 8) / (part.pins - 1))
     u = plane.x + np.float32(part.half_width - 4)

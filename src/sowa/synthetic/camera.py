@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from sowa.synthetic.fields import Field, Shape, blur, field, smoothstep, stack
+from sowa.synthetic.fields import Field, Shape, blur, field, pixels_per_unit, smoothstep, stack
 from sowa.synthetic.material import Material
 
 
@@ -94,7 +94,7 @@ def _occlusion(material: Material) -> Field:
 
 
 def _mirror(material: Material, camera: Camera, nx: Field, ny: Field) -> Field:
-    """Reflection of the key light (near, so it moves over the picture) and, for metal, of dim bands around it."""
+    """Reflection of the key light (near, so it moves over the picture) and, for metal, of bands round it."""
     height, width = material.shape
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :] - np.float32(camera.highlight[0])
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] - np.float32(camera.highlight[1])
@@ -120,16 +120,14 @@ def _shadow(material: Material, camera: Camera) -> Field:
         dx, dy = (step * material.unit * v / across for v in (light_x, light_y))
         shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        there = cv2.warpAffine(
-            material.height, shift, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
-        )
+        there = cv2.warpAffine(material.height, shift, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
         blocked = np.maximum(blocked, field(there) - np.float32(step * rise))
     shadow = smoothstep(0.2, 2.2, field(blocked - material.height))
     return field(1 - np.float32(0.8) * blur(shadow, 1.2 * material.unit))
 
 
 def gain(light: Field, camera: Camera) -> float:
-    """Exposure for a scene: half way to the target, so that dark products stay darker, sparing the highlights."""
+    """Exposure for a scene: half way to the target (dark products stay darker), sparing the highlights."""
     thumbnail = light[::4, ::4]
     wanted = np.sqrt(camera.target / max(float(thumbnail.mean()), 1e-3))
     spared = 0.75 / max(float(np.quantile(thumbnail, 0.96)), 1e-3)
@@ -139,14 +137,12 @@ def gain(light: Field, camera: Camera) -> float:
 def expose(light: Field, camera: Camera, exposure: float) -> Field:
     """What the lens throws on the sensor, without noise: linear (H, W, 3), highlights rolled off below 1."""
     height, width = light.shape[:2]
-    unit = min(height, width) / 384
+    unit = pixels_per_unit((height, width))
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     field_of_light = 1 + x * np.float32(camera.falloff[0]) + y * np.float32(camera.falloff[1])
     field_of_light *= 1 - np.float32(camera.vignette / 2) * (x * x + y * y)
-    image = blur(light, camera.blur * unit) * stack(
-        [field_of_light * (t * np.float32(exposure)) for t in camera.tint]
-    )
+    image = blur(light, camera.blur * unit) * stack([field_of_light * (t * np.float32(exposure)) for t in camera.tint])
     over = np.maximum(image - np.float32(0.6), 0)
     return field(image - over * over / (over + np.float32(0.4)))
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sowa.synthetic.generator import defect_types, generate
+from sowa.errors import InputError
+from sowa.synthetic.generator import SyntheticImage, defect_types, generate
 
 Progress = Callable[[int, int], None]
 
@@ -30,7 +31,7 @@ def write_dataset(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Path:
-    """Write `root`/category/{train,test,ground_truth}/... as PNG files; writing again replaces the same files.
+    """Write `root`/category/{train,test,ground_truth}/... as PNG files; a second run replaces the same files.
 
     Args:
         root: folder to write to, made when missing.
@@ -46,27 +47,27 @@ def write_dataset(
         `root` as a Path.
 
     Raises:
-        ValueError: an unknown category, a negative count, or what `generate` refuses.
+        InputError: (a ValueError) an unknown category, a negative count, or what `generate` refuses.
     """
-    folder = Path(root)
     for name, count in (("train", train), ("test_good", test_good), ("test_per_defect", test_per_defect)):
         if count < 0:
-            raise ValueError(f"{name} {count} is negative; give 0 or more")
-    plan = [
-        (category, *item)
-        for category in dict.fromkeys([categories] if isinstance(categories, str) else categories)
-        for item in _plan(category, train, test_good, test_per_defect)
-    ]
+            raise InputError(f"{name} {count} is negative; give 0 or more")
+    names = dict.fromkeys([categories] if isinstance(categories, str) else categories)
+    plan = [(name, *item) for name in names for item in _plan(name, train, test_good, test_per_defect)]
     for done, (category, split, defect_type, index, piece) in enumerate(plan, start=1):
         made = generate(category, defect_type=defect_type, size=size, seed=piece, style_seed=seed)
-        kind = defect_type or "good"
-        _write(folder / category / split / kind / f"{index:03d}.png", made.image[..., ::-1])
-        if defect_type is not None:
-            mask = made.mask.astype(np.uint8) * np.uint8(255)
-            _write(folder / category / "ground_truth" / kind / f"{index:03d}_mask.png", mask)
+        _save(made, Path(root, category), split, index)
         if progress is not None:
             progress(done, len(plan))
-    return folder
+    return Path(root)
+
+
+def _save(made: SyntheticImage, folder: Path, split: str, index: int) -> None:
+    kind = made.defect_type or "good"
+    if made.defect_type is not None:  # the mask first: a picture is never without it
+        mask = made.mask.astype(np.uint8) * np.uint8(255)
+        _write(folder / "ground_truth" / kind / f"{index:03d}_mask.png", mask)
+    _write(folder / split / kind / f"{index:03d}.png", made.image[..., ::-1])
 
 
 def _plan(

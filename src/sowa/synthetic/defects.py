@@ -34,7 +34,7 @@ Defect = Callable[[Material, Generator, float], Material]
 
 
 def contrast_colour(material: Material, weight: Field, rng: Generator, lighter: bool | None = None) -> Field:
-    """A colour (3,) clearly lighter or darker than the material below `weight`: greyer, but for metal its own."""
+    """A colour (3,) clearly lighter or darker than the material under `weight`, greyer unless metal."""
     total = max(float(weight.sum()), 1e-3)
     red, green, blue = (float((plane * weight).sum()) / total for plane in cv2.split(material.albedo))
     level = np.sqrt(max((red + green + blue) / 3, 1e-4))
@@ -155,7 +155,12 @@ def contamination(material: Material, rng: Generator, severity: float) -> Materi
     tone = field(np.clip(tone * (0.75 + 0.5 * hsv(rng.uniform(), rng.uniform(0, 0.8), 1.0)), 0, 1))
     if rng.uniform() < 0.5:
         path = walk(
-            rng, centre, rng.uniform(40, 70 + 90 * severity) * unit, rng.uniform(0, 6.3), rng.uniform(0.1, 0.8), 0
+            rng,
+            centre,
+            rng.uniform(40, 70 + 90 * severity) * unit,
+            rng.uniform(0, 6.3),
+            rng.uniform(0.1, 0.8),
+            0,
         )
         width = max(rng.uniform(0.8, 1.1 + 1.0 * severity) * unit, 0.7)
         matter = stroke(material.shape, path, width, taper=False)

@@ -1,7 +1,7 @@
 """Two-dimensional fields that surfaces and defects are made of: noise, shapes, coordinates, colours.
 
-All lengths are in *reference pixels*: 1/384 of the picture's shorter side, so that a scene looks the same at any
-size. Angles are in radians, y points down. Fields are float32; suffix legend: H, W picture size.
+All lengths are in *reference pixels*: 1/384 of the picture's shorter side, so that a scene looks the same at
+any size. Angles are in radians, y points down. Fields are float32; suffix legend: H, W picture size.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def blur(image: Field, sigma: float) -> Field:
 def fractal(
     rng: Generator, shape: Shape, cell: float, *, octaves: int = 4, gain: float = 0.5, stretch: float = 1.0
 ) -> Field:
-    """Fractal noise (H, W), mean 0 and deviation 1; `cell` is the largest feature, `stretch` elongates along x."""
+    """Fractal noise (H, W), mean 0, deviation 1; `cell`: largest feature, `stretch` draws it out along x."""
     height, width = shape
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
@@ -80,7 +80,14 @@ def fractal(
 
 
 def oriented(
-    rng: Generator, shape: Shape, cell: float, *, stretch: float, angle: float, octaves: int = 3, gain: float = 0.6
+    rng: Generator,
+    shape: Shape,
+    cell: float,
+    *,
+    stretch: float,
+    angle: float,
+    octaves: int = 3,
+    gain: float = 0.6,
 ) -> Field:
     """Fractal noise stretched along `angle`: brush marks, fibres, wood grain."""
     height, width = shape
@@ -98,7 +105,7 @@ def grain(rng: Generator, shape: Shape) -> Field:
 
 
 def cells(rng: Generator, shape: Shape, cell: float) -> tuple[Field, NDArray[np.int32]]:
-    """Voronoi cells about `cell` wide: distance (H, W) to the cell's border in reference pixels, and cell numbers."""
+    """Voronoi cells about `cell` wide: distance (H, W) to the border, reference pixels, and cell numbers."""
     height, width = shape
     step = max(cell * pixels_per_unit(shape), 2.0)
     rows, columns = int(height / step) + 1, int(width / step) + 1
@@ -131,14 +138,10 @@ class Plane:
 
 
 def plane(shape: Shape, *, shift: tuple[float, float] = (0.0, 0.0), angle: float = 0.0) -> Plane:
-    """Coordinates of an object whose centre lies `shift` (x, y) from the picture's and is turned by `angle`."""
+    """Coordinates of an object whose centre lies `shift` (x, y) from the picture's, turned by `angle`."""
     unit = pixels_per_unit(shape)
-    y = (np.arange(shape[0], dtype=np.float32)[:, None] + 0.5 - shape[0] / 2) / np.float32(unit) - np.float32(
-        shift[1]
-    )
-    x = (np.arange(shape[1], dtype=np.float32)[None, :] + 0.5 - shape[1] / 2) / np.float32(unit) - np.float32(
-        shift[0]
-    )
+    y = (np.arange(shape[0], dtype=np.float32)[:, None] + 0.5 - shape[0] / 2) / np.float32(unit) - np.float32(shift[1])
+    x = (np.arange(shape[1], dtype=np.float32)[None, :] + 0.5 - shape[1] / 2) / np.float32(unit) - np.float32(shift[0])
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return Plane(field(x * cos + y * sin), field(y * cos - x * sin), unit)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator, SeedSequence
 from numpy.typing import NDArray
 
+from sowa.errors import InputError
 from sowa.synthetic.board import printed_board
 from sowa.synthetic.camera import Camera, draw_camera, expose, gain, illuminate, sense
 from sowa.synthetic.defects import DEFECTS
@@ -60,8 +61,8 @@ _DEFECTS_OF: dict[str, tuple[str, ...]] = {
 class SyntheticImage:
     """One picture and where its defect is.
 
-    `image` is (H, W, 3) uint8 RGB; `mask` is (H, W) bool, True where the defect changes the picture visibly, all
-    False for a normal picture (`defect_type` None).
+    `image` is (H, W, 3) uint8 RGB; `mask` is (H, W) bool, True where the defect changes the picture visibly,
+    all False for a normal picture (`defect_type` None).
     """
 
     image: NDArray[np.uint8]
@@ -74,10 +75,10 @@ class SyntheticImage:
 def defect_types(category: str) -> tuple[str, ...]:
     """Return the defect types that make sense for a category.
 
-    Raises ValueError for an unknown category.
+    Raises InputError (a ValueError) for an unknown category.
     """
     if category not in _DEFECTS_OF:
-        raise ValueError(f"unknown category {category!r}; choose one of {', '.join(CATEGORIES)}")
+        raise InputError(f"unknown category {category!r}; choose one of {', '.join(CATEGORIES)}")
     return tuple(name for name in DEFECT_TYPES if name in _DEFECTS_OF[category])
 
 
@@ -96,12 +97,12 @@ def generate(
         category: one of `CATEGORIES`.
         defect_type: one of `defect_types(category)`, or None for a normal picture.
         size: side of a square picture, or (height, width); each at least 64.
-        seed: the individual piece, 0 or more. With and without a defect it is the same piece, light and noise.
+        seed: the individual piece, 0 or more; the same piece, light and noise with and without a defect.
         style_seed: the product line (colours, pattern, layout, camera, lighting), 0 or more.
         severity: size and strength of the defect, 0..1; None draws it from the seed.
 
     Raises:
-        ValueError: an argument is not one of the above; the message says what is allowed.
+        InputError: (a ValueError) an argument is not one of the above; the message says what is allowed.
     """
     shape = _checked(category, defect_type, size, seed, style_seed, severity)
     key = zlib.crc32(category.encode())
@@ -131,7 +132,7 @@ def _damaged(
     rng: Generator,
     severity: float,
 ) -> tuple[Field, Mask]:
-    """Add the defect and see what it changed; one that hardly shows is drawn again, stronger, the clearest kept."""
+    """Add the defect and see what it changed; one that hardly shows is drawn again, stronger."""
     best, best_mask = normal, np.zeros(clean.shape, np.bool_)
     enough = max(FEWEST_PIXELS, 40 * pixels_per_unit(clean.shape))
     for attempt in range(12):
@@ -148,14 +149,15 @@ def _damaged(
 
 
 def changed(normal: Field, defective: Field, threshold: float) -> Mask:
-    """Where two noise-free pictures (H, W, 3) differ visibly on the display: (H, W) bool, closed, without specks."""
+    """Where two noise-free pictures (H, W, 3) differ visibly when displayed: (H, W) bool, without specks."""
     red, green, blue = cv2.split(np.abs(np.sqrt(np.maximum(defective, 0)) - np.sqrt(np.maximum(normal, 0))))
     difference = blur(field(np.maximum(np.maximum(red, green), blue)), 0.6)
     reach = max(1, round(2.5 * pixels_per_unit(_shape(difference))))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     faint = cv2.morphologyEx((difference > 0.6 * threshold).astype(np.uint8), cv2.MORPH_CLOSE, disc)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(faint, connectivity=8)
-    clear = np.bincount(labels[difference > threshold], minlength=count)  # a region needs a clearly visible core
+    # a region may fade out but needs a clearly visible core
+    clear = np.bincount(labels[difference > threshold], minlength=count)
     keep = (clear >= 1) & (stats[:, cv2.CC_STAT_AREA] >= max(3, 0.005 * int(faint.sum())))
     keep[0] = False
     return np.asarray(keep[labels], np.bool_)
@@ -176,15 +178,15 @@ def _checked(
     """Return (height, width), or raise ValueError naming the argument that is wrong."""
     possible = defect_types(category)
     if defect_type is not None and defect_type not in DEFECTS:
-        raise ValueError(f"unknown defect type {defect_type!r}; choose one of {', '.join(possible)}, or None")
+        raise InputError(f"unknown defect type {defect_type!r}; choose one of {', '.join(possible)}, or None")
     if defect_type is not None and defect_type not in possible:
-        raise ValueError(f"{category} cannot have a {defect_type}; choose one of {', '.join(possible)}, or None")
+        raise InputError(f"{category} cannot have a {defect_type}; choose one of {', '.join(possible)}, or None")
     shape = (size, size) if isinstance(size, int) else (size[0], size[1])
     if min(shape) < SMALLEST_SIZE:
-        raise ValueError(f"size {size} is too small; give at least {SMALLEST_SIZE} pixels for each side")
+        raise InputError(f"size {size} is too small; give at least {SMALLEST_SIZE} pixels for each side")
     for name, value in (("seed", seed), ("style_seed", style_seed)):
         if value < 0:
-            raise ValueError(f"{name} {value} is negative; give 0 or more")
+            raise InputError(f"{name} {value} is negative; give 0 or more")
     if severity is not None and not 0 <= severity <= 1:
-        raise ValueError(f"severity {severity} is outside 0..1; give a number in that range, or None")
+        raise InputError(f"severity {severity} is outside 0..1; give a number in that range, or None")
     return shape

@@ -66,11 +66,11 @@ def blob(
 
 
 def walk(rng: Generator, centre: tuple[int, int], length: float, angle: float, wander: float, kinks: int) -> Field:
-    """A path (N, 2) of (x, y) pixels through `centre`: heading drifts smoothly, or in `kinks` when positive."""
+    """A path (N, 2) of (x, y) pixels through `centre`: its heading drifts, or breaks at `kinks`."""
     steps = max(int(length / 2), 8)
     turns = rng.normal(0, wander, steps)
     if kinks:
-        turns = np.where(rng.uniform(size=steps) < kinks / steps, rng.normal(0, 0.7, steps), 0.3 * turns)
+        turns = np.where(rng.uniform(size=steps) < kinks / steps, rng.normal(0, 0.7, steps), 0.8 * turns)
         heading = angle + np.cumsum(turns) * 0.5 + turns
     else:
         heading = angle + np.cumsum(np.cumsum(turns)) * (2.0 / steps)
@@ -80,7 +80,7 @@ def walk(rng: Generator, centre: tuple[int, int], length: float, angle: float, w
 
 
 def stroke(shape: Shape, path: Field, width: float, *, taper: bool = True) -> Field:
-    """Draw a path (N, 2) as a soft line (H, W) 0..1, `width` in pixels, thinner towards its ends when tapered."""
+    """Draw a path (N, 2) as a soft line (H, W) 0..1, `width` in pixels, thinner to its ends when tapered."""
     over = 3  # drawn three times finer, so that lines thinner than a pixel fade instead of breaking up
     x0, y0 = np.clip(np.floor(path.min(0) - width - 2), 0, None).astype(int)
     x1, y1 = np.minimum(np.ceil(path.max(0) + width + 3), (shape[1], shape[0])).astype(int)

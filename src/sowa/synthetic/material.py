@@ -15,8 +15,8 @@ from sowa.synthetic.fields import Field, Mask, Plane, Shape, mix, pixels_per_uni
 class Scene:
     """One picture to be made.
 
-    `style` draws what all pieces of a product line share, `piece` draws what differs from piece to piece. A surface
-    must take the same number of draws from `style` whatever `piece` says.
+    `style` draws what all pieces of a product line share, `piece` draws what differs from piece to piece. A
+    surface must take the same number of draws from `style` whatever `piece` says.
     """
 
     shape: Shape
@@ -29,7 +29,7 @@ class Scene:
         return pixels_per_unit(self.shape)
 
     def plane(self, *, shift: float = 6.0, turn: float = 0.06, angle: float = 0.0) -> Plane:
-        """Coordinates of a part laid down at `angle`, give or take `turn` radians and `shift` reference pixels."""
+        """Coordinates of a part laid down at `angle`, give or take `turn` radians and `shift` pixels."""
         x, y = self.piece.uniform(-shift, shift, 2)
         return plane(self.shape, shift=(x, y), angle=angle + self.piece.uniform(-turn, turn))
 
@@ -63,7 +63,12 @@ class Material:
         return pixels_per_unit(self.shape)
 
     def blend(
-        self, weight: Field, *, albedo: Field | None = None, height: Field | None = None, gloss: Field | None = None
+        self,
+        weight: Field,
+        *,
+        albedo: Field | None = None,
+        height: Field | None = None,
+        gloss: Field | None = None,
     ) -> Material:
         """Move the given properties towards new values by `weight` (H, W) in 0..1."""
         return replace(

@@ -33,7 +33,7 @@ def backdrop(scene: Scene) -> Material:
     """What parts lie on: matte plastic, a ribbed conveyor belt, foam or a sheet of paper, in any colour."""
     style, piece, shape = scene.style, scene.piece, scene.shape
     kind, is_dark, pitch = style.choice(4), style.uniform() < 0.6, style.uniform(5, 12)
-    colour = pigment(style, vivid=0.4, dark=0.1 if is_dark else 0.6, light=0.35 if is_dark else 0.95)
+    colour = pigment(style, vivid=0.22, dark=0.1 if is_dark else 0.6, light=0.35 if is_dark else 0.95)
     plane = scene.plane(shift=200.0, turn=0.01, angle=style.uniform(0, np.pi))
     cloud, fine = fractal(piece, shape, 120.0, octaves=3), fractal(piece, shape, 4.0, octaves=3, gain=0.8)
     wave = 2 * np.pi / pitch
@@ -131,14 +131,10 @@ def bearing(scene: Scene) -> Material:
     pitch = np.float32(2 * np.pi / balls)
     number = np.floor(angle / pitch)
     a = angle - (number + np.float32(0.5)) * pitch
-    ball = circle(
-        field(distance * np.cos(a) - np.float32(radius * track)), field(distance * np.sin(a)), ball_radius
-    )
+    ball = circle(field(distance * np.cos(a) - np.float32(radius * track)), field(distance * np.sin(a)), ball_radius)
     cover = plane.cover(ball)
     shiny = paint(scene.shape, rgb(0.8, 0.81, 0.83))
-    full = place(
-        part, cover, shiny, field(4 + ball_radius * dome(ball, ball_radius)), 0.95, metal=1.0, roughness=0.25
-    )
+    full = place(part, cover, shiny, field(4 + ball_radius * dome(ball, ball_radius)), 0.95, metal=1.0, roughness=0.25)
     labels = np.where(ball < 1, np.mod(number, np.float32(balls)) + 1, 0).astype(np.int32)
     return replace(full, base=replace(part, metal=1.0, roughness=0.25), parts=labels)
 
@@ -161,15 +157,13 @@ def capsule(scene: Scene) -> Material:
     albedo = scaled(albedo, field(1 + 0.012 * fractal(scene.piece, scene.shape, 20.0)))
     near_seam = np.exp(-(((plane.x - np.float32(seam) + 2) / 2) ** 2)) * 0.25
     ink = printed(scene, plane, text, (seam + long) / 2 + 2, 34.0)
-    albedo = mix(
-        scaled(albedo, field(1 - near_seam)), rgb(0.1, 0.1, 0.13) if print_dark else rgb(0.9, 0.9, 0.9), ink
-    )
+    albedo = mix(scaled(albedo, field(1 - near_seam)), rgb(0.1, 0.1, 0.13) if print_dark else rgb(0.9, 0.9, 0.9), ink)
     height = field(0.7 * shape_height + 0.05 * fractal(scene.piece, scene.shape, 14.0))
     return place(ground, plane.cover(edge), albedo, height, 0.8, roughness=style.uniform(0.07, 0.16))
 
 
 def printed(scene: Scene, plane: Plane, text: str, x: float, size: float) -> Field:
-    """Ink coverage (H, W) 0..1 of a line of text centred at (x, 0) of the plane, letters `size` high, a little worn."""
+    """Ink coverage (H, W) 0..1 of a line of text centred at (x, 0), letters `size` high, a little worn."""
     font, scale = cv2.FONT_HERSHEY_DUPLEX, 2.0
     (width, height), _ = cv2.getTextSize(text, font, scale, 5)
     stamp = np.zeros((height + 24, width + 24), np.uint8)
@@ -206,9 +200,7 @@ def screw(scene: Scene) -> Material:
         head_length * 0.45 if rounded else 3,
     )
     round_shaft = 0.75 * np.sqrt(np.clip(local**2 - y * y, 0, None))
-    round_head = (
-        0.6 * np.sqrt(np.clip(np.float32(head_radius) ** 2 - y * y, 0, None)) * dome(head, head_length * 0.5)
-    )
+    round_head = 0.6 * np.sqrt(np.clip(np.float32(head_radius) ** 2 - y * y, 0, None)) * dome(head, head_length * 0.5)
     cloud, fine = fractal(scene.piece, scene.shape, 20.0), fractal(scene.piece, scene.shape, 3.0, octaves=2)
     albedo = tinted(metal_colour(style), field(1 + 0.04 * cloud + 0.03 * fine))
     height = np.where(head < 0, np.maximum(round_head, round_shaft * (shaft < 0)), round_shaft) + 0.08 * fine
@@ -231,9 +223,7 @@ def bottle_mouth(scene: Scene) -> Material:
     # and the background, bent by the glass, shows as thin bright and dark rings
     rings = np.zeros(scene.shape, np.float32)
     for at, width, strength in style.uniform((0.3, 0.004, -0.35), (1.0, 0.03, 0.45), (9, 3)):
-        rings += np.float32(strength) * np.exp(
-            -(((distance - np.float32(at) + 0.004 * sway) / np.float32(width)) ** 2)
-        )
+        rings += np.float32(strength) * np.exp(-(((distance - np.float32(at) + 0.004 * sway) / np.float32(width)) ** 2))
     backlight = float(np.clip(0.35 + 1.3 * ground.albedo[::8, ::8].mean(), 0.35, 1.1))
     inside = smoothstep(mouth + 0.01, mouth - 0.03, distance)
     shade = backlight * (0.75 + rings - 0.5 * np.clip(wall, 0, 1)) * (1 - 0.6 * inside)
@@ -244,7 +234,10 @@ def bottle_mouth(scene: Scene) -> Material:
     roughness = style.uniform(0.06, 0.12)
     gloss = field(0.9 * (1 - 0.9 * inside))
     bottle = place(ground, plane.cover(edge), albedo, height, gloss, roughness=roughness)
-    hollow = ground.blend(inside, albedo=albedo, height=height, gloss=gloss)
+    # a piece off the mouth bares the dim inside, one off the shoulder the background
+    dim = tinted(hsv(hue, saturation, value * 0.5), field(0.5 + 0.05 * sway))
+    inner = smoothstep(mouth + lip + 0.08, mouth + lip + 0.02, distance)
+    hollow = ground.blend(inner, albedo=dim, height=field(height - 8), gloss=field(0.3 * gloss))
     return replace(bottle, base=hollow, region=bottle.region & (inside < 0.5))
 
 

@@ -1,4 +1,4 @@
-"""Textures: endless manufactured surfaces that fill the picture. `TEXTURES` maps a category to its function."""
+"""Textures: surfaces that fill the picture. `TEXTURES` maps a category to its function."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def _weave(scene: Scene, plane: Plane, period: float, repeat: int, wobble: float
     """Threads of a weave: height 0..1, warp thread on top (soft 0..1), random tone of the thread on top."""
     bend = fractal(scene.piece, scene.shape, 60.0, octaves=2) * np.float32(wobble)
     u = field(plane.x / np.float32(period)) + bend
-    v = field(plane.y / np.float32(period)) + np.roll(bend, scene.shape[0] // 3, axis=0)
+    v = field(plane.y / np.float32(period)) + bend[::-1, ::-1]
     column, row = np.floor(u).astype(np.int32), np.floor(v).astype(np.int32)
-    # each thread floats over `over` crossing ones, dips under the rest; the float starts one thread later each row
+    # a thread floats over `over` crossing ones, dips under the rest; each row floats one thread later
     over = repeat // 2
     warp_on_top = np.mod(column + row, repeat) < over
     along_warp = np.mod(v + column, np.float32(repeat)) / np.float32(over)
@@ -177,7 +177,10 @@ def wood(scene: Scene) -> Material:
     fibres = oriented(piece, shape, 2.5, stretch=28.0, angle=angle, octaves=2, gain=0.9)
     pores = smoothstep(1.3, 2.2, oriented(piece, shape, 2.6, stretch=9.0, angle=angle, octaves=1))
     cloud = fractal(piece, shape, 150.0, octaves=2)
-    light, dark = hsv(hue, saturation, value), hsv(hue - 0.015, min(1, saturation * 1.25), value * (1 - contrast))
+    light, dark = (
+        hsv(hue, saturation, value),
+        hsv(hue - 0.015, min(1, saturation * 1.25), value * (1 - contrast)),
+    )
     tone = piece.uniform(0.25, 1.0, 256).astype(np.float32)[np.floor(radius).astype(np.int32) % 256]
     albedo = mix(paint(shape, light), dark, field(late * tone))
     albedo = scaled(albedo, field(1 + 0.06 * fibres + 0.04 * cloud - 0.35 * pores))
@@ -273,9 +276,7 @@ def cardboard(scene: Scene) -> Material:
     colour = hsv(style.uniform(0.07, 0.11), style.uniform(0.2, 0.5), style.uniform(0.55, 0.85))
     flute, speckle = style.uniform(0.1, 0.55), style.uniform(0.15, 0.5)
     plane = scene.texture_plane(angle)
-    wave = np.cos(
-        plane.y * np.float32(2 * np.pi / pitch) + np.float32(0.3) * fractal(piece, shape, 150.0, octaves=2)
-    )
+    wave = np.cos(plane.y * np.float32(2 * np.pi / pitch) + np.float32(0.3) * fractal(piece, shape, 150.0, octaves=2))
     fibres = oriented(piece, shape, 3.0, stretch=6.0, angle=angle, octaves=2, gain=0.8)
     cloud = fractal(piece, shape, 25.0, octaves=4, gain=0.6)
     specks = smoothstep(2.0, 2.7, fractal(piece, shape, 4.0, octaves=2))

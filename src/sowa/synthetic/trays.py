@@ -1,4 +1,4 @@
-"""Objects made of many equal parts in a grid, any of which may be missing. `TRAYS` maps a category to its function."""
+"""Objects of many equal parts, any of which may be missing. `TRAYS` maps a category to its function."""
 
 from __future__ import annotations
 

@@ -1,0 +1,65 @@
+"""A threshold from the reference images alone.
+
+How far a normal picture lies from the memory bank is seen by leaving each reference image out of the bank in turn. Few
+references say little about the spread, so it is drawn towards what other products show: distances of normal pictures
+are spread by some 5 % (standard deviation of their logarithm on the embedded backbone: 0.04 on glass edges, 0.05 on
+commutators, 0.13 on fibre lay-up, 0.02-0.10 on generated products).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PRIOR_SPREAD = 0.05
+PRIOR_WEIGHT = 4  # counts as much as this many further reference images
+FALSE_POSITIVE_RATE = 0.01
+SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite: identical references
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where normal ends. ``threshold`` is a raw score, ``pixel_threshold`` a map value, ``spread`` the standard
+    deviation of the logarithm of normal raw scores."""
+
+    threshold: float = 0.5
+    pixel_threshold: float = 2.0
+    spread: float = 0.25
+
+    def score(self, raw_score: float) -> float:
+        """Raw score (0 and more) to 0..1, rising, 0.5 at the threshold."""
+        if raw_score <= 0:
+            return 0.0
+        distance = (math.log(raw_score) - math.log(self.threshold)) / self.spread
+        return 0.5 * (1 + math.tanh(0.5 * distance))
+
+
+def calibrate(
+    raw_scores: Sequence[float],
+    map_maxima: Sequence[float],
+    references: int,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
+) -> Calibration:
+    """Calibration from raw scores and map maxima of left-out references, or of variants of a single one.
+
+    The threshold is the upper prediction bound for one more normal picture: it is exceeded at ``false_positive_rate``
+    (0..1) where normal pictures are spread log-normally. The fewer ``references``, the wider the bound.
+    """
+    threshold, spread = _bound(raw_scores, references, false_positive_rate)
+    pixel_threshold, _ = _bound(map_maxima, references, false_positive_rate)
+    return Calibration(threshold, pixel_threshold, spread)
+
+
+def _bound(values: Sequence[float], references: int, false_positive_rate: float) -> tuple[float, float]:
+    """Prediction bound and spread, with a scaled-inverse-chi-squared prior on the variance of the logarithm."""
+    from scipy.stats import t
+
+    logs = np.log(np.maximum(np.asarray(values, dtype=np.float64), SMALLEST))
+    freedom = PRIOR_WEIGHT + references - 1
+    squares = ((logs - logs.mean()) ** 2).sum() if references > 1 else 0.0  # variants show no spread of products
+    spread = float(np.sqrt((PRIOR_WEIGHT * PRIOR_SPREAD**2 + squares) / freedom))
+    quantile = float(t.ppf(1 - false_positive_rate, freedom))
+    return float(np.exp(logs.mean() + quantile * spread * np.sqrt(1 + 1 / references))), spread

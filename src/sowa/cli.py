@@ -1,0 +1,328 @@
+"""The command line ``sowa``: reads flags, calls the package, prints. No logic of its own.
+
+Heavy imports happen inside commands, so that ``sowa --help`` and ``sowa info`` answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Yaml
+
+import sowa
+from sowa.config import AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig, to_dict
+from sowa.console import Console
+from sowa.errors import InputError, TrainingError
+
+app = App(
+    name="sowa",
+    version=sowa.__version__,
+    help="Find defects in pictures of parts from a handful of normal pictures, or none.",
+)
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@app.command
+def demo(out: Path = Path("demo"), size: int = 384, seed: int = 0) -> None:
+    """Generate pictures of parts, learn the good ones, find the defects, and draw what was found.
+
+    Parameters
+    ----------
+    out: folder for pictures, detectors and overlays
+    size: side of the generated pictures in pixels
+    seed: another seed makes other products
+    """
+    from sowa.commands.demo import run_demo
+
+    run_demo(out, size, seed, Console())
+
+
+@app.command
+def fit(
+    *,
+    normal: Path,
+    out: Path,
+    model: Path | None = None,
+    backbone: str = "mini",
+    k_shot: int | None = None,
+    seed: int = 0,
+    category: str | None = None,
+    image_size: str | None = None,
+    batch_size: int = 8,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Learn what normal looks like from pictures of good parts, and save a detector.
+
+    Parameters
+    ----------
+    normal: folder (or file, or glob pattern) of normal pictures
+    out: the detector's file, *.sowa
+    model: weights that `sowa train` wrote; they name their backbone
+    backbone: embedded `mini`, a model of open_clip such as ViT-L-14-336, NAME:FILE, or NAME:random
+    k_shot: how many pictures to take as references, drawn by the seed; all by default
+    seed: of the draw
+    category: class whose prompts are used, where the weights know several
+    image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
+    """
+    from sowa.detector import Sowa
+
+    console = Console()
+    detector = Sowa.from_pretrained(
+        str(model or backbone), device=device, precision=precision, image_size=_size(image_size), category=category
+    )
+    with console.work("fit"):
+        detector.fit(normal, k_shot=k_shot, seed=seed, batch_size=batch_size)
+        detector.save(out)
+    console.skipped(detector.skipped_)
+    console.say(
+        f"{out}: {len(detector.references_)} reference pictures, threshold {detector.calibration_.threshold:.4f}",
+        event="fit",
+        out=str(out),
+        references=detector.references_,
+        threshold=detector.calibration_.threshold,
+    )
+
+
+@app.command
+def predict(
+    source: Path,
+    *,
+    model: Path,
+    out: Path | None = None,
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    batch_size: int = 8,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Judge pictures with a fitted detector.
+
+    Parameters
+    ----------
+    source: picture, folder or glob pattern
+    model: the detector's file, as `sowa fit` wrote it
+    out: folder for overlays and masks
+    json_file: file of JSON lines, one per picture
+    """
+    from sowa.commands.predict import predict_to_files
+    from sowa.detector import Sowa
+
+    detector = Sowa.load(model, device=device, precision=precision)
+    predict_to_files(detector, source, out, json_file, batch_size, Console())
+
+
+@app.command
+def train(
+    *,
+    dataset: str,
+    root: Path,
+    out: Path,
+    category: str | None = None,
+    backbone: str = "mini",
+    image_size: str | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    config: Annotated[TrainConfig, Parameter(name="*")] = TrainConfig(),  # noqa: B008 - frozen
+    adapter: AdapterConfig = AdapterConfig(),  # noqa: B008 - frozen
+    prompt: PromptConfig = PromptConfig(),  # noqa: B008 - frozen
+) -> None:
+    """Train adapters and prompts on pictures with masks. Killed runs go on from their last checkpoint.
+
+    Parameters
+    ----------
+    dataset: folder, mvtec, visa or pairs
+    root: the data set's folder
+    out: file for the weights, *.safetensors
+    category: one category; all by default
+    backbone: as in `sowa fit`
+    """
+    from sowa.data import load
+    from sowa.detector import Sowa
+    from sowa.train import train as run
+
+    console = Console()
+    samples = load(dataset, root, category)
+    model = ModelConfig(adapter=adapter, prompt=prompt)
+    detector = Sowa.from_pretrained(
+        backbone, config=model, device=device, precision=precision, image_size=_size(image_size)
+    )
+    with console.progress() as report:
+        result = run(detector, samples, config, out, report)
+    console.skipped(result.skipped)
+    console.table(
+        "held-out pictures, zero-shot",
+        ["", *result.after],
+        [["untrained", *result.before.values()], ["trained", *result.after.values()]] if result.after else [],
+    )
+    console.say(f"{out} written", event="train", out=str(out), before=result.before, after=result.after)
+
+
+@app.command(name="test")
+def run_test(
+    *,
+    dataset: str,
+    root: Path,
+    category: str | None = None,
+    model: Path | None = None,
+    backbone: str = "mini",
+    k_shot: str = "0,1,2,4",
+    seeds: Annotated[str, Parameter(name=["--seeds", "--seed"])] = "0,1,2",
+    scoring: Literal["inductive", "paper"] = "inductive",
+    aupro: Literal["standard", "authors"] = "standard",
+    image_size: str | None = None,
+    batch_size: int = 8,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+) -> None:
+    """Measure accuracy on a labelled data set, for several numbers of shots and seeds in one pass.
+
+    Parameters
+    ----------
+    dataset: folder, mvtec, visa or pairs
+    root: the data set's folder
+    category: one category; all by default
+    model: weights that `sowa train` wrote; they name their backbone
+    backbone: as in `sowa fit`
+    k_shot: numbers of reference pictures, with commas; 0 is zero-shot
+    seeds: seeds of the draws, with commas
+    scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
+    aupro: standard (false positives pooled) or authors (as in their code)
+    json_file: file for the result
+    """
+    from sowa.commands.test import print_evaluation
+    from sowa.data import load
+    from sowa.detector import Sowa
+    from sowa.evaluate import evaluate
+    from sowa.files import write_text
+
+    console = Console()
+    config = EvaluationConfig(_numbers("k-shot", k_shot), _numbers("seeds", seeds), scoring, aupro, batch_size)
+    samples = load(dataset, root, category)
+    detector = Sowa.from_pretrained(
+        str(model or backbone), device=device, precision=precision, image_size=_size(image_size)
+    )
+    with console.progress() as report:
+        evaluation = evaluate(detector, dataset, samples, config, report)
+    console.skipped(evaluation.skipped)
+    print_evaluation(evaluation, detector.trained, console)
+    if json_file:
+        write_text(json_file, json.dumps(evaluation.to_dict(), indent=1) + "\n")
+
+
+@app.command
+def info(file: Path | None = None, *, json_out: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """Show what a detector or weights file holds, or what the package offers.
+
+    Parameters
+    ----------
+    file: a *.sowa or *.safetensors file
+    """
+    from sowa.commands.info import describe_file, describe_package
+
+    Console().describe(describe_file(file) if file else describe_package(), as_json=json_out)
+
+
+@app.command
+def doctor(*, json_out: Annotated[bool, Parameter(name="--json")] = False) -> None:
+    """Check that this machine can run the package: versions, devices, and one picture judged."""
+    from sowa.commands.doctor import examine
+
+    checks = examine()
+    Console().describe(checks, as_json=json_out)
+    if checks["problems"]:
+        raise InputError(f"{len(checks['problems'])} problem(s): {'; '.join(checks['problems'])}")
+
+
+def _numbers(flag: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--{flag} is {text!r}, needed are whole numbers with commas, such as 0,1,2,4") from None
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        sides = [int(part) for part in text.lower().split("x")]
+        height, width = sides * 2 if len(sides) == 1 else sides
+    except ValueError:
+        raise InputError(f"--image-size is {text!r}, needed is a side such as 384 or HEIGHTxWIDTH") from None
+    return height, width
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and ends the process: 0 done, 2 the input is wrong (one line says what), 1 anything else."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command; returns the exit code."""
+    try:
+        arguments, print_config = _take_config([_hyphens(argument) for argument in arguments])
+        command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+        if print_config:
+            _print_config(bound)
+            return 0
+        command(*bound.args, **bound.kwargs)
+    except (CycloptsError, InputError) as error:
+        print(f"sowa: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except TrainingError as error:
+        print(f"sowa: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("sowa: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _hyphens(argument: str) -> str:
+    """``--k_shot=4`` means ``--k-shot=4``: both forms are in use in the field."""
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def _take_config(arguments: list[str]) -> tuple[list[str], bool]:
+    """Takes ``--config FILE`` and ``--print-config`` out; the file's values stand in for flags that aren't given."""
+    rest = [argument for argument in arguments if argument != "--print-config"]
+    app.config = ()
+    for flag in ("--config", "-c"):
+        if flag in rest:
+            place = rest.index(flag)
+            if place + 1 == len(rest):
+                raise InputError(f"{flag} needs a file of YAML with the command's flags")
+            path = Path(rest[place + 1])
+            if not path.is_file():
+                raise InputError(f"{path} is no file; {flag} needs a file of YAML with the command's flags")
+            app.config = (Yaml(path, use_commands_as_keys=False),)
+            del rest[place : place + 2]
+    return rest, "--print-config" in arguments
+
+
+def _print_config(bound: Any) -> None:
+    import yaml
+
+    bound.apply_defaults()
+    print(yaml.safe_dump(_plain(bound.arguments), sort_keys=False, allow_unicode=True), end="")
+
+
+def _plain(value: Any) -> Any:
+    """Values that YAML can write: paths as text, dataclasses and tuples opened up."""
+    import dataclasses
+
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name.replace("_", "-"): _plain(part) for name, part in to_dict(value).items()}
+    if isinstance(value, dict):
+        return {name.replace("_", "-"): _plain(part) for name, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,107 @@
+"""``sowa demo``: the whole job on pictures that the package generates itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sowa.console import Console
+from sowa.data import load, read_mask, resize_mask, split
+from sowa.detector import Sowa
+from sowa.files import replacing
+from sowa.metrics import PixelMetrics, image_metrics
+from sowa.prediction import Prediction
+from sowa.render import enlarge_mask, side_by_side
+from sowa.synthetic import write_dataset
+from sowa.types import ABNORMAL, Sample
+
+# One of each kind: metal, cloth, tile, leather, wood, and parts with something to miss.
+CATEGORIES = ("brushed_metal", "woven_fabric", "ceramic_tile", "wood", "capsule", "blister_pack", "printed_board")
+K_SHOT = 4
+GOOD, PER_DEFECT = 6, 1
+SHOWN, PANEL = 3, 200  # pictures of a category in the overview, and their height in pixels
+T = TypeVar("T")
+
+
+def run_demo(out: Path, size: int, seed: int, console: Console) -> None:
+    """Generates products, fits a detector to each, judges good and defective pieces, draws what was found."""
+    started = time.perf_counter()
+    detector = Sowa.from_pretrained("mini")
+    rows, best = [], []
+    with console.progress() as report:
+        write_dataset(
+            out / "pictures",
+            CATEGORIES,
+            train=K_SHOT,
+            test_good=GOOD,
+            test_per_defect=PER_DEFECT,
+            size=size,
+            seed=seed + 1,
+            progress=lambda done, total: report("generate pictures", done, total),
+        )
+        for index, category in enumerate(CATEGORIES):
+            row, shown = _one_category(detector, out, category)
+            rows.append(row)
+            best.append(shown)
+            report("fit and predict", index + 1, len(CATEGORIES))
+    with replacing(out / "overview.jpg") as temporary:
+        Image.fromarray(np.concatenate(best)).save(temporary, format="JPEG", quality=88)
+    header = ["category", "image AUROC", "pixel AUROC", "defects found", "false alarms"]
+    console.table(f"mini, {K_SHOT} reference pictures each, pictures never seen before", header, rows)
+    console.say(
+        f"{out / 'overview.jpg'}: picture, heat map, true mask; every picture's overlay under {out / 'overlays'} "
+        f"({time.perf_counter() - started:.0f} s)",
+        event="demo",
+        overview=str(out / "overview.jpg"),
+        overlays=str(out / "overlays"),
+        rows=[dict(zip(header, row, strict=True)) for row in rows],
+    )
+
+
+def _one_category(detector: Sowa, out: Path, category: str) -> tuple[list[object], NDArray[np.uint8]]:
+    root = out / "pictures"
+    detector.fit(root / category / "train" / "good", k_shot=K_SHOT)
+    detector.save(out / "detectors" / f"{category}.sowa")
+    samples = {str(sample.image_path): sample for sample in split(load("mvtec", root, category), "test")}
+    pixels, scores, labels, found, alarms, shown = PixelMetrics(), [], [], 0, 0, []
+    for prediction in detector.predict(list(samples), stream=True):
+        sample = samples[prediction.image_path]
+        anomalous = sample.label == ABNORMAL
+        pixels.update(prediction.anomaly_map, _true_mask(sample, prediction))
+        scores.append(prediction.raw_score)
+        labels.append(anomalous)
+        found += anomalous and prediction.is_anomalous
+        alarms += prediction.is_anomalous and not anomalous
+        kind = sample.defect_type or "good"
+        prediction.save(out / "overlays" / category, f"{kind}_{sample.image_path.stem}")
+        if anomalous:
+            shown.append((prediction, sample))
+    row = [
+        category,
+        float(image_metrics(scores, labels).image_AUROC),
+        float(pixels.compute().pixel_AUROC),
+        f"{found} of {sum(labels)}",
+        f"{alarms} of {len(labels) - sum(labels)}",
+    ]
+    return row, np.concatenate([_panel(*pair) for pair in spread_out(shown, SHOWN)], axis=1)
+
+
+def _true_mask(sample: Sample, prediction: Prediction) -> NDArray[np.bool_]:
+    size = (prediction.anomaly_map.shape[0], prediction.anomaly_map.shape[1])
+    return np.zeros(size, dtype=bool) if sample.mask_path is None else resize_mask(read_mask(sample.mask_path), size)
+
+
+def _panel(prediction: Prediction, sample: Sample) -> NDArray[np.uint8]:
+    """Picture, heat map with the detector's outline, true mask."""
+    mask = np.repeat(enlarge_mask(_true_mask(sample, prediction), prediction.image.shape[:2])[..., None], 3, axis=2)
+    return np.pad(side_by_side([prediction.image, prediction.plot(), mask], PANEL), ((3, 3), (9, 9), (0, 0)))
+
+
+def spread_out(items: list[T], count: int) -> list[T]:
+    """``count`` of the items, evenly spread."""
+    return [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]

@@ -1,0 +1,78 @@
+"""Pictures and data sets on disk. Loaders list files as `Sample`s; only `pairs` reads (its masks) while listing.
+
+No torch in here: everything is paths, numpy and Pillow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sowa.data import folder, mvtec, pairs, visa
+from sowa.data.decode import MAX_PIXELS, to_rgb
+from sowa.data.files import expand_source, list_images
+from sowa.data.folder import load_folder
+from sowa.data.images import IMAGE_SUFFIXES, decode_image, read_image, read_mask, resize_image, resize_mask
+from sowa.data.layout import unknown
+from sowa.data.mvtec import load_mvtec
+from sowa.data.pairs import load_pairs
+from sowa.data.sampling import choose_references, draw, split
+from sowa.data.visa import load_visa
+from sowa.types import Sample
+
+Loader = Callable[[str | Path, str | None], list[Sample]]
+
+DATASETS: dict[str, Loader] = {"folder": load_folder, "mvtec": load_mvtec, "visa": load_visa, "pairs": load_pairs}
+_CATEGORIES: dict[str, Callable[[str | Path], list[str]]] = {
+    "folder": folder.categories,
+    "mvtec": mvtec.categories,
+    "visa": visa.categories,
+    "pairs": pairs.categories,
+}
+
+__all__ = [
+    "DATASETS",
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "Loader",
+    "categories",
+    "choose_references",
+    "decode_image",
+    "draw",
+    "expand_source",
+    "list_images",
+    "load",
+    "load_folder",
+    "load_mvtec",
+    "load_pairs",
+    "load_visa",
+    "read_image",
+    "read_mask",
+    "resize_image",
+    "resize_mask",
+    "split",
+    "to_rgb",
+]
+
+
+def load(dataset: str, root: str | Path, category: str | None = None) -> list[Sample]:
+    """The samples of a data set's category, of all its categories by default.
+
+    Raises:
+        InputError: an unknown data set or category (the message lists what exists, the closest name first), or what
+            the data set's loader raises.
+    """
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, DATASETS)
+    return DATASETS[dataset](root, category)
+
+
+def categories(dataset: str, root: str | Path) -> list[str]:
+    """Names of the categories that ``root`` holds, sorted; may be empty.
+
+    Raises:
+        InputError: an unknown data set, or ``root`` is missing.
+    """
+    if dataset not in _CATEGORIES:
+        raise unknown("dataset", dataset, _CATEGORIES)
+    return _CATEGORIES[dataset](root)

@@ -1,0 +1,123 @@
+"""Find pictures on disk: folders, glob patterns, lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+
+from sowa.data.images import IMAGE_SUFFIXES
+from sowa.errors import InputError
+
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def list_images(path: str | os.PathLike[str]) -> list[Path]:
+    """All pictures under a folder, sorted; hidden files and folders are skipped, suffixes may be upper case.
+
+    Raises:
+        InputError: the folder is missing, is a file, or holds no picture.
+    """
+    folder = require_folder(path)
+    found = find_images(folder)
+    if not found:
+        raise _nothing_in(folder)
+    return found
+
+
+def expand_source(source: Source) -> list[Path]:
+    """The pictures that a file, a folder, a glob pattern (``**`` too) or a list of these stand for.
+
+    A file is taken whatever its suffix; a folder as by `list_images`; of what a pattern matches, pictures and the
+    pictures of folders, each once. An existing path is never read as a pattern.
+
+    Raises:
+        InputError: something doesn't exist, matches nothing, or holds no picture.
+    """
+    if not isinstance(source, str | os.PathLike):
+        parts = list(source)
+        if not parts:
+            raise InputError("the list of pictures is empty: give at least one file, folder or pattern")
+        return [path for part in parts for path in expand_source(part)]
+    path = Path(source)
+    if _true(path.is_dir):
+        return list_images(path)
+    if _true(path.exists):
+        return [path]
+    if not has_magic(os.fspath(source)):
+        raise InputError(f"{source} doesn't exist: give a picture, a folder of pictures or a pattern")
+    found = _expand_pattern(os.fspath(source))
+    if not found:
+        raise InputError(f"pattern {source} matches no picture, looked for {_suffixes()}: check it")
+    return found
+
+
+def require_folder(path: str | os.PathLike[str]) -> Path:
+    """``path`` as a Path.
+
+    Raises:
+        InputError: it doesn't exist or isn't a folder.
+    """
+    folder = Path(path)
+    if not _true(folder.exists):
+        raise InputError(f"folder {folder} doesn't exist: check the path")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: give a folder of pictures")
+    return folder
+
+
+def find_images(folder: Path, recursive: bool = True) -> list[Path]:
+    """As `list_images`, but an empty or missing folder gives an empty list."""
+    found: list[Path] = []
+    seen: set[Path] = set()
+    for directory, names, files in os.walk(folder, followlinks=True):
+        here = Path(directory)
+        real = here.resolve()
+        if real in seen:  # a link that leads back up
+            names.clear()
+            continue
+        seen.add(real)
+        names[:] = sorted(name for name in names if recursive and not name.startswith("."))
+        found += [here / name for name in files if _is_picture(here / name)]
+    return sorted(found)
+
+
+def sub_folders(folder: Path) -> list[Path]:
+    """The folders directly inside, sorted, without hidden ones.
+
+    Raises:
+        InputError: the folder can't be listed.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"folder {folder} can't be listed ({error.strerror}): check its permissions") from None
+
+
+def _expand_pattern(pattern: str) -> list[Path]:
+    found: dict[Path, None] = {}
+    for match in sorted(Path(name) for name in glob(pattern, recursive=True)):  # noqa: PTH207 (may be absolute)
+        pictures = find_images(match) if match.is_dir() else [match] * _is_picture(match)
+        found.update(dict.fromkeys(pictures))
+    return list(found)
+
+
+def _true(question: Callable[[], bool]) -> bool:
+    """False too where the system can't say (a name too long, a folder that can't be entered)."""
+    try:
+        return question()
+    except OSError:
+        return False
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _nothing_in(folder: Path) -> InputError:
+    return InputError(f"folder {folder} holds no picture, looked for {_suffixes()}: check the path or convert them")
+
+
+def _suffixes() -> str:
+    return " ".join(IMAGE_SUFFIXES)

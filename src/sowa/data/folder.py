@@ -1,0 +1,127 @@
+"""Plain folders of pictures, told apart by the folders' names.
+
+A category is a folder that holds one of
+  good/ (normal/, ok/) and a folder per defect type (any name), or only good/
+  train/ and/or test/, each sorted in this way; pictures directly in train/ are normal, in test/ unknown
+  anything else: all pictures in it are normal and for training
+Case doesn't matter. Folders of masks are not read; use the data sets `mvtec` or `pairs` for these.
+
+Split where there is no train/ or test/: anomalous pictures are all test; of the sorted normal ones the first,
+third, fifth ... are train and the rest test; without anomalous pictures all normal ones are train.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sowa.data.files import expand_source, find_images, list_images, sub_folders
+from sowa.data.layout import category_folders, choose, name_of, normal_samples
+from sowa.errors import InputError
+from sowa.types import ABNORMAL, NORMAL, Sample
+
+NORMAL_NAMES = ("good", "normal", "ok")
+ANOMALOUS_NAMES = (
+    *("abnormal", "anomalous", "anomalies", "anomaly", "bad", "defect", "defective", "defects"),
+    *("fail", "faulty", "ko", "ng", "nok", "not_good", "reject"),
+)
+__all__ = ["ANOMALOUS_NAMES", "NORMAL_NAMES", "categories", "expand_source", "list_images", "load_folder"]
+_SPLITS = ("train", "test")
+_MASKS = ("ground_truth", "mask", "masks")
+
+
+def categories(root: str | Path) -> list[str]:
+    """Names of the sorted folders inside ``root``, or of ``root`` itself.
+
+    Raises:
+        InputError: the folder is missing.
+    """
+    return sorted(_folders(Path(root)))
+
+
+def load_folder(root: str | Path, category: str | None = None) -> list[Sample]:
+    """The pictures of ``root``/``category``; of all categories, or of ``root`` where there are none, by default.
+
+    Raises:
+        InputError: a folder is missing or holds no picture, or the layout is another data set's.
+    """
+    folder = Path(root)
+    folders = _folders(folder)
+    if category is not None and not _is_category(folder):  # any folder of pictures will do when it is named
+        folders = {sub.name: sub for sub in sub_folders(folder)} | folders
+    chosen = choose(folders, category, folder, "pictures")
+    return [sample for name, path in chosen.items() for sample in _load_category(path, name)]
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    return category_folders(root, _is_category) or {name_of(root): root}
+
+
+def _is_category(folder: Path) -> bool:
+    return bool(_named(folder, NORMAL_NAMES + ANOMALOUS_NAMES + _SPLITS))
+
+
+def _load_category(folder: Path, category: str) -> list[Sample]:
+    splits = _named(folder, _SPLITS)
+    if splits:
+        samples = [sample for split in splits for sample in _load_split(split, category)]
+        return samples or _load_nothing(folder)
+    _refuse_masks(folder)
+    if _is_category(folder):
+        return _load_sorted(folder, category)
+    return [Sample(path, category, "train", NORMAL) for path in list_images(folder)]
+
+
+def _load_sorted(folder: Path, category: str) -> list[Sample]:
+    """good/ and defect types, not split."""
+    normal = [path for sub in _named(folder, NORMAL_NAMES) for path in find_images(sub)]
+    if not normal:
+        raise InputError(
+            f"{folder} has no normal pictures: put them into a folder in it called {' or '.join(NORMAL_NAMES)}"
+        )
+    anomalous = _anomalous(folder, category, "test")
+    if not anomalous:
+        return [Sample(path, category, "train", NORMAL) for path in sorted(normal)]
+    return normal_samples(normal, category) + anomalous
+
+
+def _load_split(folder: Path, category: str) -> list[Sample]:
+    """train/ or test/."""
+    split = folder.name.lower()
+    if split == "train" and not _named(folder, NORMAL_NAMES + ANOMALOUS_NAMES):
+        return [Sample(path, category, split, NORMAL) for path in find_images(folder)]
+    normal = [path for sub in _named(folder, NORMAL_NAMES) for path in find_images(sub)]
+    loose = find_images(folder, recursive=False)
+    return [
+        *(Sample(path, category, split, NORMAL) for path in normal),
+        *(Sample(path, category, split, NORMAL if split == "train" else None) for path in loose),
+        *_anomalous(folder, category, split),
+    ]
+
+
+def _anomalous(folder: Path, category: str, split: str) -> list[Sample]:
+    """Every folder beside the normal ones is a defect type."""
+    return [
+        Sample(path, category, split, ABNORMAL, defect_type=sub.name)
+        for sub in sub_folders(folder)
+        if sub.name.lower() not in NORMAL_NAMES + _MASKS
+        for path in find_images(sub)
+    ]
+
+
+def _named(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    return [sub for sub in sub_folders(folder) if sub.name.lower() in names]
+
+
+def _refuse_masks(folder: Path) -> None:
+    """Masks would be read as normal pictures, or an images/ beside them as a defect type."""
+    masks = _named(folder, _MASKS)
+    if masks and (_named(folder, ("images",)) or not _is_category(folder)):
+        raise InputError(
+            f"{folder} has a folder of masks ({masks[0].name}), which --dataset folder doesn't read: "
+            "use --dataset pairs (images/ and masks/) or --dataset mvtec (ground_truth/)"
+        )
+
+
+def _load_nothing(folder: Path) -> list[Sample]:
+    list_images(folder)  # raises where there is no picture at all
+    raise InputError(f"{folder} has pictures, but none in train/ or test/: move them there or remove these folders")

@@ -1,0 +1,117 @@
+"""Read and resize pictures and masks. H x W pixels; sizes are (height, width)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sowa.data.decode import decode, is_deep, reading, to_rgb
+from sowa.errors import InputError
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """The picture as (H, W, 3) uint8 RGB: upright (EXIF), first frame, transparency over white, deep grey scaled
+    as `to_rgb` says.
+
+    Raises:
+        InputError: the file is missing, empty, broken, no picture, or larger than `MAX_PIXELS`.
+    """
+    file = _existing(path)
+    with reading(str(path)), file.open("rb") as stream:
+        return to_rgb(decode(stream, str(path)), str(path))
+
+
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
+    """As `read_image`, from the bytes of a file (an upload); ``name`` stands for it in messages.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    if not data:
+        raise InputError(f"{name} is empty (0 bytes): send the picture's bytes")
+    with reading(name):
+        return to_rgb(decode(BytesIO(data), name), name)
+
+
+def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """The mask as (H, W) bool, anomalous where > 0: in any channel of a colour or palette mask, and only where a
+    mask with transparency isn't fully transparent. Upright by its EXIF orientation, as its picture is.
+
+    Store masks without loss (PNG): the noise that JPEG adds is > 0.
+
+    Raises:
+        InputError: as `read_image`; or ``size``, the picture's (height, width), isn't the mask's.
+    """
+    file = _existing(path)
+    with reading(str(path)), file.open("rb") as stream:
+        mask = _anomalous(decode(stream, str(path)))
+    if size is not None and mask.shape != tuple(size):
+        raise InputError(
+            f"mask {path} is {mask.shape[0]} x {mask.shape[1]} and its picture {size[0]} x {size[1]} "
+            "(height x width), but a mask must have its picture's size: export the mask at the picture's size, "
+            "or replace the picture by the one that the mask was drawn on"
+        )
+    return mask
+
+
+def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The (H, W) bool mask at ``size``: antialiased bilinear, then > 0.5, as the method binarises (METHOD.md 6).
+
+    Raises:
+        InputError: a side of ``size`` is below 1.
+    """
+    _check_size(size)
+    grey = Image.fromarray(np.asarray(mask, dtype=np.uint8) * np.uint8(255))
+    resized: NDArray[np.bool_] = np.asarray(grey.resize((size[1], size[0]), Image.Resampling.BILINEAR)) > 127
+    return resized
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The (H, W, 3) uint8 picture at ``size``, antialiased bicubic.
+
+    Raises:
+        InputError: a side of ``size`` is below 1.
+    """
+    _check_size(size)
+    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def _anomalous(image: Image.Image) -> NDArray[np.bool_]:
+    if is_deep(image) or image.mode == "1" or (image.mode == "L" and not image.has_transparency_data):
+        positive: NDArray[np.bool_] = np.asarray(image) > 0
+        return positive
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"))
+        opaque: NDArray[np.bool_] = rgba[..., :3].any(axis=2) & (rgba[..., 3] > 0)
+        return opaque
+    coloured: NDArray[np.bool_] = np.asarray(image.convert("RGB")).max(axis=2) > 0
+    return coloured
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        raise InputError(f"{path} doesn't exist: check the path") from None
+    except (OSError, ValueError) as error:  # a name too long or with a null byte, a folder that can't be entered
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{str(path)!r} can't be opened ({reason}): check the path and its permissions") from None
+    if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block for ever
+        raise InputError(f"{path} isn't a file: give the path of one picture")
+    if status.st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): copy or export it again")
+    return file
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if min(size) < 1:
+        raise InputError(f"size is {size[0]} x {size[1]}, both sides must be 1 or more")

@@ -1,0 +1,94 @@
+"""What the data sets' loaders share: choosing categories, matching masks by stem, splitting normal pictures."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from sowa.data.files import find_images, require_folder, sub_folders
+from sowa.errors import InputError
+from sowa.types import ABNORMAL, NORMAL, Sample
+
+
+def category_folders(root: Path, is_category: Callable[[Path], bool]) -> dict[str, Path]:
+    """Category name -> its folder: the root itself where it is one, else those directly inside.
+
+    Raises:
+        InputError: the root is missing or isn't a folder.
+    """
+    folder = require_folder(root)
+    if is_category(folder):
+        return {name_of(folder): folder}
+    return {sub.name: sub for sub in sub_folders(folder) if is_category(sub)}
+
+
+def name_of(folder: Path) -> str:
+    """The folder's name as the user wrote it, and its real one for "." and ".."."""
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
+
+
+def choose(folders: dict[str, Path], category: str | None, root: Path, layout: str) -> dict[str, Path]:
+    """The one chosen category, or all where ``category`` is None.
+
+    Raises:
+        InputError: there is none at all (``layout`` says what was looked for), or not the one asked for.
+    """
+    if not folders:
+        raise InputError(f"{root} holds no category, looked for {layout}: check --root and --dataset")
+    if category is None:
+        return folders
+    if category not in folders:
+        raise unknown("category", category, folders)
+    return {category: folders[category]}
+
+
+def unknown(what: str, value: str, available: Iterable[str]) -> InputError:
+    """The error that names what exists instead of ``value``, the closest name first."""
+    names = sorted(available)
+    closest = difflib.get_close_matches(value, names, n=1)
+    ordered = closest + [name for name in names if name not in closest]
+    more = f" and {len(ordered) - 20} more" if len(ordered) > 20 else ""
+    return InputError(f"unknown {what} {value!r}, there is: {', '.join(ordered[:20])}{more}")
+
+
+def by_stem(pictures: Iterable[Path]) -> dict[str, Path]:
+    """File name without suffix -> path.
+
+    Raises:
+        InputError: two files share a stem, so that it isn't clear which one is meant.
+    """
+    found: dict[str, Path] = {}
+    for path in pictures:
+        other = found.setdefault(path.stem, path)
+        if other is not path:
+            raise InputError(f"{other} and {path.name} share the stem {path.stem!r}: rename or remove one of them")
+    return found
+
+
+def normal_samples(pictures: Iterable[Path], category: str) -> list[Sample]:
+    """Normal pictures that no one has split: of the sorted ones the first, third, fifth ... are train."""
+    return [Sample(path, category, ("train", "test")[index % 2], NORMAL) for index, path in enumerate(sorted(pictures))]
+
+
+def anomalous_samples(
+    pictures: Sequence[Path], category: str, masks: Path, defect_types: Sequence[str | None], suffix: str = ""
+) -> list[Sample]:
+    """Anomalous test pictures with the masks of folder ``masks``, whose stems may end in ``suffix``.
+
+    Raises:
+        InputError: a picture has no mask although the folder exists.
+    """
+    stems = by_stem(find_images(masks, recursive=False)) if masks.is_dir() else None
+    samples = []
+    for path, defect_type in zip(pictures, defect_types, strict=True):
+        mask = None
+        if stems is not None:
+            mask = stems.get(path.stem + suffix) or stems.get(path.stem)
+            if mask is None:
+                raise InputError(
+                    f"{path} has no mask {masks / (path.stem + suffix)}.png: add it, or remove {masks} to go "
+                    "without masks"
+                )
+        samples.append(Sample(path, category, "test", ABNORMAL, mask, defect_type))
+    return samples

@@ -1,0 +1,65 @@
+"""Pictures with a mask each: root/images/NAME.*, root/masks/NAME.* and, optional, root/good/* without masks.
+
+A picture is anomalous where its mask is > 0 anywhere; a picture whose mask is empty is normal, as are those in
+good. Anomalous pictures are test. Of all normal ones, sorted by path (good/ before images/), the first, third,
+fifth ... are train, so that they can be reference images, and the rest test. To train on everything, use the
+samples of both splits. ``root`` may be such a folder or hold several, one per category.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sowa.data.files import find_images
+from sowa.data.images import read_mask
+from sowa.data.layout import by_stem, category_folders, choose, normal_samples
+from sowa.errors import InputError
+from sowa.types import ABNORMAL, Sample
+
+
+def categories(root: str | Path) -> list[str]:
+    """Names of the folders that hold images/ and masks/.
+
+    Raises:
+        InputError: the folder is missing.
+    """
+    return sorted(category_folders(Path(root), _is_category))
+
+
+def load_pairs(root: str | Path, category: str | None = None) -> list[Sample]:
+    """The pictures of one category, or of all. Reads every mask, some milliseconds each.
+
+    Raises:
+        InputError: a picture without a mask, a mask without a picture, two files of one stem, a broken mask, or no
+            picture.
+    """
+    chosen = choose(
+        category_folders(Path(root), _is_category), category, Path(root), "CATEGORY/images and CATEGORY/masks"
+    )
+    return [sample for name, folder in chosen.items() for sample in _load_category(folder, name)]
+
+
+def _is_category(folder: Path) -> bool:
+    return (folder / "images").is_dir() and (folder / "masks").is_dir()
+
+
+def _load_category(folder: Path, category: str) -> list[Sample]:
+    images = by_stem(find_images(folder / "images", recursive=False))
+    masks = by_stem(find_images(folder / "masks", recursive=False))
+    _check_pairs(folder, images.keys() - masks.keys(), "picture", "mask")
+    _check_pairs(folder, masks.keys() - images.keys(), "mask", "picture")
+    if not images:
+        raise InputError(f"{folder / 'images'} holds no picture: check the path, or use --dataset folder")
+    normal, anomalous = find_images(folder / "good"), []
+    for stem, path in images.items():
+        if read_mask(masks[stem]).any():
+            anomalous.append(Sample(path, category, "test", ABNORMAL, masks[stem]))
+        else:
+            normal.append(path)
+    return normal_samples(normal, category) + anomalous
+
+
+def _check_pairs(folder: Path, stems: set[str], has: str, lacks: str) -> None:
+    if stems:
+        first, more = min(stems), f" (and {len(stems) - 1} more)" if len(stems) > 1 else ""
+        raise InputError(f"{folder}: {has} {first!r}{more} has no {lacks} of the same name: add or remove one")

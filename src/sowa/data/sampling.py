@@ -1,0 +1,52 @@
+"""Choose among samples: a split, and the reference images of a few-shot run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from sowa.errors import InputError
+from sowa.types import NORMAL, Sample
+
+T = TypeVar("T")
+
+
+def split(samples: Iterable[Sample], name: str) -> list[Sample]:
+    """The samples of split ``name``, "train" or "test", in their order.
+
+    Raises:
+        InputError: another name.
+    """
+    if name not in ("train", "test"):
+        raise InputError(f"split is {name!r}, allowed are train and test")
+    return [sample for sample in samples if sample.split == name]
+
+
+def draw(items: Sequence[T], count: int, seed: int) -> list[T]:
+    """``count`` of ``items`` in random order by ``seed``; for one seed a larger count extends a smaller one.
+
+    Raises:
+        InputError: ``count`` or ``seed`` is negative, or there are fewer than ``count`` items.
+    """
+    if count < 0 or seed < 0:
+        raise InputError(f"k-shot is {count} and seed is {seed}, both must be 0 or more")
+    if count > len(items):
+        raise InputError(
+            f"k-shot is {count}, but there are only {len(items)} normal pictures to choose from: "
+            f"choose k-shot 0 to {len(items)} or add normal pictures"
+        )
+    return [items[index] for index in np.random.default_rng(seed).permutation(len(items))[:count]]
+
+
+def choose_references(samples: Iterable[Sample], k_shot: int, seed: int) -> list[Sample]:
+    """``k_shot`` reference images of one category: random among its normal train pictures, by ``seed``.
+
+    For one seed a larger ``k_shot`` extends a smaller one, and the order in which the samples come doesn't matter.
+
+    Raises:
+        InputError: ``k_shot`` or ``seed`` is negative, or there are fewer than ``k_shot`` such pictures.
+    """
+    normal = [sample for sample in split(samples, "train") if sample.label == NORMAL]
+    return draw(sorted(normal, key=lambda sample: sample.image_path), k_shot, seed)

@@ -1,0 +1,146 @@
+"""Pictures from wherever a user has them, decoded and resized in the background, batch by batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from sowa.data.decode import to_rgb
+from sowa.data.files import expand_source
+from sowa.data.images import read_image, resize_image
+from sowa.errors import InputError
+
+Image = NDArray[np.uint8]
+T = TypeVar("T")
+THREADS = 2
+PREFETCHED = 16
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that hasn't been read: its name and where to have it, a path or pixels (H, W, 3) uint8."""
+
+    name: str
+    origin: Path | Image
+
+    def read(self) -> Image:
+        """Pixels (H, W, 3) uint8 RGB. Raises InputError for a broken file."""
+        return read_image(self.origin) if isinstance(self.origin, Path) else self.origin
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that could be read, their own sizes (H', W'), and their pixels at one size, (B, H, W, 3) uint8."""
+
+    pictures: list[Picture]
+    sizes: list[tuple[int, int]]
+    images: NDArray[np.uint8]
+
+
+def pictures(source: Any) -> list[Picture]:
+    """Every picture of a source, in a stable order.
+
+    ``source`` is a file, folder or glob pattern, a PIL picture, an array (H, W, 3) or (H, W) uint8, a tensor
+    (3, H, W) or (B, 3, H, W) in 0..1 or uint8, or a list of those. Raises InputError for anything else.
+    """
+    if isinstance(source, (list, tuple)):
+        found = [picture for part in source for picture in pictures(part)]
+        if not found:
+            raise InputError("the list of pictures is empty; give at least one")
+        return [
+            Picture(f"array-{index:04d}", picture.origin) if isinstance(picture.origin, np.ndarray) else picture
+            for index, picture in enumerate(found)
+        ]
+    if isinstance(source, (str, Path)):
+        return [Picture(str(path), path) for path in expand_source(source)]
+    return [Picture("array-0000", image) for image in _arrays(source)]
+
+
+def read_batches(
+    wanted: Iterable[Picture],
+    size: tuple[int, int],
+    batch_size: int,
+    on_skip: Callable[[Picture, str], None],
+    limit: int | None = None,
+) -> Iterator[Batch]:
+    """Batches of at most ``batch_size`` pictures at ``size`` (H, W), in order.
+
+    Decoding and resizing run ahead in threads. A picture that can't be read is handed to ``on_skip`` with the reason
+    and left out, so batches stay full; the first ``limit`` readable ones are taken where it's given.
+    """
+
+    def load(picture: Picture) -> tuple[Picture, tuple[int, int], Image]:
+        image = picture.read()
+        return picture, (image.shape[0], image.shape[1]), resize_image(image, size)
+
+    def readable() -> Iterator[tuple[Picture, tuple[int, int], Image]]:
+        for picture, future in _ahead(load, wanted):
+            try:
+                yield future.result()
+            except InputError as error:
+                on_skip(picture, str(error))
+
+    stream = islice(readable(), limit)
+    while group := list(islice(stream, batch_size)):
+        found, sizes, images = zip(*group, strict=True)
+        yield Batch(list(found), list(sizes), np.stack(images))
+
+
+def variants(image: Image) -> NDArray[np.uint8]:
+    """What the same part may look like in another picture: a little nearer and aside, brighter or darker.
+
+    ``image`` (H, W, 3) uint8 gives (3, H, W, 3) uint8. Cut from the picture itself, so that no border is invented.
+    """
+    cuts = ((0.97, 0.0, 0.0, 1.07), (0.97, 1.0, 1.0, 0.93), (0.94, 0.0, 1.0, 1.0))
+    return np.stack([_nearer(image, *cut) for cut in cuts])
+
+
+def _nearer(image: Image, part: float, down: float, right: float, brightness: float) -> Image:
+    height, width = image.shape[:2]
+    top, left = round(height * (1 - part) * down), round(width * (1 - part) * right)
+    cut = image[top : top + max(1, round(height * part)), left : left + max(1, round(width * part))]
+    return np.clip(resize_image(cut, (height, width)) * brightness, 0, 255).astype(np.uint8)
+
+
+def _ahead(work: Callable[[Picture], T], items: Iterable[Picture]) -> Iterator[tuple[Picture, Future[T]]]:
+    """Each item with its future result, at most PREFETCHED of them under way."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[tuple[Picture, Future[T]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) >= PREFETCHED:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _arrays(source: Any) -> list[Image]:
+    if isinstance(source, PillowImage.Image):
+        return [to_rgb(source)]
+    if hasattr(source, "detach"):
+        source = source.detach().cpu().numpy()
+        source = np.moveaxis(source, -3, -1) if source.ndim >= 3 else source
+        if np.issubdtype(source.dtype, np.floating):
+            source = np.clip(source * 255 + 0.5, 0, 255).astype(np.uint8)
+    array = np.asarray(source)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3, 4) or (array.ndim > 2 and array.shape[-1] != 3):
+        raise InputError(
+            f"picture of shape {array.shape} and type {array.dtype} isn't understood; give (H, W, 3) uint8, a tensor "
+            "(3, H, W) in 0..1, a PIL picture, a path or a list of those"
+        )
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=-1)
+    return list(array) if array.ndim == 4 else [array]

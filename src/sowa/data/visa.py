@@ -1,0 +1,117 @@
+"""VisA's own layout.
+
+root/category/Data/Images/{Normal,Anomaly}/*, Data/Masks/Anomaly/NAME.png (class ids, anomalous > 0) and, optional,
+image_anno.csv with the defect types. The split is that of root/split_csv/1cls.csv where this file exists; without
+it anomalous pictures are test, and of the sorted normal ones the first, third, fifth ... are train, the rest test.
+``root`` may be the category's folder itself.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from sowa.data.files import find_images, require_folder
+from sowa.data.layout import anomalous_samples, category_folders, choose, normal_samples, unknown
+from sowa.errors import InputError
+from sowa.types import ABNORMAL, NORMAL, Sample
+
+_SPLIT_FILE = Path("split_csv", "1cls.csv")
+_LABELS = {"normal": NORMAL, "anomaly": ABNORMAL}
+Row = dict[str, str]
+
+
+def categories(root: str | Path) -> list[str]:
+    """Names of the category folders.
+
+    Raises:
+        InputError: the folder is missing.
+    """
+    return sorted(category_folders(Path(root), _is_category))
+
+
+def load_visa(root: str | Path, category: str | None = None) -> list[Sample]:
+    """The pictures of one category, or of all.
+
+    Raises:
+        InputError: a folder, a picture or a mask is missing (a category without the folder of masks is accepted),
+            or a CSV file is broken; the message then names its line.
+    """
+    chosen = choose(
+        category_folders(Path(root), _is_category), category, Path(root), "CATEGORY/Data/Images/{Normal,Anomaly}"
+    )
+    return [sample for name, folder in chosen.items() for sample in _load_category(folder, name)]
+
+
+def _is_category(folder: Path) -> bool:
+    return (folder / "Data" / "Images").is_dir()
+
+
+def _load_category(folder: Path, category: str) -> list[Sample]:
+    defect_types = _defect_types(folder / "image_anno.csv")
+    root = folder.resolve().parent if folder.name != category else folder.parent
+    if (root / _SPLIT_FILE).is_file():
+        return _load_split(root, category, defect_types)
+    images = folder / "Data" / "Images"
+    normal = find_images(require_folder(images / "Normal"), recursive=False)
+    anomalous = find_images(require_folder(images / "Anomaly"), recursive=False)
+    if not normal:
+        raise InputError(f"{images / 'Normal'} holds no picture: put normal pictures there")
+    kinds = [defect_types.get(path.name) for path in anomalous]
+    return normal_samples(normal, category) + anomalous_samples(
+        anomalous, category, folder / "Data" / "Masks" / "Anomaly", kinds
+    )
+
+
+def _load_split(root: Path, category: str, defect_types: dict[str, str]) -> list[Sample]:
+    file = root / _SPLIT_FILE
+    rows = _read_csv(file, ("object", "split", "label", "image", "mask"))
+    mine = [(line, row) for line, row in rows if row["object"] == category]
+    if not mine:
+        raise unknown(f"category in {file}", category, {row["object"] for _, row in rows})
+    masked = (root / category / "Data" / "Masks" / "Anomaly").is_dir()
+    samples = []
+    for line, row in mine:
+        where = f"{file} line {line}"
+        _one_of(where, "split", row["split"], ("train", "test"))
+        _one_of(where, "label", row["label"], tuple(_LABELS))
+        image, mask, kind = _listed(where, root, row["image"]), None, None
+        if row["label"] == "anomaly":
+            kind = defect_types.get(image.name)
+            if masked or row["mask"]:
+                mask = _listed(where, root, row["mask"])
+        samples.append(Sample(image, category, row["split"], _LABELS[row["label"]], mask, kind))
+    return samples
+
+
+def _defect_types(file: Path) -> dict[str, str]:
+    """Name of each anomalous picture -> what image_anno.csv calls its defects."""
+    if not file.is_file():
+        return {}
+    rows = _read_csv(file, ("image", "label"))
+    return {Path(row["image"]).name: row["label"] for _, row in rows if row["label"] not in _LABELS}
+
+
+def _read_csv(file: Path, columns: tuple[str, ...]) -> list[tuple[int, Row]]:
+    """Line number and row of each row."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, restval="")
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(f"{file} has no column {', '.join(missing)}, needed are {', '.join(columns)}")
+            return [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file} can't be read as CSV in UTF-8 ({error}): export it again") from None
+
+
+def _one_of(where: str, column: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{where}: {column} is {value!r}, allowed are {' and '.join(allowed)}")
+
+
+def _listed(where: str, root: Path, path: str) -> Path:
+    if not path or not (root / path).is_file():
+        what = path or "the empty path"
+        raise InputError(f"{where}: {what} isn't a file in {root}: correct the line or add the file")
+    return root / path

@@ -1,0 +1,311 @@
+"""``Sowa``: pictures in, predictions out. The public interface."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sowa.calibration import Calibration, calibrate
+from sowa.config import ModelConfig, from_dict, to_dict
+from sowa.data.sampling import draw
+from sowa.data.stream import Batch, Picture, pictures, read_batches, variants
+from sowa.devices import Precision, autocast, choose_device, choose_precision
+from sowa.errors import InputError
+from sowa.files import read_safetensors, write_safetensors
+from sowa.memory import MemoryBank
+from sowa.model.checkpoint import (
+    WEIGHTS_FORMAT,
+    check_identity,
+    find_weights,
+    identity,
+    load_config,
+    load_weights,
+    seeded_network,
+)
+from sowa.model.sowa import SowaNetwork
+from sowa.prediction import Prediction
+from sowa.scoring import judge
+from sowa.types import Judgement, Observation
+
+DETECTOR_FORMAT = "sowa-detector"
+# The bound that calibration draws has settled long before this many references are left out in turn.
+CALIBRATION_REFERENCES = 32
+
+
+class Sowa:
+    """Finds defects in pictures after seeing a handful of normal ones, or none.
+
+    Attributes that ``fit`` sets: ``bank_`` the memory bank, ``calibration_`` where normal ends, ``references_`` the
+    names of the pictures that were taken, ``seed_`` the seed that drew them. ``skipped_`` lists what the last call
+    couldn't read, and why.
+    """
+
+    def __init__(
+        self,
+        network: SowaNetwork,
+        *,
+        trained: bool,
+        device: str = "auto",
+        precision: Precision = "auto",
+        image_size: tuple[int, int] | None = None,
+        category: str | None = None,
+    ) -> None:
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.network = network.to(self.device).eval()
+        self.trained = trained
+        self.category = category
+        self.image_size = _check_image_size(image_size, network)
+        self.bank_: MemoryBank | None = None
+        self.calibration_ = Calibration()
+        self.references_: list[str] = []
+        self.seed_: int | None = None
+        self.skipped_: list[tuple[str, str]] = []
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str = "mini",
+        *,
+        config: ModelConfig | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+        image_size: tuple[int, int] | None = None,
+        category: str | None = None,
+    ) -> Self:
+        """A detector that hasn't been fitted.
+
+        ``name`` is a backbone (see ``sowa.model.pretrained.build_backbone``), or the path of weights that ``sowa
+        train`` wrote, which name their backbone. Without trained weights the prompts know nothing of defects, so such
+        a detector judges by its memory bank alone. ``image_size`` is (H, W) in pixels, by default the backbone's own.
+        ``category`` names the class whose prompts are used where there are several; others stand for the first.
+
+        Raises InputError for an unknown backbone, device or precision, and for a file that doesn't fit.
+        """
+        weights = find_weights(name) if config is None else None
+        if weights is None:
+            network = seeded_network(name, config or ModelConfig())
+        else:
+            tensors, metadata = read_safetensors(weights, WEIGHTS_FORMAT)
+            network = seeded_network(metadata["backbone"]["name"], load_config(metadata, weights))
+            check_identity(metadata["backbone"], network.backbone, weights)
+            load_weights(network, tensors, str(weights))
+        return cls(
+            network,
+            trained=weights is not None,
+            device=device,
+            precision=precision,
+            image_size=image_size,
+            category=category,
+        )
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a memory bank."""
+        return self.bank_ is not None
+
+    def fit(self, normal: Any, k_shot: int | None = None, seed: int = 0, batch_size: int = 8) -> Self:
+        """Builds the memory bank and the calibration from normal pictures; an earlier bank is replaced.
+
+        ``normal`` is a folder, file, glob pattern, PIL picture, array (H, W, 3) uint8, tensor (3, H, W) in 0..1, or a
+        list of those. ``k_shot`` pictures are drawn with ``seed``; None takes all. Broken pictures are skipped and
+        the next ones drawn in their place.
+
+        Raises InputError where there are fewer than ``k_shot`` readable pictures, or none.
+        """
+        available = pictures(normal)
+        drawn = draw(available, len(available), seed) if k_shot else available
+        if k_shot is not None and not 1 <= k_shot <= len(available):
+            raise InputError(f"k-shot is {k_shot}, allowed is 1 to {len(available)}, the pictures that there are")
+        self.skipped_ = []
+        references, features = [], []
+        for batch in read_batches(drawn, self.image_size, batch_size, self._skip, limit=k_shot):
+            references += batch.pictures
+            features.append(self.observe(batch.images).patches)
+        if len(references) < (k_shot or 1):
+            raise InputError(
+                f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
+                f"problem: {self.skipped_[0][1]}"
+            )
+        return self.fit_features(MemoryBank.build(features), references, seed)
+
+    def fit_features(self, bank: MemoryBank, references: Sequence[Picture], seed: int) -> Self:
+        """As ``fit``, with the bank of ``references`` at hand already."""
+        self.calibration_ = self._calibrate(bank, references, seed)
+        self.bank_, self.seed_ = bank, seed
+        self.references_ = [picture.name for picture in references]
+        return self
+
+    @overload
+    def predict(self, source: Any, *, stream: Literal[True], batch_size: int = 8) -> Iterator[Prediction]: ...
+
+    @overload
+    def predict(self, source: Any, *, stream: Literal[False] = False, batch_size: int = 8) -> list[Prediction]: ...
+
+    def predict(
+        self, source: Any, *, stream: bool = False, batch_size: int = 8
+    ) -> Iterator[Prediction] | list[Prediction]:
+        """Verdicts on pictures, in order; no picture's verdict depends on the others of the call.
+
+        ``source`` as in ``fit``. ``stream`` yields predictions one by one, in memory that doesn't grow. Broken
+        pictures are skipped and listed in ``skipped_``; the reason is raised as InputError where all are broken.
+        Raises InputError where the detector is neither fitted nor trained.
+        """
+        if not self.is_fitted and not self.trained:
+            raise InputError(
+                f"backbone {self.network.backbone.name!r} has no trained prompts and no memory bank; fit the detector "
+                "on normal pictures first"
+            )
+        found = self._predict(pictures(source), batch_size)
+        return found if stream else list(found)
+
+    def _predict(self, wanted: list[Picture], batch_size: int) -> Iterator[Prediction]:
+        self.skipped_ = []
+        started = time.perf_counter()
+        for batch in read_batches(wanted, self.image_size, batch_size, self._skip):
+            judgement = self.judge(self.observe(batch.images))
+            seconds = (time.perf_counter() - started) / len(batch.pictures)
+            yield from self._predictions(batch, judgement, seconds)
+            started = time.perf_counter()
+        if len(self.skipped_) == len(wanted):
+            raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {self.skipped_[0][1]}")
+
+    def _predictions(self, batch: Batch, judgement: Judgement, seconds: float) -> Iterator[Prediction]:
+        calibration = self.calibration_
+        maps, levels = judgement.maps.cpu().numpy(), judgement.level_maps.cpu().numpy()
+        for index, (picture, raw) in enumerate(zip(batch.pictures, judgement.raw_scores.tolist(), strict=True)):
+            yield Prediction(
+                image_path=picture.name,
+                score=calibration.score(raw),
+                raw_score=raw,
+                threshold=calibration.threshold,
+                is_anomalous=raw > calibration.threshold,
+                anomaly_map=maps[index],
+                mask=maps[index] > calibration.pixel_threshold,
+                level_maps=levels[:, index],
+                pixel_threshold=calibration.pixel_threshold,
+                seconds=seconds,
+                source=picture.origin,
+            )
+
+    def normalise(self, images: NDArray[np.uint8]) -> Tensor:
+        """Pictures (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W) on the detector's device."""
+        backbone = self.network.backbone
+        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
+        return ((pixels - backbone.mean) / backbone.std).contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def observe(
+        self, images: NDArray[np.uint8], prompts: bool | None = None, category: str | None = None
+    ) -> Observation:
+        """What the network makes of pictures (B, H, W, 3) uint8 at ``image_size``.
+
+        ``prompts`` says whether adapters and prompts are run; by default where they are trained. ``category`` is the
+        class whose prompts are used, by default the detector's own.
+        """
+        backbone = self.network.backbone
+        pixels = self.normalise(images)
+        with autocast(self.device, self.precision):
+            if not (self.trained if prompts is None else prompts):
+                levels = backbone(pixels)
+                return Observation(tuple(p.float() for p in levels.patches), levels.grid, self.image_size)
+            names = [category or self.category or ""] * len(images)
+            output = self.network(pixels, self.network.class_index(names).to(self.device))
+        return Observation(
+            patches=tuple(p.float() for p in output.patches),
+            grid=output.grid,
+            size=self.image_size,
+            level_maps=tuple(m.float() for m in output.level_maps),
+            abnormal_probability=output.text_probs[:, 1].float(),
+        )
+
+    @torch.inference_mode()
+    def judge(
+        self, observation: Observation, bank: MemoryBank | None = None, leave_out: Tensor | None = None
+    ) -> Judgement:
+        """Raw scores and maps of what was observed, against ``bank`` or else the fitted one, or zero-shot."""
+        return judge(observation, bank or self.bank_, self.network.config.sigma, leave_out)
+
+    def _calibrate(self, bank: MemoryBank, references: Sequence[Picture], seed: int) -> Calibration:
+        """Each reference against the bank without it; a single one can only be varied and compared with itself."""
+        alone = len(references) == 1
+        raw_scores, maxima = [], []
+        for index in sorted(draw(range(len(references)), min(len(references), CALIBRATION_REFERENCES), seed)):
+            images = next(read_batches([references[index]], self.image_size, 1, self._skip)).images
+            observation = self.observe(variants(images[0]) if alone else images)
+            judgement = self.judge(observation, bank, None if alone else torch.tensor([index], device=self.device))
+            raw_scores += judgement.raw_scores.tolist()
+            maxima += judgement.maps.amax(dim=(1, 2)).tolist()
+        return calibrate(raw_scores, maxima, len(references))
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the fitted detector: bank, calibration, what was trained, and the backbone's identity, not itself.
+
+        Returns the path. Raises InputError where the detector isn't fitted or the file can't be written.
+        """
+        if self.bank_ is None:
+            raise InputError("the detector isn't fitted, so there is nothing to save; fit it first")
+        tensors = {"bank": self.bank_.features.cpu().contiguous()}
+        if self.trained:
+            tensors |= {name: p.detach().cpu().contiguous() for name, p in self.network.trainable().items()}
+        metadata = {
+            "config": to_dict(self.network.config),
+            "backbone": identity(self.network.backbone),
+            "trained": self.trained,
+            "image_size": list(self.image_size),
+            "category": self.category,
+            "calibration": to_dict(self.calibration_),
+            "references": self.references_,
+            "seed": self.seed_,
+        }
+        write_safetensors(Path(path), tensors, DETECTOR_FORMAT, metadata)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "auto", precision: Precision = "auto") -> Self:
+        """A detector that ``save`` wrote.
+
+        Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
+        """
+        path = Path(path)
+        tensors, metadata = read_safetensors(path, DETECTOR_FORMAT)
+        network = seeded_network(metadata["backbone"]["name"], load_config(metadata, path))
+        check_identity(metadata["backbone"], network.backbone, path)
+        bank = tensors.pop("bank", torch.empty(0))
+        expected = (len(network.backbone.levels), len(metadata["references"]), network.backbone.embed_dim)
+        if bank.ndim != 4 or (bank.shape[0], bank.shape[1], bank.shape[3]) != expected:
+            raise InputError(f"{path} holds a memory bank of shape {tuple(bank.shape)}, which doesn't fit; fit it anew")
+        if metadata["trained"]:
+            load_weights(network, tensors, str(path))
+        height, width = metadata["image_size"]
+        detector = cls(
+            network,
+            trained=metadata["trained"],
+            device=device,
+            precision=precision,
+            image_size=(height, width),
+            category=metadata["category"],
+        )
+        detector.bank_ = MemoryBank(bank.to(detector.device))
+        detector.calibration_ = from_dict(Calibration, metadata["calibration"])
+        detector.references_, detector.seed_ = metadata["references"], metadata["seed"]
+        return detector
+
+    def _skip(self, picture: Picture, reason: str) -> None:
+        self.skipped_.append((picture.name, reason))
+
+
+def _check_image_size(wanted: tuple[int, int] | None, network: SowaNetwork) -> tuple[int, int]:
+    size, patch = wanted or network.backbone.image_size, network.backbone.patch_size
+    if any(side < unit or side % unit for side, unit in zip(size, patch, strict=True)):
+        raise InputError(
+            f"image size is {size[0]} x {size[1]} pixels, needed are multiples of the patch ({patch[0]} x {patch[1]})"
+        )
+    return size

@@ -1,0 +1,41 @@
+"""Where and how precisely to compute."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from sowa.errors import InputError
+
+Precision = Literal["auto", "fp32", "bf16"]
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` takes the best that there is. Raises InputError for an unknown device or one that isn't there."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    if name.partition(":")[0] not in there:
+        raise InputError(f"device {name!r} is unknown, allowed are {', '.join(DEVICES)}")
+    if not there[name.partition(":")[0]]:
+        raise InputError(f"device {name!r} isn't there; use --device auto or cpu")
+    return torch.device(name)
+
+
+def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """``auto`` is bf16 on a GPU that has it and fp32 elsewhere. Raises InputError for an unknown precision."""
+    if name == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if name not in ("fp32", "bf16"):
+        raise InputError(f"precision {name!r} is unknown, allowed are auto, fp32, bf16")
+    return name
+
+
+def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> AbstractContextManager[object]:
+    """The context in which the network runs."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

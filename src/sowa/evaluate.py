@@ -1,0 +1,222 @@
+"""Evaluation on a labelled data set: one pass over the pictures serves every number of shots and every seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sowa.config import EvaluationConfig
+from sowa.data import choose_references, read_mask, resize_mask, split
+from sowa.data.stream import Batch, Picture, read_batches
+from sowa.detector import Sowa
+from sowa.errors import InputError
+from sowa.memory import MemoryBank
+from sowa.metrics import MetricValue, PixelMetrics, image_metrics
+from sowa.progress import Report, silent
+from sowa.scoring import paper_scores
+from sowa.types import ABNORMAL, Judgement, Observation, Sample
+
+METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Metrics of one category with one set of references."""
+
+    category: str
+    k_shot: int
+    seed: int
+    metrics: dict[str, MetricValue]
+    references: list[str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All runs on a data set. ``images_per_second`` is the rate of one run: encoding and scoring, without metrics."""
+
+    dataset: str
+    backbone: str
+    config: EvaluationConfig
+    runs: list[Run]
+    images_per_second: float
+    skipped: list[tuple[str, str]]
+
+    def mean(self, category: str | None = None) -> list[dict[str, Any]]:
+        """For each number of shots, mean and standard deviation over seeds; of one category or of their mean."""
+        rows = []
+        runs = [run for run in self.runs if category in (None, run.category)]
+        for k_shot in sorted({run.k_shot for run in runs}):
+            chosen = [run for run in runs if run.k_shot == k_shot]
+            metrics = {name: _mean_over_seeds(chosen, name) for name in METRICS}
+            rows.append({"k_shot": k_shot, "seeds": len({run.seed for run in chosen}), "metrics": metrics})
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON. Undefined metrics are null, with the reason under ``why``."""
+        return {
+            "dataset": self.dataset,
+            "backbone": self.backbone,
+            "scoring": self.config.scoring,
+            "aupro": self.config.aupro,
+            "runs": [
+                {
+                    "category": run.category,
+                    "k_shot": run.k_shot,
+                    "seed": run.seed,
+                    "metrics": {name: value.to_json() for name, value in run.metrics.items()},
+                    "why": {name: value.why for name, value in run.metrics.items() if value.why},
+                    "references": run.references,
+                }
+                for run in self.runs
+            ],
+            "mean": self.mean(),
+            "images_per_second": round(self.images_per_second, 3),
+            "skipped": [{"image_path": path, "why": why} for path, why in self.skipped],
+        }
+
+
+def _mean_over_seeds(runs: Sequence[Run], name: str) -> dict[str, float | None]:
+    seeds = dict.fromkeys(run.seed for run in runs)
+    values = [np.mean([run.metrics[name].value for run in runs if run.seed == seed]) for seed in seeds]
+    mean, std = float(np.mean(values)), float(np.std(values))
+    return {"mean": None, "std": None} if np.isnan(mean) else {"mean": mean, "std": std}
+
+
+class _Tally:
+    """What one run collects picture by picture; maps are counted, not kept."""
+
+    def __init__(self, k_shot: int, seed: int, references: Sequence[Sample], bank: MemoryBank | None) -> None:
+        self.k_shot, self.seed, self.references, self.bank = k_shot, seed, references, bank
+        self.pixels = PixelMetrics()
+        self.raw_scores: list[float] = []
+        self.maxima: list[float] = []
+
+    def add(self, judgement: Judgement, masks: Sequence[NDArray[np.bool_]] | None) -> None:
+        self.raw_scores += judgement.raw_scores.tolist()
+        self.maxima += judgement.maps.amax(dim=(1, 2)).tolist()
+        if masks is not None:
+            for anomaly_map, mask in zip(judgement.maps.cpu().numpy(), masks, strict=True):
+                self.pixels.update(anomaly_map, mask)
+
+    def finish(self, category: str, truth: _Truth, config: EvaluationConfig) -> Run:
+        scores = self.raw_scores
+        if config.scoring == "paper" and self.bank is not None:
+            scores = paper_scores(torch.tensor(truth.probabilities), torch.tensor(self.maxima)).tolist()
+        metrics = image_metrics(scores, truth.labels).metrics()
+        if truth.has_masks:
+            metrics |= self.pixels.compute(config.aupro).metrics()
+        else:
+            undefined = MetricValue.undefined("an anomalous picture has no mask")
+            metrics |= {name: undefined for name in METRICS if name.startswith("pixel")}
+        return Run(category, self.k_shot, self.seed, metrics, [str(sample.image_path) for sample in self.references])
+
+
+@dataclass
+class _Truth:
+    """What all runs on a category share."""
+
+    has_masks: bool
+    labels: list[bool] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def evaluate(
+    detector: Sowa,
+    dataset: str,
+    samples: Sequence[Sample],
+    config: EvaluationConfig,
+    report: Report = silent,
+) -> Evaluation:
+    """Metrics of ``detector``'s network for each category, number of shots and seed.
+
+    References are drawn from the normal train pictures; every labelled picture of the split "test" is judged. Zero
+    shots don't depend on the seed and are run once, under the first one.
+
+    Raises InputError where a category has too few references or no labelled test picture.
+    """
+    runs: list[Run] = []
+    truths = []
+    for category in dict.fromkeys(sample.category for sample in samples):
+        of_category = [sample for sample in samples if sample.category == category]
+        found, truth = _evaluate_category(detector, of_category, config, report)
+        runs += found
+        truths.append(truth)
+    seconds = sum(truth.seconds for truth in truths)
+    rate = sum(len(truth.labels) for truth in truths) / seconds if seconds else 0.0
+    skipped = [skip for truth in truths for skip in truth.skipped]
+    return Evaluation(dataset, detector.network.backbone.name, config, runs, rate, skipped)
+
+
+def _evaluate_category(
+    detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig, report: Report
+) -> tuple[list[Run], _Truth]:
+    category = samples[0].category
+    test = [sample for sample in split(samples, "test") if sample.label is not None]
+    if not test:
+        raise InputError(f"category {category!r} has no labelled test picture; add normal and anomalous ones")
+    tallies = list(_tallies(detector, samples, config))
+    truth = _Truth(has_masks=all(sample.mask_path for sample in test if sample.label == ABNORMAL))
+    prompts = detector.trained or config.scoring == "paper" or any(tally.bank is None for tally in tallies)
+    for batch, of_batch in _read(test, detector.image_size, config.batch_size, truth.skipped):
+        masks = [_mask(*pair, detector.image_size) for pair in zip(of_batch, batch.sizes, strict=True)]
+        started = time.perf_counter()
+        observation = detector.observe(batch.images, prompts=prompts, category=category)
+        judgements = [_judge(detector, observation, tallies[0].bank)]
+        truth.seconds += time.perf_counter() - started
+        judgements += [_judge(detector, observation, tally.bank) for tally in tallies[1:]]
+        for tally, judgement in zip(tallies, judgements, strict=True):
+            tally.add(judgement, masks if truth.has_masks else None)
+        truth.labels += [sample.label == ABNORMAL for sample in of_batch]
+        if observation.abnormal_probability is not None:
+            truth.probabilities += observation.abnormal_probability.tolist()
+        report(f"test {category}", len(truth.labels) + len(truth.skipped), len(test))
+    if not truth.labels:
+        raise InputError(f"none of {len(test)} test pictures can be read; first problem: {truth.skipped[0][1]}")
+    return [tally.finish(category, truth, config) for tally in tallies], truth
+
+
+def _judge(detector: Sowa, observation: Observation, bank: MemoryBank | None) -> Judgement:
+    """Untrained prompts are noise: they are shown where zero shots were asked for, and kept out of the rest."""
+    if bank is not None and not detector.trained:
+        observation = replace(observation, level_maps=None)
+    return detector.judge(observation, bank)
+
+
+def _tallies(detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig) -> Iterator[_Tally]:
+    """One per number of shots and seed, the most shots first; of one seed, fewer shots are the first of more."""
+    most = max(config.k_shots)
+    for seed in config.seeds if most else ():
+        references = choose_references(samples, most, seed)
+        broken: list[tuple[str, str]] = []
+        read = _read(references, detector.image_size, config.batch_size, broken)
+        bank = MemoryBank.build(detector.observe(batch.images, prompts=False).patches for batch, _ in read)
+        if broken:
+            raise InputError(f"a reference picture can't be read: {broken[0][1]}")
+        for k_shot in sorted(set(config.k_shots) - {0}, reverse=True):
+            yield _Tally(k_shot, seed, references[:k_shot], MemoryBank(bank.features[:, :k_shot]))
+    if 0 in config.k_shots:
+        yield _Tally(0, config.seeds[0], [], None)
+
+
+def _read(
+    samples: Sequence[Sample], size: tuple[int, int], batch_size: int, skipped: list[tuple[str, str]]
+) -> Iterator[tuple[Batch, list[Sample]]]:
+    """Batches with their samples; what can't be read goes to ``skipped``."""
+    by_name = {str(sample.image_path): sample for sample in samples}
+    wanted = [Picture(name, sample.image_path) for name, sample in by_name.items()]
+    for batch in read_batches(wanted, size, batch_size, lambda picture, why: skipped.append((picture.name, why))):
+        yield batch, [by_name[picture.name] for picture in batch.pictures]
+
+
+def _mask(sample: Sample, picture_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    if sample.mask_path is None:
+        return np.zeros(size, dtype=bool)
+    return resize_mask(read_mask(sample.mask_path, picture_size), size)

@@ -1,0 +1,115 @@
+"""Files: written so that nobody ever sees half of one, and read without trust.
+
+The package's own files are safetensors with a format, a version and JSON in their header; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sowa.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VERSION = 1
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that becomes ``path`` when the block ends well, and vanishes otherwise.
+
+    Raises InputError where the folder can't be written or the disk is full; what ``path`` held before stays then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path} can't be written ({reason}); free some space or choose another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole text file, or nothing. Raises InputError as ``replacing`` does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], kind: str, metadata: Mapping[str, Any]) -> None:
+    """Writes a file of ours, of the format ``kind``. Raises InputError as ``replacing`` does."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    header = {"format": kind, "version": str(VERSION), "sowa": json.dumps(metadata)}
+    with replacing(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, metadata=header)
+        except SafetensorError as error:  # what safetensors makes of a full disk or a folder without permission
+            raise OSError(str(error)) from error
+
+
+def read_safetensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file of ours.
+
+    Raises InputError for a file that is missing, truncated, not ours or of another version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found, metadata = read_metadata(path)
+    if found != kind:
+        raise InputError(f"{path} is a {found} file, needed is a {kind} file")
+    try:
+        return load_file(path), metadata
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
+    """Format and metadata of a file of ours, from its header alone and without torch.
+
+    Raises InputError as ``read_safetensors`` does.
+    """
+    header = _header(path)
+    kind, version = header.get("format", ""), header.get("version")
+    if not kind.startswith("sowa-"):
+        raise InputError(f"{path} wasn't written by this package; give a file of sowa fit or sowa train")
+    if version != str(VERSION):
+        raise InputError(f"{path} has version {version} of {kind}, this package reads version {VERSION}; make it anew")
+    try:
+        metadata = json.loads(header["sowa"])
+        if not isinstance(metadata, dict):
+            raise TypeError("its metadata is no object")
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise _unreadable(path, error) from None
+    return kind, metadata
+
+
+def file_format(path: Path) -> str | None:
+    """Format of a safetensors file of ours, None for others'. Raises InputError for a broken one."""
+    return _header(path).get("format")
+
+
+def _header(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"{path} is no file; check the path")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path} is truncated or wasn't written by this package ({error}); make it anew")

@@ -1,0 +1,61 @@
+"""Drawing: heat maps over pictures. The only file that knows colours."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+OUTLINE = (255, 255, 255)
+# Colours begin at the first of these multiples of the pixel threshold and are hottest from the second on.
+COOLEST, HOTTEST = 0.5, 1.6
+OPACITY = 0.65
+
+
+def heat_map(
+    anomaly_map: NDArray[np.float32], pixel_threshold: float, size: tuple[int, int]
+) -> tuple[Image, NDArray[np.float32]]:
+    """Colours (H', W', 3) RGB and opacity (H', W', 1) in 0..1 of a map (H, W), enlarged to ``size`` (H', W').
+
+    Colours are tied to the threshold, not to the picture's own extremes: a normal picture stays cool.
+    """
+    heat = cv2.resize(anomaly_map, size[::-1], interpolation=cv2.INTER_LINEAR) / pixel_threshold
+    heat = np.clip((heat - COOLEST) / (HOTTEST - COOLEST), 0.0, 1.0).astype(np.float32)
+    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    return colours.astype(np.uint8), (OPACITY * np.sqrt(heat))[..., None]
+
+
+def overlay(image: Image, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], pixel_threshold: float) -> Image:
+    """The picture (H', W', 3) under its heat map, the mask outlined; same size, uint8 RGB."""
+    height, width = image.shape[:2]
+    colours, opacity = heat_map(anomaly_map, pixel_threshold, (height, width))
+    blended = image * (1 - opacity) + colours * opacity
+    drawn = np.ascontiguousarray(np.clip(blended, 0, 255).astype(np.uint8))
+    contours, _ = cv2.findContours(enlarge_mask(mask, (height, width)), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    thickness = max(1, round(min(height, width) / 300))
+    cv2.drawContours(drawn, contours, -1, OUTLINE, thickness)
+    return drawn
+
+
+def enlarge_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> Image:
+    """Mask (H, W) bool to another size (H', W') as 0/255."""
+    enlarged = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    return ((enlarged > 0.5) * 255).astype(np.uint8)
+
+
+def side_by_side(pictures: list[Image], height: int = 384, gap: int = 6) -> Image:
+    """Pictures of any sizes in a row, all brought to one height."""
+    scaled = [
+        cv2.resize(
+            picture,
+            (max(1, round(picture.shape[1] * height / picture.shape[0])), height),
+            interpolation=cv2.INTER_AREA,
+        )
+        for picture in pictures
+    ]
+    spacer = np.full((height, gap, 3), 255, np.uint8)
+    row: list[NDArray[np.uint8]] = []
+    for picture in scaled:
+        row += [picture.astype(np.uint8), spacer]
+    return np.concatenate(row[:-1], axis=1)

@@ -1,0 +1,231 @@
+"""Training of adapters and prompts: one visible loop (paper section 4.1, METHOD.md section 5).
+
+A run that was killed goes on where its last checkpoint was, with the same result as a run that wasn't: which pictures
+a step sees and what chance adds to them follows from the seed and the step's number alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sowa.config import TrainConfig, to_dict
+from sowa.data import read_image, read_mask, resize_image, resize_mask
+from sowa.data.sampling import draw
+from sowa.detector import Sowa
+from sowa.devices import autocast
+from sowa.errors import InputError, TrainingError
+from sowa.files import read_safetensors, write_safetensors
+from sowa.losses import losses
+from sowa.metrics import PixelMetrics, image_metrics
+from sowa.model.checkpoint import identity, load_weights, save_weights
+from sowa.progress import Report, silent
+from sowa.types import ABNORMAL, Sample
+
+CHECKPOINT_FORMAT = "sowa-checkpoint"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where the weights are, the metrics on held-out pictures before and after, and the mean loss of each epoch."""
+
+    weights: Path
+    before: dict[str, float | None]
+    after: dict[str, float | None]
+    losses: list[float]
+    skipped: list[tuple[str, str]]
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside weights and optimizer."""
+
+    step: int = 0
+    before: dict[str, float | None] = field(default_factory=dict)
+    loss_sum: float = 0.0
+    epoch_losses: list[float] = field(default_factory=list)
+
+
+def train(
+    detector: Sowa, samples: Sequence[Sample], config: TrainConfig, out: Path, report: Report = silent
+) -> TrainResult:
+    """Trains the prompts and adapters of ``detector`` in place and writes them to ``out``.
+
+    ``out`` with ``.checkpoint`` appended is written every ``config.checkpoint_every`` steps, resumed from where it's
+    there, and removed at the end. Raises InputError for data that can't be trained on and for a checkpoint of another
+    run, TrainingError where the loss stops being a number.
+    """
+    training, held_out = hold_out(samples, config)
+    loader = _Loader(training, detector.image_size, config)
+    network = detector.network
+    parameters = network.trainable()
+    optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    checkpoint = out.with_name(out.name + ".checkpoint")
+    run = {"train": to_dict(config), "backbone": identity(network.backbone), "pictures": len(training)}
+    state = _resume(checkpoint, detector, optimizer, run) if checkpoint.exists() else _State()
+    if state.step == 0:
+        state.before = validate(detector, held_out, config.batch_size, report)
+    per_epoch = -(-len(training) // config.batch_size)
+    total = per_epoch * config.epochs
+    network.train()
+    while state.step < total:
+        torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout
+        images, masks, labels, categories = loader.batch(state.step)
+        with autocast(detector.device, detector.precision):
+            output = network(detector.normalise(images), network.class_index(categories).to(detector.device))
+            loss = losses(output, labels.to(detector.device), masks.to(detector.device)).total
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {state.step + 1}, so training stopped; {checkpoint} holds the last "
+                f"good state; lower --learning-rate (it is {config.learning_rate}) or look for odd pictures"
+            )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        state.step += 1
+        state.loss_sum += loss.item()
+        if state.step % per_epoch == 0:
+            state.epoch_losses.append(state.loss_sum / per_epoch)
+            state.loss_sum = 0.0
+        if state.step % config.checkpoint_every == 0 or state.step == total:
+            _save_checkpoint(checkpoint, detector, optimizer, run, state)
+        report(f"train, loss {loss.item():.3f}", state.step, total)
+    network.eval()
+    detector.trained = True
+    after = validate(detector, held_out, config.batch_size, report)
+    result = TrainResult(out, state.before, after, state.epoch_losses, loader.skipped)
+    save_weights(
+        network, out, {"train": run["train"], "before": result.before, "after": after, "losses": result.losses}
+    )
+    checkpoint.unlink()
+    return result
+
+
+def hold_out(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sample], list[Sample]]:
+    """Pictures to train on and pictures to validate on, drawn by category and label so that both hold both kinds.
+
+    The "paper" protocol trains on the whole split "test", as the paper does, and validates on nothing. Raises
+    InputError where no anomalous picture with a mask is left to train on.
+    """
+    usable = [s for s in samples if s.label is not None and (s.label != ABNORMAL or s.mask_path)]
+    if config.protocol == "paper":
+        training, held_out = [sample for sample in usable if sample.split == "test"], []
+    else:
+        training, held_out = list[Sample](), list[Sample]()
+        for group in dict.fromkeys((sample.category, sample.label) for sample in usable):
+            drawn = draw([s for s in usable if (s.category, s.label) == group], len(usable), config.seed)
+            count = round(config.validation_fraction * len(drawn))
+            training, held_out = training + drawn[count:], held_out + drawn[:count]
+    if not any(sample.label == ABNORMAL for sample in training):
+        raise InputError(
+            f"{len(training)} pictures to train on and none is anomalous with a mask; give a data set with masks"
+        )
+    return training, held_out
+
+
+def validate(detector: Sowa, samples: Sequence[Sample], batch_size: int, report: Report) -> dict[str, float | None]:
+    """Zero-shot metrics of the prompts on labelled pictures; undefined ones are None. Empty without pictures."""
+    if not samples:
+        return {}
+    detector.network.eval()
+    pixels, scores, labels = PixelMetrics(), [], []
+    for start in range(0, len(samples), batch_size):
+        part = samples[start : start + batch_size]
+        read = [_read(sample, detector.image_size) for sample in part]
+        judgement = detector.judge(detector.observe(np.stack([image for image, _ in read]), prompts=True))
+        for anomaly_map, (_, mask) in zip(judgement.maps.cpu().numpy(), read, strict=True):
+            pixels.update(anomaly_map, mask)
+        scores += judgement.raw_scores.tolist()
+        labels += [sample.label == ABNORMAL for sample in part]
+        report("validate", min(start + batch_size, len(samples)), len(samples))
+    metrics = image_metrics(scores, labels).metrics() | pixels.compute().metrics()
+    return {name: value.to_json() for name, value in metrics.items()}
+
+
+class _Loader:
+    """The batch of any step, from the seed and the step's number alone."""
+
+    def __init__(self, samples: Sequence[Sample], size: tuple[int, int], config: TrainConfig) -> None:
+        self.samples, self.size, self.config = samples, size, config
+        self.skipped: list[tuple[str, str]] = []
+        self.by_category: dict[str, list[Sample]] = {}
+        for sample in samples:
+            self.by_category.setdefault(sample.category, []).append(sample)
+
+    def batch(self, step: int) -> tuple[NDArray[np.uint8], Tensor, Tensor, list[str]]:
+        """Pictures (B, H, W, 3) uint8, masks (B, H, W) 0 or 1, labels (B,) 0 or 1, categories."""
+        size = self.config.batch_size
+        epoch, place = divmod(step, -(-len(self.samples) // size))
+        order = draw(range(len(self.samples)), len(self.samples), self.config.seed + epoch)
+        random = np.random.default_rng([self.config.seed, step])
+        samples = [self.samples[index] for index in order[place * size : (place + 1) * size]]
+        items = [self._item(sample, random) for sample in samples]
+        images, masks = zip(*items, strict=True)
+        labels = torch.tensor([int(mask.any()) for mask in masks])
+        categories = [sample.category for sample in samples]
+        return np.stack(images), torch.from_numpy(np.stack(masks)).float(), labels, categories
+
+    def _item(self, sample: Sample, random: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        if random.random() >= self.config.mosaic:
+            return self._readable(sample, self.size, random)
+        # A mosaic of 2 x 2 pictures of one category, each drawn anew (METHOD.md section 5).
+        top, left = self.size[0] // 2, self.size[1] // 2
+        image, mask = np.zeros((*self.size, 3), np.uint8), np.zeros(self.size, bool)
+        for rows in (slice(0, top), slice(top, None)):
+            for columns in (slice(0, left), slice(left, None)):
+                tile = mask[rows, columns]
+                chosen = self.by_category[sample.category][int(random.integers(len(self.by_category[sample.category])))]
+                image[rows, columns], tile[:] = self._readable(chosen, (tile.shape[0], tile.shape[1]), random)
+        return image, mask
+
+    def _readable(
+        self, sample: Sample, size: tuple[int, int], random: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The picture, or another one in place of a broken one."""
+        for _ in range(10):
+            try:
+                return _read(sample, size)
+            except InputError as error:
+                if (str(sample.image_path), str(error)) not in self.skipped:
+                    self.skipped.append((str(sample.image_path), str(error)))
+                sample = self.samples[int(random.integers(len(self.samples)))]
+        raise InputError(f"ten pictures in a row can't be read; last problem: {self.skipped[-1][1]}")
+
+
+def _read(sample: Sample, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    image = read_image(sample.image_path)
+    if sample.mask_path is None:
+        return resize_image(image, size), np.zeros(size, bool)
+    return resize_image(image, size), resize_mask(read_mask(sample.mask_path, (image.shape[0], image.shape[1])), size)
+
+
+def _save_checkpoint(
+    path: Path, detector: Sowa, optimizer: torch.optim.Optimizer, run: dict[str, Any], state: _State
+) -> None:
+    tensors = {name: p.detach().cpu().contiguous() for name, p in detector.network.trainable().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value.cpu().contiguous() for key, value in values.items()}
+    write_safetensors(path, tensors, CHECKPOINT_FORMAT, {"run": run, "state": to_dict(state)})
+
+
+def _resume(path: Path, detector: Sowa, optimizer: torch.optim.Optimizer, run: dict[str, Any]) -> _State:
+    tensors, metadata = read_safetensors(path, CHECKPOINT_FORMAT)
+    if metadata["run"] != json.loads(json.dumps(run)):
+        raise InputError(
+            f"{path} is the checkpoint of a run with other settings or pictures; remove it, or choose another --out"
+        )
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key in [key for key in tensors if key.startswith("optimizer.")]:
+        _, index, name = key.split(".")
+        moments.setdefault(int(index), {})[name] = tensors.pop(key)
+    load_weights(detector.network, tensors, str(path))
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return _State(**metadata["state"])
