@@ -209,7 +209,7 @@ def test_interrupted_write_leaves_no_half_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", broken)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(ValueError, match="disk full"):
         write_dataset(tmp_path, ["wood"], train=1, test_good=0, test_per_defect=0, size=64)
     assert tree(tmp_path) == {}
 

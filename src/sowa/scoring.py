@@ -32,7 +32,7 @@ def few_shot_map(distances_LBP: Tensor, grid: tuple[int, int], size: tuple[int, 
 
 
 def top_mean(maps_BHW: Tensor, fraction: float = TOP_FRACTION) -> Tensor:
-    """Mean of the highest ``fraction`` of each map's pixels (B,): as sharp as the maximum, yet not one pixel's noise."""
+    """Mean of the highest ``fraction`` of each map's pixels (B,): sharp, yet not one pixel's noise."""
     pixels = maps_BHW.flatten(1)
     return pixels.topk(max(1, round(fraction * pixels.shape[1])), dim=1).values.mean(dim=1)
 

@@ -88,7 +88,7 @@ def train(
                 f"good state; lower --learning-rate (it is {config.learning_rate}) or look for odd pictures"
             )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         state.step += 1
         state.loss_sum += loss.item()

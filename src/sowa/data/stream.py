@@ -108,7 +108,8 @@ def _nearer(image: Image, part: float, down: float, right: float, brightness: fl
     height, width = image.shape[:2]
     top, left = round(height * (1 - part) * down), round(width * (1 - part) * right)
     cut = image[top : top + max(1, round(height * part)), left : left + max(1, round(width * part))]
-    return np.clip(resize_image(cut, (height, width)) * brightness, 0, 255).astype(np.uint8)
+    nearer: Image = np.clip(resize_image(cut, (height, width)) * brightness, 0, 255).astype(np.uint8)
+    return nearer
 
 
 def _ahead(work: Callable[[Picture], T], items: Iterable[Picture]) -> Iterator[tuple[Picture, Future[T]]]:

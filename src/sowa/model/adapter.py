@@ -41,6 +41,7 @@ def fit_window(window: int, shift: int, grid: tuple[int, int]) -> tuple[int, int
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def attention_mask(grid: tuple[int, int], window: int, shift: int) -> Tensor | None:
     """What a token mustn't look at, added to the logits: (windows, 1, n, n), or None where it may see everything.
 
@@ -64,6 +65,7 @@ def attention_mask(grid: tuple[int, int], window: int, shift: int) -> Tensor | N
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # a table made under inference mode could never be trained with
 def relative_offsets(window: int) -> tuple[Tensor, Tensor]:
     """Log-spaced relative offsets ((2M-1)^2, 2) and, for each pair of tokens, its row in that table (n * n,)."""
     steps = torch.arange(-(window - 1), window, dtype=torch.float32)
@@ -98,7 +100,8 @@ class WindowAttention(nn.Module):
         """Bias of each pair of tokens, (G, n, n), between 0 and 16."""
         table, index = (part.to(self.logit_scale.device) for part in relative_offsets(window))
         n = window * window
-        return 16 * torch.sigmoid(self.position_mlp(table)[index].T.reshape(self.heads, n, n))
+        bias: Tensor = 16 * torch.sigmoid(self.position_mlp(table)[index].T.reshape(self.heads, n, n))
+        return bias
 
     def forward(self, x_RnD: Tensor, frozen: FrozenAttention, window: int, mask: Tensor | None) -> Tensor:
         """Windows (R, n, D) to windows (R, n, D); ``mask`` (windows, 1, n, n)."""
@@ -111,7 +114,8 @@ class WindowAttention(nn.Module):
             logits = (logits.unflatten(0, (-1, len(mask))) + mask).flatten(0, 1)
         x_RGnd = self.attention_dropout(logits.softmax(dim=-1)) @ value
         x_RnD = x_RGnd.transpose(1, 2).flatten(2)
-        return self.output_dropout(F.linear(x_RnD, frozen.out_proj_weight, frozen.out_proj_bias))
+        x_RnD = self.output_dropout(F.linear(x_RnD, frozen.out_proj_weight, frozen.out_proj_bias))
+        return x_RnD
 
     def _split(self, x_RnD: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (R, G, n, D / G); in value-only attention all three are the values."""
@@ -138,7 +142,8 @@ class AdapterBlock(nn.Module):
     def forward(self, x_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention) -> Tensor:
         """Level tokens (B, P, D) to level tokens (B, P, D)."""
         x_BPD = x_BPD + self.norm_attention(self._attend(x_BPD, grid, frozen))
-        return x_BPD + self.norm_linear(self.linear(x_BPD))
+        x_BPD = x_BPD + self.norm_linear(self.linear(x_BPD))
+        return x_BPD
 
     def _attend(self, x_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention) -> Tensor:
         window, shift = fit_window(self.window_size, self.shift, grid)

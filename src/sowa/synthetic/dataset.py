@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from zlib import crc32
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sowa.errors import InputError
+from sowa.files import replacing
 from sowa.synthetic.generator import SyntheticImage, defect_types, generate
 
 Progress = Callable[[int, int], None]
@@ -84,13 +84,7 @@ def _plan(
 
 
 def _write(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write a BGR or grey PNG beside its final name, then rename: readers never see half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a BGR or grey PNG; readers never see half a file."""
     _, code = cv2.imencode(".png", image)
-    data = code.tobytes()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{crc32(data):08x}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(code.tobytes())
