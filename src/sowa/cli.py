@@ -312,7 +312,10 @@ def _print_config(bound: Any) -> None:
     import yaml
 
     bound.apply_defaults()
-    print(yaml.safe_dump(_plain(bound.arguments), sort_keys=False, allow_unicode=True), end="")
+    values = _plain(bound.arguments)
+    values |= values.pop("config", {})  # its flags stand beside the command's own
+    given = {name: value for name, value in values.items() if value is not None}
+    print(yaml.safe_dump(given, sort_keys=False, allow_unicode=True), end="")
 
 
 def _plain(value: Any) -> Any:

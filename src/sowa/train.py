@@ -120,8 +120,9 @@ def hold_out(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sampl
         training, held_out = [sample for sample in usable if sample.split == "test"], []
     else:
         training, held_out = list[Sample](), list[Sample]()
-        for group in dict.fromkeys((sample.category, sample.label) for sample in usable):
-            drawn = draw([s for s in usable if (s.category, s.label) == group], len(usable), config.seed)
+        for kind in dict.fromkeys((sample.category, sample.label) for sample in usable):
+            group = [sample for sample in usable if (sample.category, sample.label) == kind]
+            drawn = draw(group, len(group), config.seed)
             count = round(config.validation_fraction * len(drawn))
             training, held_out = training + drawn[count:], held_out + drawn[:count]
     if not any(sample.label == ABNORMAL for sample in training):

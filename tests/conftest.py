@@ -1,0 +1,42 @@
+"""What tests share: a tiny CLIP on disk, a tiny data set, and where the recorded reference lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from safetensors.torch import save_file
+
+from sowa.synthetic import write_dataset
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+
+
+def tiny_clip(seed: int = 0, image_size: int = 64, layers: int = 4) -> CLIP:
+    """A CLIP of OpenAI's shape, small enough to run in milliseconds: 4 x 4 patches, one head of 64."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return CLIP(
+            32,
+            vision_cfg=CLIPVisionCfg(layers=layers, width=64, head_width=64, patch_size=16, image_size=image_size),
+            text_cfg=CLIPTextCfg(width=64, heads=1, layers=1),
+            quick_gelu=True,
+        ).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Path of a tiny CLIP under OpenAI's names: what `--backbone` takes."""
+    path = tmp_path_factory.mktemp("backbone") / "tiny.safetensors"
+    state = {name: value.contiguous() for name, value in tiny_clip().state_dict().items()}
+    save_file(state, path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated pictures in the MVTec AD layout: categories `wood` and `capsule`, 96 pixels."""
+    root = tmp_path_factory.mktemp("dataset")
+    return write_dataset(root, ["wood", "capsule"], train=6, test_good=3, test_per_defect=1, size=96)
