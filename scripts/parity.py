@@ -79,7 +79,7 @@ def compute(network: SowaNetwork, config: dict[str, Any], inputs: Arrays) -> tup
     """Every recorded output, and the losses."""
     images, masks = inputs["images"], (inputs["masks"][:, 0] > 0).float()
     output = network(images, network.class_index(config["image_classes"]))
-    bank = MemoryBank.build([network.backbone(inputs["references"]).patches])
+    bank = MemoryBank.build([network.backbone(inputs["references"]).patches], len(inputs["references"]))
     size = (images.shape[-2], images.shape[-1])
     summed = torch.stack(output.level_maps).sum(dim=0)
     smoothed = zero_shot_map(output.level_maps, network.config.sigma)

@@ -11,11 +11,11 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "sowa"
 LAYERS = (
-    {"errors", "types", "config", "progress", "files"},
+    {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"},
     {"detector", "train", "evaluate"},
-    {"console", "commands", "cli"},
+    {"console", "commands", "cli", "__main__"},
 )
 STAGES = {"backbone", "adapter", "prompts", "alignment", "maps"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -8,33 +8,17 @@ commutators, 0.13 on fibre lay-up, 0.02-0.10 on generated products).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from sowa.types import Calibration
+
 PRIOR_SPREAD = 0.05
 PRIOR_WEIGHT = 4  # counts as much as this many further reference images
+BANK_GAIN = 0.08  # so much does the logarithm of a distance fall when the bank grows e-fold (same data)
 FALSE_POSITIVE_RATE = 0.01
 SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite: identical references
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Where normal ends. ``threshold`` is a raw score, ``pixel_threshold`` a map value, ``spread`` the standard
-    deviation of the logarithm of normal raw scores."""
-
-    threshold: float = 0.5
-    pixel_threshold: float = 2.0
-    spread: float = 0.25
-
-    def score(self, raw_score: float) -> float:
-        """Raw score (0 and more) to 0..1, rising, 0.5 at the threshold."""
-        if raw_score <= 0:
-            return 0.0
-        distance = (math.log(raw_score) - math.log(self.threshold)) / self.spread
-        return 0.5 * (1 + math.tanh(0.5 * distance))
 
 
 def calibrate(
@@ -59,7 +43,8 @@ def _bound(values: Sequence[float], references: int, false_positive_rate: float)
 
     logs = np.log(np.maximum(np.asarray(values, dtype=np.float64), SMALLEST))
     freedom = PRIOR_WEIGHT + references - 1
+    centre = logs.mean() - (BANK_GAIN * np.log(references / (references - 1)) if references > 1 else 0.0)
     squares = ((logs - logs.mean()) ** 2).sum() if references > 1 else 0.0  # variants show no spread of products
     spread = float(np.sqrt((PRIOR_WEIGHT * PRIOR_SPREAD**2 + squares) / freedom))
     quantile = float(t.ppf(1 - false_positive_rate, freedom))
-    return float(np.exp(logs.mean() + quantile * spread * np.sqrt(1 + 1 / references))), spread
+    return float(np.exp(centre + quantile * spread * np.sqrt(1 + 1 / references))), spread

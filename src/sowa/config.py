@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from sowa.errors import InputError
 
 T = TypeVar("T")
+STRICT = {"extra": "forbid"}  # what pydantic is to make of fields that a config doesn't have
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
     """Frozen window attention of one level (paper section 3.2)."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
     window_size: int = 12
     depth: int = 1
@@ -36,6 +39,8 @@ class AdapterConfig:
 @dataclass(frozen=True)
 class PromptConfig:
     """Dual learnable prompts (paper section 3.3). ``{}`` in a template stands for the class name."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
     class_names: tuple[str, ...] = ("object",)
     normal_templates: tuple[str, ...] = ("{}",)
@@ -58,6 +63,8 @@ class ModelConfig:
     """The network on top of the frozen backbone. ``levels`` are 0-based residual blocks; None means one at the end
     of each quarter of the depth. ``sigma`` is the map's Gaussian in pixels (METHOD.md section 6)."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
     levels: tuple[int, ...] | None = None
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
@@ -72,6 +79,8 @@ class TrainConfig:
     ``protocol`` "held-out" keeps ``validation_fraction`` of the pictures for validation; "paper" trains on everything
     that the data set's test split holds, as the paper does, and validates on nothing.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
     epochs: int = 1
     batch_size: int = 8
@@ -122,13 +131,8 @@ def from_dict(kind: type[T], values: dict[str, Any]) -> T:
 
     Raises InputError for an unknown field or a value of the wrong type.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
-    def forbid_unknown(cls: Any) -> None:
-        cls.__pydantic_config__ = ConfigDict(extra="forbid", strict=False)
-
-    for config in (AdapterConfig, PromptConfig, ModelConfig, TrainConfig):
-        forbid_unknown(config)
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:

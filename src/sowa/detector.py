@@ -12,29 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.calibration import Calibration, calibrate
-from sowa.config import ModelConfig, from_dict, to_dict
+from sowa.calibration import calibrate
+from sowa.config import ModelConfig, to_dict
 from sowa.data.sampling import draw
 from sowa.data.stream import Batch, Picture, pictures, read_batches, variants
 from sowa.devices import Precision, autocast, choose_device, choose_precision
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
+from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, DetectorHeader, WeightsHeader, read_header
 from sowa.memory import MemoryBank
-from sowa.model.checkpoint import (
-    WEIGHTS_FORMAT,
-    check_identity,
-    find_weights,
-    identity,
-    load_config,
-    load_weights,
-    seeded_network,
-)
+from sowa.model.checkpoint import find_weights, identity, load_weights, rebuild, seeded_network, trained_tensors
 from sowa.model.sowa import SowaNetwork
 from sowa.prediction import Prediction
 from sowa.scoring import judge
-from sowa.types import Judgement, Observation
+from sowa.types import Calibration, Judgement, Observation
 
-DETECTOR_FORMAT = "sowa-detector"
 # The bound that calibration draws has settled long before this many references are left out in turn.
 CALIBRATION_REFERENCES = 32
 
@@ -94,8 +86,8 @@ class Sowa:
             network = seeded_network(name, config or ModelConfig())
         else:
             tensors, metadata = read_safetensors(weights, WEIGHTS_FORMAT)
-            network = seeded_network(metadata["backbone"]["name"], load_config(metadata, weights))
-            check_identity(metadata["backbone"], network.backbone, weights)
+            header = read_header(WeightsHeader, metadata, weights)
+            network = rebuild(header.config, header.backbone, weights)
             load_weights(network, tensors, str(weights))
         return cls(
             network,
@@ -125,19 +117,19 @@ class Sowa:
         if k_shot is not None and not 1 <= k_shot <= len(available):
             raise InputError(f"k-shot is {k_shot}, allowed is 1 to {len(available)}, the pictures that there are")
         self.skipped_ = []
-        references, features = [], []
-        for batch in read_batches(drawn, self.image_size, batch_size, self._skip, limit=k_shot):
-            references += batch.pictures
-            features.append(self.observe(batch.images).patches)
-        if len(references) < (k_shot or 1):
-            raise InputError(
-                f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
-                f"problem: {self.skipped_[0][1]}"
-            )
-        return self.fit_features(MemoryBank.build(features), references, seed)
+        references: list[Picture] = []
 
-    def fit_features(self, bank: MemoryBank, references: Sequence[Picture], seed: int) -> Self:
-        """As ``fit``, with the bank of ``references`` at hand already."""
+        def patches() -> Iterator[tuple[Tensor, ...]]:
+            for batch in read_batches(drawn, self.image_size, batch_size, self._skip, limit=k_shot):
+                references.extend(batch.pictures)
+                yield self.observe(batch.images, prompts=False).patches
+            if len(references) < (k_shot or 1):
+                raise InputError(
+                    f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; "
+                    f"first problem: {self.skipped_[0][1]}"
+                )
+
+        bank = MemoryBank.build(patches(), at_most=k_shot or len(available))
         self.calibration_ = self._calibrate(bank, references, seed)
         self.bank_, self.seed_ = bank, seed
         self.references_ = [picture.name for picture in references]
@@ -231,7 +223,7 @@ class Sowa:
         self, observation: Observation, bank: MemoryBank | None = None, leave_out: Tensor | None = None
     ) -> Judgement:
         """Raw scores and maps of what was observed, against ``bank`` or else the fitted one, or zero-shot."""
-        return judge(observation, bank or self.bank_, self.network.config.sigma, leave_out)
+        return judge(observation, self.bank_ if bank is None else bank, self.network.config.sigma, leave_out)
 
     def _calibrate(self, bank: MemoryBank, references: Sequence[Picture], seed: int) -> Calibration:
         """Each reference against the bank without it; a single one can only be varied and compared with itself."""
@@ -254,18 +246,18 @@ class Sowa:
             raise InputError("the detector isn't fitted, so there is nothing to save; fit it first")
         tensors = {"bank": self.bank_.features.cpu().contiguous()}
         if self.trained:
-            tensors |= {name: p.detach().cpu().contiguous() for name, p in self.network.trainable().items()}
-        metadata = {
-            "config": to_dict(self.network.config),
-            "backbone": identity(self.network.backbone),
-            "trained": self.trained,
-            "image_size": list(self.image_size),
-            "category": self.category,
-            "calibration": to_dict(self.calibration_),
-            "references": self.references_,
-            "seed": self.seed_,
-        }
-        write_safetensors(Path(path), tensors, DETECTOR_FORMAT, metadata)
+            tensors |= trained_tensors(self.network)
+        header = DetectorHeader(
+            config=self.network.config,
+            backbone=identity(self.network.backbone),
+            trained=self.trained,
+            image_size=self.image_size,
+            category=self.category,
+            calibration=self.calibration_,
+            references=self.references_,
+            seed=self.seed_,
+        )
+        write_safetensors(Path(path), tensors, DETECTOR_FORMAT, to_dict(header))
         return Path(path)
 
     @classmethod
@@ -276,26 +268,25 @@ class Sowa:
         """
         path = Path(path)
         tensors, metadata = read_safetensors(path, DETECTOR_FORMAT)
-        network = seeded_network(metadata["backbone"]["name"], load_config(metadata, path))
-        check_identity(metadata["backbone"], network.backbone, path)
+        header = read_header(DetectorHeader, metadata, path)
+        network = rebuild(header.config, header.backbone, path)
         bank = tensors.pop("bank", torch.empty(0))
-        expected = (len(network.backbone.levels), len(metadata["references"]), network.backbone.embed_dim)
+        expected = (len(network.backbone.levels), len(header.references), network.backbone.embed_dim)
         if bank.ndim != 4 or (bank.shape[0], bank.shape[1], bank.shape[3]) != expected:
             raise InputError(f"{path} holds a memory bank of shape {tuple(bank.shape)}, which doesn't fit; fit it anew")
-        if metadata["trained"]:
+        if header.trained:
             load_weights(network, tensors, str(path))
-        height, width = metadata["image_size"]
         detector = cls(
             network,
-            trained=metadata["trained"],
+            trained=header.trained,
             device=device,
             precision=precision,
-            image_size=(height, width),
-            category=metadata["category"],
+            image_size=header.image_size,
+            category=header.category,
         )
         detector.bank_ = MemoryBank(bank.to(detector.device))
-        detector.calibration_ = from_dict(Calibration, metadata["calibration"])
-        detector.references_, detector.seed_ = metadata["references"], metadata["seed"]
+        detector.calibration_ = header.calibration
+        detector.references_, detector.seed_ = header.references, header.seed
         return detector
 
     def _skip(self, picture: Picture, reason: str) -> None:

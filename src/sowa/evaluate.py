@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from sowa.errors import InputError
 from sowa.memory import MemoryBank
 from sowa.metrics import MetricValue, PixelMetrics, image_metrics
 from sowa.progress import Report, silent
-from sowa.scoring import paper_scores
+from sowa.scoring import judge, paper_scores
 from sowa.types import ABNORMAL, Judgement, Observation, Sample
 
 METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO")
@@ -106,8 +106,10 @@ class _Tally:
 
     def finish(self, category: str, truth: _Truth, config: EvaluationConfig) -> Run:
         scores = self.raw_scores
-        if config.scoring == "paper" and self.bank is not None:
-            scores = paper_scores(torch.tensor(truth.probabilities), torch.tensor(self.maxima)).tolist()
+        if config.scoring == "paper":
+            scores = truth.probabilities  # as published for zero shots
+            if self.bank is not None:
+                scores = paper_scores(torch.tensor(scores), torch.tensor(self.maxima)).tolist()
         metrics = image_metrics(scores, truth.labels).metrics()
         if truth.has_masks:
             metrics |= self.pixels.compute(config.aupro).metrics()
@@ -126,6 +128,9 @@ class _Truth:
     probabilities: list[float] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
+
+    def skip(self, picture: Picture, why: str) -> None:
+        self.skipped.append((picture.name, why))
 
 
 def evaluate(
@@ -165,7 +170,7 @@ def _evaluate_category(
     tallies = list(_tallies(detector, samples, config))
     truth = _Truth(has_masks=all(sample.mask_path for sample in test if sample.label == ABNORMAL))
     prompts = detector.trained or config.scoring == "paper" or any(tally.bank is None for tally in tallies)
-    for batch, of_batch in _read(test, detector.image_size, config.batch_size, truth.skipped):
+    for batch, of_batch in _read(test, detector.image_size, config.batch_size, truth.skip):
         masks = [_mask(*pair, detector.image_size) for pair in zip(of_batch, batch.sizes, strict=True)]
         started = time.perf_counter()
         observation = detector.observe(batch.images, prompts=prompts, category=category)
@@ -187,7 +192,8 @@ def _judge(detector: Sowa, observation: Observation, bank: MemoryBank | None) ->
     """Untrained prompts are noise: they are shown where zero shots were asked for, and kept out of the rest."""
     if bank is not None and not detector.trained:
         observation = replace(observation, level_maps=None)
-    return detector.judge(observation, bank)
+    with torch.inference_mode():
+        return judge(observation, bank, detector.network.config.sigma)
 
 
 def _tallies(detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig) -> Iterator[_Tally]:
@@ -195,11 +201,8 @@ def _tallies(detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig
     most = max(config.k_shots)
     for seed in config.seeds if most else ():
         references = choose_references(samples, most, seed)
-        broken: list[tuple[str, str]] = []
-        read = _read(references, detector.image_size, config.batch_size, broken)
-        bank = MemoryBank.build(detector.observe(batch.images, prompts=False).patches for batch, _ in read)
-        if broken:
-            raise InputError(f"a reference picture can't be read: {broken[0][1]}")
+        read = _read(references, detector.image_size, config.batch_size, _refuse)
+        bank = MemoryBank.build((detector.observe(batch.images, prompts=False).patches for batch, _ in read), most)
         for k_shot in sorted(set(config.k_shots) - {0}, reverse=True):
             yield _Tally(k_shot, seed, references[:k_shot], MemoryBank(bank.features[:, :k_shot]))
     if 0 in config.k_shots:
@@ -207,13 +210,17 @@ def _tallies(detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig
 
 
 def _read(
-    samples: Sequence[Sample], size: tuple[int, int], batch_size: int, skipped: list[tuple[str, str]]
+    samples: Sequence[Sample], size: tuple[int, int], batch_size: int, on_skip: Callable[[Picture, str], None]
 ) -> Iterator[tuple[Batch, list[Sample]]]:
-    """Batches with their samples; what can't be read goes to ``skipped``."""
+    """Batches with their samples; what can't be read goes to ``on_skip``."""
     by_name = {str(sample.image_path): sample for sample in samples}
     wanted = [Picture(name, sample.image_path) for name, sample in by_name.items()]
-    for batch in read_batches(wanted, size, batch_size, lambda picture, why: skipped.append((picture.name, why))):
+    for batch in read_batches(wanted, size, batch_size, on_skip):
         yield batch, [by_name[picture.name] for picture in batch.pictures]
+
+
+def _refuse(picture: Picture, why: str) -> None:
+    raise InputError(f"a reference picture can't be read: {why}")
 
 
 def _mask(sample: Sample, picture_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:

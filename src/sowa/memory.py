@@ -26,9 +26,22 @@ class MemoryBank:
         self.features = features
 
     @classmethod
-    def build(cls, batches: Iterable[Sequence[Tensor]]) -> MemoryBank:
-        """From batches of raw patches, each L times (B, P, E)."""
-        return cls(torch.cat([normalise(patches) for patches in batches], dim=1))
+    def build(cls, batches: Iterable[Sequence[Tensor]], at_most: int) -> MemoryBank:
+        """From batches of raw patches, each L times (B, P, E), of ``at_most`` images in all.
+
+        The bank is laid out once and filled, so building it never holds it twice.
+        """
+        features, count = None, 0
+        for patches in batches:
+            unit_LBPE = normalise(patches)
+            levels, images, *shape = unit_LBPE.shape
+            if features is None:
+                features = unit_LBPE.new_empty((levels, at_most, *shape))
+            features[:, count : count + images] = unit_LBPE
+            count += images
+        if features is None:
+            raise ValueError("a memory bank needs at least one image")
+        return cls(features[:, :count])
 
     def __len__(self) -> int:
         return int(self.features.shape[1])

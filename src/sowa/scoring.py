@@ -52,20 +52,29 @@ def judge(
 ) -> Judgement:
     """Raw scores and maps of a batch, each picture by itself (inductive).
 
-    With a memory bank the map is the sum of the few-shot and, where there are trained prompts, the zero-shot map; the
-    raw score is the mean of its highest hundredth. Without a bank, map and score are the zero-shot ones, as published.
+    The map is the published one: zero-shot where there are prompts, plus few-shot where there is a bank. The score has
+    the published parts, abnormal probability of the whole picture and map, but where the authors scale the map's
+    maximum by all test images, the mean of its highest hundredth is taken as it is. Zero-shot scores lie in 0..1.
     ``leave_out`` (B,) names a reference image that each picture isn't compared with.
+
+    Raises ValueError where there is neither a bank nor prompts.
     """
-    zero_shot = None
-    if observation.level_maps is not None:
-        zero_shot = zero_shot_map(observation.level_maps, sigma)
     if bank is None:
-        if zero_shot is None or observation.abnormal_probability is None or observation.level_maps is None:
-            raise ValueError("a detector without memory bank needs prompts: observe with prompts, or fit first")
-        levels = F.adaptive_avg_pool2d(torch.stack(observation.level_maps), observation.grid)
-        return Judgement(observation.abnormal_probability, zero_shot, levels)
+        return _zero_shot(observation, sigma)
     distances_LBP = bank.distances(observation.patches, leave_out)
     maps = few_shot_map(distances_LBP, observation.grid, observation.size)
-    if zero_shot is not None:
-        maps = maps + zero_shot
-    return Judgement(top_mean(maps), maps, distances_LBP.unflatten(2, observation.grid))
+    levels = distances_LBP.unflatten(2, observation.grid)
+    if observation.level_maps is None or observation.abnormal_probability is None:
+        return Judgement(top_mean(maps), maps, levels)
+    zero_shot = _zero_shot(observation, sigma)
+    maps = maps + zero_shot.maps
+    return Judgement(top_mean(maps) + observation.abnormal_probability, maps, levels + zero_shot.level_maps)
+
+
+def _zero_shot(observation: Observation, sigma: float) -> Judgement:
+    if observation.level_maps is None or observation.abnormal_probability is None:
+        raise ValueError("without a memory bank prompts are needed: observe with prompts, or fit first")
+    maps = zero_shot_map(observation.level_maps, sigma)
+    levels = F.adaptive_avg_pool2d(torch.stack(observation.level_maps), observation.grid)
+    scores = 0.5 * (observation.abnormal_probability + top_mean(maps) / len(observation.level_maps))
+    return Judgement(scores, maps, levels)

@@ -24,13 +24,12 @@ from sowa.detector import Sowa
 from sowa.devices import autocast
 from sowa.errors import InputError, TrainingError
 from sowa.files import read_safetensors, write_safetensors
+from sowa.headers import CHECKPOINT_FORMAT, WeightsHeader
 from sowa.losses import losses
 from sowa.metrics import PixelMetrics, image_metrics
-from sowa.model.checkpoint import identity, load_weights, save_weights
+from sowa.model.checkpoint import identity, load_weights, save_weights, trained_tensors
 from sowa.progress import Report, silent
 from sowa.types import ABNORMAL, Sample
-
-CHECKPOINT_FORMAT = "sowa-checkpoint"
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def train(
     parameters = network.trainable()
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint = out.with_name(out.name + ".checkpoint")
-    run = {"train": to_dict(config), "backbone": identity(network.backbone), "pictures": len(training)}
+    run = {"train": to_dict(config), "backbone": to_dict(identity(network.backbone)), "pictures": len(training)}
     state = _resume(checkpoint, detector, optimizer, run) if checkpoint.exists() else _State()
     if state.step == 0:
         state.before = validate(detector, held_out, config.batch_size, report)
@@ -102,9 +101,10 @@ def train(
     detector.trained = True
     after = validate(detector, held_out, config.batch_size, report)
     result = TrainResult(out, state.before, after, state.epoch_losses, loader.skipped)
-    save_weights(
-        network, out, {"train": run["train"], "before": result.before, "after": after, "losses": result.losses}
+    header = WeightsHeader(
+        network.config, identity(network.backbone), to_dict(config), result.before, result.after, result.losses
     )
+    save_weights(network, out, header)
     checkpoint.unlink()
     return result
 
@@ -211,7 +211,7 @@ def _read(sample: Sample, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDA
 def _save_checkpoint(
     path: Path, detector: Sowa, optimizer: torch.optim.Optimizer, run: dict[str, Any], state: _State
 ) -> None:
-    tensors = {name: p.detach().cpu().contiguous() for name, p in detector.network.trainable().items()}
+    tensors = trained_tensors(detector.network)
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value.cpu().contiguous() for key, value in values.items()}
     write_safetensors(path, tensors, CHECKPOINT_FORMAT, {"run": run, "state": to_dict(state)})

@@ -6,6 +6,7 @@ Shape legend: B images, H x W pixels, P = h * w patches, D vision width, E joint
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,3 +128,20 @@ class Judgement:
     raw_scores: Tensor
     maps: Tensor
     level_maps: Tensor
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where normal ends. ``threshold`` is a raw score, ``pixel_threshold`` a map value, ``spread`` the standard
+    deviation of the logarithm of normal raw scores."""
+
+    threshold: float = 0.5
+    pixel_threshold: float = 2.0
+    spread: float = 0.25
+
+    def score(self, raw_score: float) -> float:
+        """Raw score (0 and more) to 0..1, rising, 0.5 at the threshold."""
+        if raw_score <= 0:
+            return 0.0
+        distance = (math.log(raw_score) - math.log(self.threshold)) / self.spread
+        return 0.5 * (1 + math.tanh(0.5 * distance))

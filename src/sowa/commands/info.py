@@ -9,6 +9,8 @@ from typing import Any
 
 import sowa
 from sowa.errors import InputError
+from sowa.files import read_metadata
+from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, DetectorHeader, Identity, WeightsHeader, read_header
 
 LIBRARIES = ("torch", "torchvision", "open-clip-torch", "timm", "numpy", "opencv-python-headless", "pillow")
 DATASETS = ("folder", "mvtec", "visa", "pairs")
@@ -32,30 +34,35 @@ def describe_file(path: Path) -> dict[str, Any]:
 
     Raises InputError for a file that is missing, truncated or not ours.
     """
-    from sowa.files import read_metadata
-
     kind, metadata = read_metadata(path)
-    if kind not in ("sowa-detector", "sowa-weights"):
-        raise InputError(f"{path} is a {kind} file, info reads detectors and weights")
-    facts: dict[str, Any] = {
-        "file": str(path),
-        "kind": kind,
-        "backbone": metadata["backbone"]["name"],
-        "levels": metadata["backbone"]["levels"],
-        "fingerprint": metadata["backbone"]["fingerprint"],
-    }
-    if kind == "sowa-detector":
-        facts |= {
-            "image size": "{} x {}".format(*metadata["image_size"]),
-            "prompts trained": metadata["trained"],
-            "threshold": metadata["calibration"]["threshold"],
-            "pixel threshold": metadata["calibration"]["pixel_threshold"],
-            "seed": metadata["seed"],
-            "references": metadata["references"],
+    facts: dict[str, Any] = {"file": str(path), "kind": kind}
+    if kind == DETECTOR_FORMAT:
+        detector = read_header(DetectorHeader, metadata, path)
+        return facts | {
+            **_backbone(detector.backbone),
+            "image size": "{} x {}".format(*detector.image_size),
+            "prompts trained": detector.trained,
+            "threshold": detector.calibration.threshold,
+            "pixel threshold": detector.calibration.pixel_threshold,
+            "seed": detector.seed,
+            "references": detector.references,
         }
-    else:
-        facts |= {"training": metadata.get("train", {}), "held-out metrics": metadata.get("after", {})}
-    return facts
+    if kind == WEIGHTS_FORMAT:
+        weights = read_header(WeightsHeader, metadata, path)
+        held_out = [
+            f"{name} {_digits(weights.before[name])} -> {_digits(value)}" for name, value in weights.after.items()
+        ]
+        return facts | {**_backbone(weights.backbone), "training": weights.train, "held-out metrics": held_out}
+    raise InputError(f"{path} is a {kind} file, info reads detectors and weights")
+
+
+def _backbone(identity: Identity) -> dict[str, Any]:
+    levels = ", ".join(str(level) for level in identity.levels)
+    return {"backbone": identity.name, "levels": levels, "fingerprint": identity.fingerprint}
+
+
+def _digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _version(name: str) -> str:

@@ -8,20 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sowa.config import ModelConfig, from_dict, to_dict
+from sowa.config import ModelConfig, to_dict
 from sowa.errors import InputError
 from sowa.files import file_format, write_safetensors
+from sowa.headers import WEIGHTS_FORMAT, Identity, WeightsHeader
 from sowa.model.backbone import Backbone
 from sowa.model.mini import trained_weights_path
 from sowa.model.pretrained import build_backbone
 from sowa.model.sowa import SowaNetwork
-
-WEIGHTS_FORMAT = "sowa-weights"
 
 # The authors' name of a tensor -> ours. Buffers that follow from the configuration are skipped.
 AUTHORS_NAMES = (
@@ -66,34 +64,29 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def save_weights(network: SowaNetwork, path: Path, extra: Mapping[str, Any] | None = None) -> None:
-    """Writes what is trained, the configuration and the backbone's identity."""
-    tensors = {name: p.detach().cpu().contiguous() for name, p in network.trainable().items()}
-    metadata = {"config": to_dict(network.config), "backbone": identity(network.backbone), **(extra or {})}
-    write_safetensors(path, tensors, WEIGHTS_FORMAT, metadata)
+def save_weights(network: SowaNetwork, path: Path, header: WeightsHeader) -> None:
+    """Writes what is trained and the header. Raises InputError where the file can't be written."""
+    write_safetensors(path, trained_tensors(network), WEIGHTS_FORMAT, to_dict(header))
 
 
-def identity(backbone: Backbone) -> dict[str, Any]:
-    """Name, levels and fingerprint of a backbone, as saved files hold them."""
-    return {"name": backbone.name, "levels": list(backbone.levels), "fingerprint": backbone.fingerprint()}
+def trained_tensors(network: SowaNetwork) -> dict[str, Tensor]:
+    """What is trained, by name, on the CPU and without a graph."""
+    return {name: parameter.detach().cpu().contiguous() for name, parameter in network.trainable().items()}
 
 
-def check_identity(saved: Mapping[str, Any], backbone: Backbone, path: Path) -> None:
-    """Raises InputError where a file was made with another backbone than the one at hand."""
-    here = identity(backbone)
-    if saved["fingerprint"] != here["fingerprint"]:
+def identity(backbone: Backbone) -> Identity:
+    """The backbone's identity; hashes all its weights."""
+    return Identity(backbone.name, backbone.levels, backbone.fingerprint())
+
+
+def rebuild(config: ModelConfig, saved: Identity, path: Path) -> SowaNetwork:
+    """The untrained network that a file was made with. Raises InputError where the backbone has other weights here."""
+    network = seeded_network(saved.name, config)
+    if network.backbone.fingerprint() != saved.fingerprint:
         raise InputError(
-            f"{path} was made with other weights of backbone {saved['name']!r} than {here['name']!r} has here; "
-            "use the same weights"
+            f"{path} was made with other weights of backbone {saved.name!r} than it has here; use the same"
         )
-
-
-def load_config(metadata: Mapping[str, Any], path: Path) -> ModelConfig:
-    """The network's configuration from a file's metadata. Raises InputError where it isn't understood."""
-    try:
-        return from_dict(ModelConfig, metadata["config"])
-    except InputError as error:
-        raise InputError(f"{path}: {error}; it was written by another version, make it anew") from None
+    return network
 
 
 def find_weights(name: str) -> Path | None:

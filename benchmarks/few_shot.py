@@ -1,0 +1,89 @@
+"""The few-shot table: `sowa test` on three data sets, written as Markdown with the command, the commit and the machine.
+
+    python benchmarks/few_shot.py --data DIR [--name NAME] [-- further flags of sowa test]
+
+DIR holds magnetic_tile/tile and mvtec/toothbrush (MVTec AD layout) and visa/macaroni1 (VisA layout). A data set whose
+JSON is there already isn't run again, so a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+DATASETS = (("mvtec", "magnetic_tile", "tile"), ("mvtec", "mvtec", "toothbrush"), ("visa", "visa", "macaroni1"))
+SHOTS, SEEDS = "0,1,2,4", "0,1,2"
+
+
+def command(dataset: str, folder: str, category: str, data: str, extra: list[str]) -> list[str]:
+    where = ["--dataset", dataset, "--root", f"{data}/{folder}", "--category", category]
+    return ["sowa", "test", *where, "--k-shot", SHOTS, "--seeds", SEEDS, *extra]
+
+
+def run(arguments: list[str], out: Path) -> dict[str, Any]:
+    if not out.exists():
+        subprocess.run([sys.executable, "-m", "sowa", *arguments[1:], "--json", str(out)], check=True)
+    result: dict[str, Any] = json.loads(out.read_text())
+    return result
+
+
+def cell(value: dict[str, float | None]) -> str:
+    return "–" if value["mean"] is None else f"{value['mean']:.3f} ± {value['std']:.3f}"
+
+
+def rows(category: str, result: dict[str, Any]) -> list[str]:
+    return [
+        f"| {category} | {row['k_shot']} | " + " | ".join(cell(value) for value in row["metrics"].values()) + " |"
+        for row in result["mean"]
+    ]
+
+
+def machine() -> str:
+    name = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    return f"{name}, 2 cores, no GPU, {platform.system()}, Python {platform.python_version()}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--name", default="few-shot")
+    arguments, extra = parser.parse_known_args()
+    extra = [flag for flag in extra if flag != "--"]
+    RESULTS.mkdir(exist_ok=True)
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
+    lines, commands = [], []
+    for dataset, folder, category in DATASETS:
+        wanted = command(dataset, folder, category, arguments.data, extra)
+        result = run(wanted, RESULTS / f"{arguments.name}-{category}.json")
+        commands.append(" ".join(command(dataset, folder, category, "DATA", extra)))
+        lines += rows(category, result)
+    metrics = list(result["mean"][0]["metrics"])
+    text = [
+        f"# Few-shot accuracy: {arguments.name}",
+        "",
+        f"{datetime.date.today()}, commit {commit}; {machine()}. Mean and standard deviation over the seeds {SEEDS};",
+        "zero shots don't depend on the seed. Inductive scoring; AUPRO standard, limit 0.3. The references of each run",
+        "are in the JSON files beside this one.",
+        "",
+        *(f"    {line}" for line in commands),
+        "",
+        "| category | shots | " + " | ".join(metrics) + " |",
+        "|---|---|" + "---|" * len(metrics),
+        *lines,
+        "",
+    ]
+    (RESULTS / f"{arguments.name}.md").write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m sowa``: the command line."""
+
+from sowa.cli import main
+
+main()

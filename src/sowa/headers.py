@@ -1,0 +1,64 @@
+"""What the package's files say of themselves beside their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from sowa.config import STRICT, ModelConfig, from_dict
+from sowa.errors import InputError
+from sowa.types import Calibration
+
+WEIGHTS_FORMAT, DETECTOR_FORMAT, CHECKPOINT_FORMAT = "sowa-weights", "sowa-detector", "sowa-checkpoint"
+H = TypeVar("H")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which backbone a file belongs to: its name, the levels that were read, SHA-256 of its weights."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    name: str
+    levels: tuple[int, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class WeightsHeader:
+    """Of a weights file: network, backbone, how it was trained, and metrics on held-out pictures before and after."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    config: ModelConfig
+    backbone: Identity
+    train: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, float | None] = field(default_factory=dict)
+    after: dict[str, float | None] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class DetectorHeader:
+    """Of a detector file: network, backbone, and everything that ``fit`` found but the memory bank."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    config: ModelConfig
+    backbone: Identity
+    trained: bool
+    image_size: tuple[int, int]
+    category: str | None
+    calibration: Calibration
+    references: list[str]
+    seed: int | None
+
+
+def read_header(kind: type[H], metadata: Mapping[str, Any], path: Path) -> H:
+    """A file's metadata as a header. Raises InputError where it isn't understood."""
+    try:
+        return from_dict(kind, dict(metadata))
+    except InputError as error:
+        raise InputError(f"{path}: {error}; another version wrote it, make it anew") from None

@@ -1,0 +1,139 @@
+"""The memory bank against brute force and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+import sowa.memory
+from sowa.memory import MemoryBank
+
+
+def patches(levels: int, images: int, count: int, width: int, seed: int = 0) -> tuple[Tensor, ...]:
+    random = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(images, count, width, generator=random) * 3 for _ in range(levels))
+
+
+def bank_of(features: tuple[Tensor, ...]) -> MemoryBank:
+    return MemoryBank.build([features], len(features[0]))
+
+
+def brute_force(query: tuple[Tensor, ...], memory: tuple[Tensor, ...]) -> Tensor:
+    """One patch at a time: the smallest 1 - cosine over all patches of all references of its level."""
+    distances = torch.empty(len(query), *query[0].shape[:2], dtype=torch.float64)
+    for level, (asked, known) in enumerate(zip(query, memory, strict=True)):
+        for image in range(asked.shape[0]):
+            for patch in range(asked.shape[1]):
+                cosine = F.cosine_similarity(asked[image, patch].double(), known.flatten(0, 1).double(), dim=-1)
+                distances[level, image, patch] = (1 - cosine).min()
+    return distances
+
+
+def test_distances_equal_brute_force():
+    query, memory = patches(3, 2, 5, 8), patches(3, 4, 5, 8, seed=1)
+    found = bank_of(memory).distances(query)
+    assert found.shape == (3, 2, 5)
+    torch.testing.assert_close(found.double(), brute_force(query, memory), atol=1e-6, rtol=1e-5)
+
+
+def test_distances_equal_scikit_learns_nearest_neighbours():
+    query, memory = patches(2, 3, 20, 16), patches(2, 5, 20, 16, seed=1)
+    found = bank_of(memory).distances(query)
+    for level in range(2):
+        known = NearestNeighbors(n_neighbors=1, metric="cosine").fit(memory[level].flatten(0, 1).numpy())
+        expected, _ = known.kneighbors(query[level].flatten(0, 1).numpy())
+        np.testing.assert_allclose(found[level].flatten().numpy(), expected[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 25, 60, 1 << 24])
+@pytest.mark.parametrize("leave_out", [None, torch.tensor([1, 4])])
+def test_distances_dont_depend_on_how_the_bank_is_cut(monkeypatch, chunk, leave_out):
+    query, bank = patches(2, 2, 5, 8), bank_of(patches(2, 5, 5, 8, seed=1))
+    expected = bank.distances(query, leave_out)
+    monkeypatch.setattr(sowa.memory, "CHUNK", chunk)
+    torch.testing.assert_close(bank.distances(query, leave_out), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_no_pictures_distances_depend_on_the_others_of_its_batch():
+    query, bank = patches(2, 3, 5, 8), bank_of(patches(2, 4, 5, 8, seed=1))
+    together = bank.distances(query)
+    for image in range(3):
+        alone = bank.distances([level[image : image + 1] for level in query])
+        torch.testing.assert_close(alone[:, 0], together[:, image], atol=1e-6, rtol=1e-6)
+
+
+def test_a_bank_is_the_same_however_its_pictures_were_batched():
+    features = patches(2, 5, 3, 8)
+    batches = [[level[:2] for level in features], [level[2:] for level in features]]
+    together, split = bank_of(features), MemoryBank.build(batches, 5)
+    assert len(together) == len(split) == 5
+    assert torch.equal(together.features, split.features)
+    assert together.features.shape == (2, 5, 3, 8)
+
+
+def test_a_bank_may_turn_out_smaller_than_was_expected():
+    features = patches(2, 2, 3, 8)
+    bank = MemoryBank.build([features], 10)
+    assert len(bank) == 2
+    assert torch.equal(bank.features, bank_of(features).features)
+
+
+def test_the_bank_holds_unit_vectors_whatever_the_lengths_of_the_patches():
+    features = patches(2, 2, 3, 8)
+    bank = bank_of(features)
+    torch.testing.assert_close(bank.features.norm(dim=-1), torch.ones(2, 2, 3))
+    longer = bank_of(tuple(level * 100 for level in features))
+    torch.testing.assert_close(longer.distances(features), bank.distances(features), atol=1e-6, rtol=1e-6)
+
+
+def test_a_reference_lies_at_no_distance_from_its_own_bank():
+    features = patches(2, 3, 5, 8)
+    distances = bank_of(features).distances(features)
+    assert distances.min() >= 0
+    assert distances.max() < 1e-6
+
+
+def test_leaving_a_reference_out_is_as_having_a_bank_without_it():
+    features = patches(2, 4, 5, 8)
+    found = bank_of(features).distances(features, leave_out=torch.arange(4))
+    for image in range(4):
+        others = [index for index in range(4) if index != image]
+        without = bank_of(tuple(level[others] for level in features))
+        expected = without.distances([level[image : image + 1] for level in features])
+        torch.testing.assert_close(found[:, image], expected[:, 0], atol=1e-6, rtol=1e-6)
+    assert found.min() > 1e-3
+
+
+def test_distances_reach_from_none_to_two():
+    memory = torch.tensor([[[[1.0, 0.0]]]])
+    query = [torch.tensor([[[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]]])]
+    assert MemoryBank(memory).distances(query)[0, 0].tolist() == pytest.approx([0, 1, 2])
+
+
+@given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 4), st.integers(1, 6))
+@settings(max_examples=60, deadline=None)
+def test_more_references_never_put_a_patch_farther_away(seed, few, more, width):
+    query, memory = patches(2, 2, 3, width, seed), patches(2, few + more, 3, width, seed + 1)
+    small = bank_of(tuple(level[:few] for level in memory)).distances(query)
+    large = bank_of(memory).distances(query)
+    assert (large <= small + 1e-6).all()
+    assert large.min() >= 0
+    assert small.max() <= 2 + 1e-6
+
+
+def test_levels_arent_mixed_up():
+    query = patches(2, 1, 3, 8)
+    swapped = bank_of(query[::-1]).distances(query)
+    assert bank_of(query).distances(query).max() < 1e-6
+    assert swapped.max() > 1e-2
+
+
+def test_a_bank_of_another_shape_or_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), needed is \(levels, images, patches, width\)"):
+        MemoryBank(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="at least one image"):
+        MemoryBank.build([], 3)

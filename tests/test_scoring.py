@@ -1,0 +1,140 @@
+"""Maps and scores against the formulas of METHOD.md section 6."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from sowa.memory import MemoryBank
+from sowa.model.maps import upsample
+from sowa.scoring import few_shot_map, judge, paper_scores, top_mean, zero_shot_map
+from sowa.types import Observation
+
+GRID, SIZE, SIGMA = (3, 4), (24, 32), 4.0
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def observation(pictures: int = 3, prompts: bool = True) -> Observation:
+    return Observation(
+        patches=tuple(random(pictures, 12, 8, seed=level) - 0.5 for level in range(2)),
+        grid=GRID,
+        size=SIZE,
+        level_maps=tuple(random(pictures, *SIZE, seed=9 + level) for level in range(2)) if prompts else None,
+        abnormal_probability=random(pictures, seed=7) if prompts else None,
+    )
+
+
+def part(whole: Observation, index: int) -> Observation:
+    cut = slice(index, index + 1)
+    return Observation(
+        patches=tuple(level[cut] for level in whole.patches),
+        grid=whole.grid,
+        size=whole.size,
+        level_maps=None if whole.level_maps is None else tuple(level[cut] for level in whole.level_maps),
+        abnormal_probability=None if whole.abnormal_probability is None else whole.abnormal_probability[cut],
+    )
+
+
+@pytest.fixture
+def bank() -> MemoryBank:
+    return MemoryBank.build([tuple(random(2, 12, 8, seed=20 + level) - 0.5 for level in range(2))], 2)
+
+
+def test_the_zero_shot_map_is_the_smoothed_sum_over_levels():
+    levels = [random(2, *SIZE), random(2, *SIZE, seed=1)]
+    expected = [
+        gaussian_filter((a + b).double().numpy(), SIGMA, mode="reflect", truncate=4.0)
+        for a, b in zip(*levels, strict=True)
+    ]
+    np.testing.assert_allclose(zero_shot_map(levels, SIGMA).numpy(), np.stack(expected), atol=1e-5)
+
+
+def test_the_few_shot_map_is_the_sum_of_the_enlarged_levels():
+    distances = random(3, 2, 12)
+    expected = sum(upsample(level, GRID, SIZE) for level in distances)
+    torch.testing.assert_close(few_shot_map(distances, GRID, SIZE), expected)
+
+
+def test_top_mean_is_the_mean_of_the_highest_hundredth_of_each_map():
+    maps = random(3, 40, 50)
+    expected = [np.sort(picture.numpy().ravel())[-20:].mean() for picture in maps]
+    assert top_mean(maps).tolist() == pytest.approx(expected)
+    halves = [np.sort(picture.numpy().ravel())[-1000:].mean() for picture in maps]
+    assert top_mean(maps, 0.5).tolist() == pytest.approx(halves)
+
+
+def test_top_mean_takes_at_least_one_pixel():
+    maps = random(2, 4, 4)
+    assert torch.equal(top_mean(maps), maps.amax(dim=(1, 2)))
+
+
+def test_paper_scores_mix_the_probability_with_the_maximum_scaled_over_the_test_set():
+    probability, maximum = torch.tensor([0.2, 0.9, 0.5]), torch.tensor([1.0, 3.0, 2.5])
+    expected = [0.5 * (0.2 + 0.0), 0.5 * (0.9 + 1.0), 0.5 * (0.5 + 0.75)]
+    assert paper_scores(probability, maximum).tolist() == pytest.approx(expected)
+
+
+def test_a_paper_score_depends_on_the_other_pictures():
+    probability, maximum = torch.tensor([0.2, 0.9, 0.5]), torch.tensor([1.0, 3.0, 2.5])
+    assert paper_scores(probability[:2], maximum[:2])[0] != paper_scores(probability[1:], maximum[1:])[0]
+    assert paper_scores(probability[1:], maximum[1:])[1] != paper_scores(probability, maximum)[2]
+
+
+def test_without_a_bank_the_verdict_is_the_prompts_own():
+    seen = observation()
+    verdict = judge(seen, None, SIGMA)
+    assert torch.equal(verdict.raw_scores, seen.abnormal_probability)
+    torch.testing.assert_close(verdict.maps, zero_shot_map(seen.level_maps, SIGMA))
+    assert verdict.level_maps.shape == (2, 3, *GRID)
+    blocks = torch.stack(seen.level_maps).view(2, 3, 3, 8, 4, 8).mean(dim=(3, 5))
+    torch.testing.assert_close(verdict.level_maps, blocks)
+
+
+def test_without_prompts_the_verdict_is_the_memory_banks(bank):
+    seen = observation(prompts=False)
+    distances = bank.distances(seen.patches)
+    verdict = judge(seen, bank, SIGMA)
+    torch.testing.assert_close(verdict.maps, few_shot_map(distances, GRID, SIZE))
+    torch.testing.assert_close(verdict.raw_scores, top_mean(verdict.maps))
+    assert torch.equal(verdict.level_maps, distances.view(2, 3, *GRID))
+
+
+def test_with_both_the_maps_are_added_and_the_score_is_taken_from_the_sum(bank):
+    seen = observation()
+    verdict = judge(seen, bank, SIGMA)
+    few_shot = few_shot_map(bank.distances(seen.patches), GRID, SIZE)
+    torch.testing.assert_close(verdict.maps, few_shot + zero_shot_map(seen.level_maps, SIGMA))
+    torch.testing.assert_close(verdict.raw_scores, top_mean(verdict.maps))
+
+
+def test_a_left_out_reference_isnt_compared_with(bank):
+    seen = Observation(tuple(level[:, :] for level in bank.features), GRID, SIZE)
+    assert judge(seen, bank, SIGMA).maps.abs().max() < 1e-5
+    left_out = judge(seen, bank, SIGMA, torch.arange(2))
+    torch.testing.assert_close(
+        left_out.level_maps, bank.distances(seen.patches, torch.arange(2)).unflatten(2, GRID)
+    )
+    assert left_out.raw_scores.min() > 0.1
+
+
+@pytest.mark.parametrize("prompts", [True, False])
+@pytest.mark.parametrize("with_bank", [True, False])
+def test_no_pictures_verdict_depends_on_the_others_of_its_batch(bank, prompts, with_bank):
+    if not prompts and not with_bank:
+        pytest.skip("nothing to judge by")
+    seen, known = observation(prompts=prompts), bank if with_bank else None
+    together = judge(seen, known, SIGMA)
+    for index in range(3):
+        alone = judge(part(seen, index), known, SIGMA)
+        torch.testing.assert_close(alone.raw_scores[0], together.raw_scores[index])
+        torch.testing.assert_close(alone.maps[0], together.maps[index])
+        torch.testing.assert_close(alone.level_maps[:, 0], together.level_maps[:, index])
+
+
+def test_with_neither_bank_nor_prompts_there_is_nothing_to_judge_by():
+    with pytest.raises(ValueError, match="needs prompts"):
+        judge(observation(prompts=False), None, SIGMA)
