@@ -87,11 +87,18 @@ def test_a_paper_score_depends_on_the_other_pictures():
 def test_without_a_bank_the_verdict_is_the_prompts_own():
     seen = observation()
     verdict = judge(seen, None, SIGMA)
-    assert torch.equal(verdict.raw_scores, seen.abnormal_probability)
     torch.testing.assert_close(verdict.maps, zero_shot_map(seen.level_maps, SIGMA))
+    mean_map = top_mean(verdict.maps) / 2  # of two levels
+    torch.testing.assert_close(verdict.raw_scores, (seen.abnormal_probability + mean_map) / 2)
     assert verdict.level_maps.shape == (2, 3, *GRID)
     blocks = torch.stack(seen.level_maps).view(2, 3, 3, 8, 4, 8).mean(dim=(3, 5))
     torch.testing.assert_close(verdict.level_maps, blocks)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_zero_shot_score_reaches_from_none_to_one(value):
+    seen = Observation((), GRID, SIZE, (torch.full((1, *SIZE), value),) * 3, torch.tensor([value]))
+    assert judge(seen, None, SIGMA).raw_scores.item() == pytest.approx(value)
 
 
 def test_without_prompts_the_verdict_is_the_memory_banks(bank):
@@ -99,20 +106,21 @@ def test_without_prompts_the_verdict_is_the_memory_banks(bank):
     distances = bank.distances(seen.patches)
     verdict = judge(seen, bank, SIGMA)
     torch.testing.assert_close(verdict.maps, few_shot_map(distances, GRID, SIZE))
-    torch.testing.assert_close(verdict.raw_scores, top_mean(verdict.maps))
+    assert torch.equal(verdict.raw_scores, top_mean(distances.sum(dim=0)))  # of patches, not of pixels
     assert torch.equal(verdict.level_maps, distances.view(2, 3, *GRID))
 
 
-def test_with_both_the_maps_are_added_and_the_score_is_taken_from_the_sum(bank):
+def test_with_both_maps_levels_and_scores_are_added(bank):
     seen = observation()
-    verdict = judge(seen, bank, SIGMA)
-    few_shot = few_shot_map(bank.distances(seen.patches), GRID, SIZE)
-    torch.testing.assert_close(verdict.maps, few_shot + zero_shot_map(seen.level_maps, SIGMA))
-    torch.testing.assert_close(verdict.raw_scores, top_mean(verdict.maps))
+    together, zero_shot = judge(seen, bank, SIGMA), judge(seen, None, SIGMA)
+    few_shot = judge(Observation(seen.patches, GRID, SIZE), bank, SIGMA)
+    torch.testing.assert_close(together.maps, few_shot.maps + zero_shot.maps)
+    torch.testing.assert_close(together.level_maps, few_shot.level_maps + zero_shot.level_maps)
+    torch.testing.assert_close(together.raw_scores, few_shot.raw_scores + zero_shot.raw_scores)
 
 
 def test_a_left_out_reference_isnt_compared_with(bank):
-    seen = Observation(tuple(level[:, :] for level in bank.features), GRID, SIZE)
+    seen = Observation(tuple(bank.features), GRID, SIZE)
     assert judge(seen, bank, SIGMA).maps.abs().max() < 1e-5
     left_out = judge(seen, bank, SIGMA, torch.arange(2))
     torch.testing.assert_close(
@@ -121,11 +129,8 @@ def test_a_left_out_reference_isnt_compared_with(bank):
     assert left_out.raw_scores.min() > 0.1
 
 
-@pytest.mark.parametrize("prompts", [True, False])
-@pytest.mark.parametrize("with_bank", [True, False])
+@pytest.mark.parametrize(("prompts", "with_bank"), [(True, True), (True, False), (False, True)])
 def test_no_pictures_verdict_depends_on_the_others_of_its_batch(bank, prompts, with_bank):
-    if not prompts and not with_bank:
-        pytest.skip("nothing to judge by")
     seen, known = observation(prompts=prompts), bank if with_bank else None
     together = judge(seen, known, SIGMA)
     for index in range(3):
@@ -136,5 +141,5 @@ def test_no_pictures_verdict_depends_on_the_others_of_its_batch(bank, prompts, w
 
 
 def test_with_neither_bank_nor_prompts_there_is_nothing_to_judge_by():
-    with pytest.raises(ValueError, match="needs prompts"):
+    with pytest.raises(ValueError, match="prompts are needed"):
         judge(observation(prompts=False), None, SIGMA)

@@ -6,6 +6,7 @@ Heavy imports happen inside commands, so that ``sowa --help`` and ``sowa info`` 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -276,6 +277,9 @@ def run(arguments: list[str]) -> int:
         return 2
     except TrainingError as error:
         print(f"sowa: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("sowa: interrupted", file=sys.stderr)

@@ -53,8 +53,15 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], kind: str, meta
     with replacing(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata=header)
+            temporary.chmod(0o666 & ~_umask())  # safetensors writes files that nobody else may read
         except SafetensorError as error:  # what safetensors makes of a full disk or a folder without permission
             raise OSError(str(error)) from error
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
 
 
 def read_safetensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

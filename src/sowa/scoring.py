@@ -31,10 +31,10 @@ def few_shot_map(distances_LBP: Tensor, grid: tuple[int, int], size: tuple[int, 
     return upsample(distances_LBP.sum(dim=0), grid, size)
 
 
-def top_mean(maps_BHW: Tensor, fraction: float = TOP_FRACTION) -> Tensor:
-    """Mean of the highest ``fraction`` of each map's pixels (B,): sharp, yet not one pixel's noise."""
-    pixels = maps_BHW.flatten(1)
-    return pixels.topk(max(1, round(fraction * pixels.shape[1])), dim=1).values.mean(dim=1)
+def top_mean(values: Tensor, fraction: float = TOP_FRACTION) -> Tensor:
+    """Mean of the highest ``fraction`` of each picture's values, (B, ...) to (B,): sharp, yet not one pixel's noise."""
+    values_BN = values.flatten(1)
+    return values_BN.topk(max(1, round(fraction * values_BN.shape[1])), dim=1).values.mean(dim=1)
 
 
 def paper_scores(abnormal_probability: Tensor, map_maximum: Tensor) -> Tensor:
@@ -53,8 +53,9 @@ def judge(
     """Raw scores and maps of a batch, each picture by itself (inductive).
 
     The map is the published one: zero-shot where there are prompts, plus few-shot where there is a bank. The score has
-    the published parts, abnormal probability of the whole picture and map, but where the authors scale the map's
-    maximum by all test images, the mean of its highest hundredth is taken as it is. Zero-shot scores lie in 0..1.
+    the published parts, abnormal probability of the whole picture and maps, but where the authors scale the map's
+    maximum by all test images, the mean of the highest hundredth is taken as it is: of the patches for the bank, since
+    enlarging flattens a defect of one patch, of the pixels for the prompts. Zero-shot scores lie in 0..1.
     ``leave_out`` (B,) names a reference image that each picture isn't compared with.
 
     Raises ValueError where there is neither a bank nor prompts.
@@ -62,13 +63,19 @@ def judge(
     if bank is None:
         return _zero_shot(observation, sigma)
     distances_LBP = bank.distances(observation.patches, leave_out)
-    maps = few_shot_map(distances_LBP, observation.grid, observation.size)
-    levels = distances_LBP.unflatten(2, observation.grid)
-    if observation.level_maps is None or observation.abnormal_probability is None:
-        return Judgement(top_mean(maps), maps, levels)
+    few_shot = Judgement(
+        raw_scores=top_mean(distances_LBP.sum(dim=0)),
+        maps=few_shot_map(distances_LBP, observation.grid, observation.size),
+        level_maps=distances_LBP.unflatten(2, observation.grid),
+    )
+    if observation.level_maps is None:
+        return few_shot
     zero_shot = _zero_shot(observation, sigma)
-    maps = maps + zero_shot.maps
-    return Judgement(top_mean(maps) + observation.abnormal_probability, maps, levels + zero_shot.level_maps)
+    return Judgement(
+        few_shot.raw_scores + zero_shot.raw_scores,
+        few_shot.maps + zero_shot.maps,
+        few_shot.level_maps + zero_shot.level_maps,
+    )
 
 
 def _zero_shot(observation: Observation, sigma: float) -> Judgement:

@@ -1,0 +1,292 @@
+"""Backbones by name: files, random weights, the embedded one, and names that lead nowhere."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from conftest import tiny_clip
+from open_clip.transformer import QuickGELU
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sowa.errors import InputError
+from sowa.model.backbone import Backbone
+from sowa.model.mini import weights_path
+from sowa.model.pretrained import build_backbone
+
+
+def refused(name: str) -> str:
+    with pytest.raises(InputError) as caught:
+        build_backbone(name)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def tiny_state() -> dict[str, Tensor]:
+    return {name: value.contiguous() for name, value in tiny_clip().state_dict().items()}
+
+
+def pictures(size: int = 64) -> Tensor:
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def agrees(backbone: Backbone, clip: open_clip.CLIP, tolerance: float) -> None:
+    tokens = backbone.tokenize(["a damaged object."])
+    with torch.no_grad():
+        image, text = clip.encode_image(pictures()), clip.encode_text(tokens)
+        found = backbone.encode_text(backbone.embed_tokens(tokens), tokens.argmax(dim=-1))
+        torch.testing.assert_close(backbone(pictures()).image_feature, image, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(found, text, atol=tolerance, rtol=tolerance)
+
+
+class Bomb:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.marker,)
+
+
+# ------------------------------------------------------------------------------------------ files under OpenAI's names
+
+
+def test_a_safetensors_file_under_openais_names_is_that_clip(tiny_backbone):
+    backbone = build_backbone(tiny_backbone)
+    assert backbone.name == tiny_backbone
+    assert backbone.levels == (0, 1, 2, 3)
+    assert backbone.image_size == (64, 64)
+    agrees(backbone, tiny_clip(), 1e-2)
+
+
+def test_bug_a_file_in_full_precision_keeps_its_precision(tiny_backbone):
+    """Not rounded to half precision on the way in, as OpenAI's own files are."""
+    visual = build_backbone(tiny_backbone).visual
+    assert torch.equal(visual.conv1.weight, tiny_clip().visual.conv1.weight)
+    agrees(build_backbone(tiny_backbone), tiny_clip(), 1e-5)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_saved_state_dict_is_that_clip(tmp_path, half, wrapped):
+    path = tmp_path / "tiny.pt"
+    state = {name: value.half() if half else value for name, value in tiny_state().items()}
+    torch.save({"state_dict": state} if wrapped else state, path)
+    backbone = build_backbone(str(path), levels=(3,))
+    assert backbone.levels == (3,)
+    assert {parameter.dtype for parameter in backbone.parameters()} == {torch.float32}
+    agrees(backbone, tiny_clip(), 1e-2)
+
+
+def test_a_half_precision_file_is_computed_in_full(tmp_path):
+    path = tmp_path / "half.safetensors"
+    save_file({name: value.half() for name, value in tiny_state().items()}, path)
+    clip = tiny_clip()
+    clip.load_state_dict({name: value.half().float() for name, value in tiny_state().items()})
+    agrees(build_backbone(str(path)), clip, 1e-5)
+
+
+def test_files_under_openais_names_always_mean_quick_gelu(tiny_backbone):
+    blocks = build_backbone(tiny_backbone).visual.transformer.resblocks
+    assert all(isinstance(block.mlp.gelu, QuickGELU) for block in blocks)
+
+
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path):
+    marker = tmp_path / "code ran"
+    plain, torchs = tmp_path / "plain.pt", tmp_path / "torch.pt"
+    plain.write_bytes(pickle.dumps({**tiny_state(), "bomb": Bomb(marker)}))
+    torch.save({**tiny_state(), "bomb": Bomb(marker)}, torchs)
+    for name in (str(plain), str(torchs), f"ViT-S-32-alt:{plain}", f"ViT-S-32-alt:{torchs}"):
+        refused(name)
+    assert not marker.exists()
+    torch.load(torchs, weights_only=False)
+    assert marker.exists()  # the file would have run
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_file_is_refused(tmp_path, tiny_backbone, suffix, part):
+    path = tmp_path / f"cut{suffix}"
+    if suffix == ".pt":
+        torch.save(tiny_state(), path)
+    else:
+        shutil.copy(tiny_backbone, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    assert "can't be read as weights" in refused(str(path))
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {1: 2}, torch.zeros(3)], ids=["list", "empty", "number", "tensor"])
+def test_a_file_that_holds_no_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "odd.pt")
+    assert "can't be read as weights" in refused(str(tmp_path / "odd.pt"))
+
+
+def test_a_text_file_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("no weights in here")
+    assert "can't be read as weights" in refused(str(tmp_path / "notes.txt"))
+
+
+def test_weights_under_other_names_are_refused_with_the_way_out(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"encoder.weight": torch.zeros(2)}, path)
+    message = refused(str(path))
+    assert "no weights under OpenAI's CLIP names (visual.proj is missing)" in message
+    assert f"use NAME:{path}" in message
+
+
+def test_a_resnet_under_openais_names_is_refused(tmp_path):
+    path = tmp_path / "resnet.safetensors"
+    state = {name: value for name, value in tiny_state().items() if not name.startswith("visual.")}
+    save_file({**state, "visual.layer1.0.conv1.weight": torch.zeros(8, 8, 1, 1)}, path)
+    assert "visual.proj is missing" in refused(str(path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"visual.proj": torch.zeros(3, 3)},
+        {"visual.conv1.weight": torch.zeros(3)},
+        {"ln_final.weight": None},
+        {"visual.transformer.resblocks.1.ln_1.weight": None},
+        {"epoch": 3},
+    ],
+    ids=["wrong shape", "wrong dimensions", "a text weight missing", "a vision weight missing", "no tensor"],
+)
+def test_bug_a_file_that_is_nearly_openais_is_refused_in_one_line(tmp_path, change):
+    state = {name: value for name, value in {**tiny_state(), **change}.items() if value is not None}
+    torch.save(state, tmp_path / "nearly.pt")
+    assert str(tmp_path / "nearly.pt") in refused(str(tmp_path / "nearly.pt"))
+
+
+# ----------------------------------------------------------------------------------------------- names of open_clip
+
+
+def test_random_weights_depend_on_the_seed_alone():
+    first, again, other = (build_backbone("ViT-S-32-alt:random", seed=seed) for seed in (0, 0, 1))
+    assert first.levels == (2, 5, 8, 11)
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+def test_building_random_weights_leaves_the_global_generator_alone():
+    state = torch.get_rng_state()
+    build_backbone("ViT-S-32-alt:random")
+    build_backbone("mini:random")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_weights_of_a_named_architecture_are_read_from_a_file(tmp_path):
+    clip = open_clip.create_model("ViT-S-32-alt", precision="fp32")
+    path = tmp_path / "mine.safetensors"
+    save_file(clip.state_dict(), path)
+    backbone = build_backbone(f"ViT-S-32-alt:{path}", levels=(0, 5))
+    assert backbone.levels == (0, 5)
+    assert torch.equal(backbone.visual.proj, clip.visual.proj)
+
+
+def test_a_file_of_another_architecture_is_refused(tiny_backbone):
+    message = refused(f"ViT-S-32-alt:{tiny_backbone}")
+    assert message.startswith(f"backbone 'ViT-S-32-alt:{tiny_backbone}' can't be loaded (")
+
+
+def test_weights_that_are_neither_file_nor_tag_are_refused():
+    message = refused("ViT-B-32:laion3b")
+    assert "weights 'laion3b' of backbone 'ViT-B-32' are no file and none of ['openai'" in message
+
+
+def test_an_architecture_without_published_weights_says_so():
+    assert "has no published weights; use ViT-S-32-alt:FILE or :random" in refused("ViT-S-32-alt")
+
+
+@pytest.mark.parametrize(("name", "meant"), [("ViT-B-23", "ViT-B-32"), ("ViT-L-14-366", "ViT-L-14-336"), ("mni", "mini")])
+def test_an_unknown_name_suggests_close_ones(name, meant):
+    message = refused(name)
+    assert f"backbone {name!r} is unknown; did you mean" in message
+    assert meant in message.partition("?")[0]
+
+
+def test_bug_a_name_too_long_for_a_file_is_unknown():
+    assert "is unknown" in refused("x" * 300)
+
+
+def test_a_resnet_is_no_vision_transformer():
+    assert "has no plain CLIP vision transformer; choose a ViT-* model" in refused("RN50:random")
+
+
+def test_mini_has_no_other_weights():
+    assert "mini has no weights 'openai'; use 'mini' or 'mini:random'" in refused("mini:openai")
+
+
+# ---------------------------------------------------------------------------------------------------- the embedded one
+
+
+def stem_features(images: Tensor) -> np.ndarray:
+    """What blocks 4 and 10 of timm's own EfficientNet-Lite0 see, each patch normalised by source and joined: (B, P, 272)."""
+    network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3)).eval()
+    renamed = {}
+    for name, value in load_file(weights_path()).items():
+        name = name.replace("entry.0.", "conv_stem.").replace("entry.1.", "bn1.")
+        renamed[name.replace("fine.", "blocks.").replace("coarse.", "blocks.")] = value
+    missing, unexpected = network.load_state_dict(renamed, strict=False)
+    assert not unexpected
+    assert all(name.startswith(("blocks.5.", "blocks.6.")) for name in missing)
+    with torch.no_grad():
+        fine, coarse = (level.double().numpy() for level in network(images))
+    rows, columns = coarse.shape[2:]
+    joined = []
+    for picture in range(len(images)):
+        for row in range(rows):
+            for column in range(columns):
+                square = fine[picture, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(-1)
+                point = coarse[picture, :, row, column]
+                joined.append(np.concatenate([square / np.linalg.norm(square), point / np.linalg.norm(point)]))
+    return np.stack(joined).reshape(len(images), rows * columns, -1)
+
+
+@pytest.fixture(scope="module")
+def mini() -> Backbone:
+    return build_backbone("mini")
+
+
+def test_minis_patches_are_what_its_stem_saw(mini):
+    images = pictures(96)
+    with torch.no_grad():
+        levels = mini(images)
+    expected = torch.from_numpy(stem_features(images)).float()
+    assert levels.grid == (6, 6)
+    assert expected.shape == levels.patches[0].shape == (2, 36, 272)
+    for patches in levels.patches:
+        assert torch.cosine_similarity(patches, expected, dim=-1).min() > 0.999
+
+
+def test_mini_has_its_own_size_and_normalisation(mini):
+    assert (mini.name, mini.image_size, mini.patch_size, mini.levels) == ("mini", (384, 384), (16, 16), (1, 3, 5, 7))
+    assert mini.mean.flatten().tolist() == mini.std.flatten().tolist() == [0.5] * 3
+    assert mini.width == mini.embed_dim == 272
+
+
+@pytest.mark.parametrize(("size", "grid"), [((64, 96), (4, 6)), ((79, 33), (4, 2)), ((16, 16), (1, 1))])
+def test_mini_reads_pictures_of_any_size(mini, size, grid):
+    with torch.no_grad():
+        levels = mini(torch.randn(1, 3, *size))
+    assert levels.grid == grid
+    assert levels.tokens[0].shape == (1, grid[0] * grid[1], 272)
+    assert all(patches.isfinite().all() for patches in levels.patches)
+
+
+def test_mini_is_the_same_whenever_it_is_built(mini):
+    torch.manual_seed(123)
+    assert build_backbone("mini", levels=(7,)).fingerprint() == mini.fingerprint()
+
+
+def test_mini_random_differs_and_is_the_same_whenever_it_is_built(mini):
+    first, again = build_backbone("mini:random"), build_backbone("mini:random")
+    assert first.name == "mini:random"
+    assert first.fingerprint() == again.fingerprint() != mini.fingerprint()
