@@ -11,6 +11,9 @@ from safetensors.torch import save_file
 
 from sowa.synthetic import write_dataset
 
+# Tiny networks gain nothing from threads, and lose much where cores are shared.
+torch.set_num_threads(1)
+
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 

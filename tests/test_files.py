@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from sowa.errors import InputError
-from sowa.files import file_format, read_metadata, read_safetensors, replacing, write_safetensors, write_text
+from sowa.files import file_format, read_metadata, read_safetensors, replacing, write_bytes, write_safetensors
 
 KIND = "sowa-weights"
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3, dtype=torch.int64), "c": torch.ones(2).half()}
@@ -48,8 +48,8 @@ def test_the_header_is_read_without_the_tensors(written):
 
 def test_folders_are_made_on_the_way(tmp_path):
     path = tmp_path / "new" / "folder" / "note.txt"
-    write_text(path, "Größe")
-    assert path.read_text(encoding="utf-8") == "Größe"
+    write_bytes(path, b"\x00\xff")
+    assert path.read_bytes() == b"\x00\xff"
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -95,7 +95,7 @@ def test_a_full_disk_is_named_in_one_line(tmp_path):
 def test_a_folder_in_the_files_place_is_refused(tmp_path):
     (tmp_path / "taken").mkdir()
     for write in (
-        lambda path: write_text(path, "text"),
+        lambda path: write_bytes(path, b"text"),
         lambda path: write_safetensors(path, TENSORS, KIND, METADATA),
     ):
         assert "can't be written" in refused(tmp_path / "taken", write)
@@ -106,7 +106,7 @@ def test_a_folder_in_the_files_place_is_refused(tmp_path):
 def test_bug_a_place_where_no_file_can_be_is_an_input_error(tmp_path, name):
     """A file where a folder should be, and a name that is too long."""
     (tmp_path / "plain.txt").write_text("a file")
-    assert "can't be written" in refused(tmp_path / name, lambda path: write_text(path, "text"))
+    assert "can't be written" in refused(tmp_path / name, lambda path: write_bytes(path, b"text"))
 
 
 def test_a_missing_file_and_a_folder_are_no_files(tmp_path):

@@ -123,9 +123,7 @@ def test_a_left_out_reference_isnt_compared_with(bank):
     seen = Observation(tuple(bank.features), GRID, SIZE)
     assert judge(seen, bank, SIGMA).maps.abs().max() < 1e-5
     left_out = judge(seen, bank, SIGMA, torch.arange(2))
-    torch.testing.assert_close(
-        left_out.level_maps, bank.distances(seen.patches, torch.arange(2)).unflatten(2, GRID)
-    )
+    torch.testing.assert_close(left_out.level_maps, bank.distances(seen.patches, torch.arange(2)).unflatten(2, GRID))
     assert left_out.raw_scores.min() > 0.1
 
 

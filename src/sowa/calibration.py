@@ -30,7 +30,8 @@ def calibrate(
     """Calibration from raw scores and map maxima of left-out references, or of variants of a single one.
 
     The threshold is the upper prediction bound for one more normal picture: it is exceeded at ``false_positive_rate``
-    (0..1) where normal pictures are spread log-normally. The fewer ``references``, the wider the bound.
+    (0..1) where normal pictures are spread log-normally. ``references`` is the size of the bank; the fewer of them were
+    left out, the wider the bound.
     """
     threshold, spread = _bound(raw_scores, references, false_positive_rate)
     pixel_threshold, _ = _bound(map_maxima, references, false_positive_rate)
@@ -42,9 +43,11 @@ def _bound(values: Sequence[float], references: int, false_positive_rate: float)
     from scipy.stats import t
 
     logs = np.log(np.maximum(np.asarray(values, dtype=np.float64), SMALLEST))
-    freedom = PRIOR_WEIGHT + references - 1
-    centre = logs.mean() - (BANK_GAIN * np.log(references / (references - 1)) if references > 1 else 0.0)
-    squares = ((logs - logs.mean()) ** 2).sum() if references > 1 else 0.0  # variants show no spread of products
+    alone = references == 1
+    seen = 1 if alone else len(logs)  # variants of a single reference show neither spread nor centre of products
+    centre = logs.mean() - (0.0 if alone else BANK_GAIN * np.log(references / (references - 1)))
+    squares = 0.0 if alone else ((logs - logs.mean()) ** 2).sum()
+    freedom = PRIOR_WEIGHT + seen - 1
     spread = float(np.sqrt((PRIOR_WEIGHT * PRIOR_SPREAD**2 + squares) / freedom))
     quantile = float(t.ppf(1 - false_positive_rate, freedom))
-    return float(np.exp(centre + quantile * spread * np.sqrt(1 + 1 / references))), spread
+    return float(np.exp(centre + quantile * spread * np.sqrt(1 + 1 / seen))), spread

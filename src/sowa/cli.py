@@ -5,24 +5,29 @@ Heavy imports happen inside commands, so that ``sowa --help`` and ``sowa info`` 
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.config import Yaml
+from cyclopts.config import Dict
 
 import sowa
 from sowa.config import AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig, to_dict
 from sowa.console import Console
 from sowa.errors import InputError, TrainingError
+from sowa.files import file_format, is_file, write_bytes
+from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 
 app = App(
     name="sowa",
     version=sowa.__version__,
     help="Find defects in pictures of parts from a handful of normal pictures, or none.",
+    help_epilogue="Every command takes --config FILE (YAML with its flags) and --print-config (writes that file).",
 )
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -32,11 +37,10 @@ Precision = Literal["auto", "fp32", "bf16"]
 def demo(out: Path = Path("demo"), size: int = 384, seed: int = 0) -> None:
     """Generate pictures of parts, learn the good ones, find the defects, and draw what was found.
 
-    Parameters
-    ----------
-    out: folder for pictures, detectors and overlays
-    size: side of the generated pictures in pixels
-    seed: another seed makes other products
+    Args:
+        out: folder for pictures, detectors and overlays
+        size: side of the generated pictures in pixels
+        seed: another seed makes other products
     """
     from sowa.commands.demo import run_demo
 
@@ -49,7 +53,7 @@ def fit(
     normal: Path,
     out: Path,
     model: Path | None = None,
-    backbone: str = "mini",
+    backbone: str | None = None,
     k_shot: int | None = None,
     seed: int = 0,
     category: str | None = None,
@@ -60,22 +64,22 @@ def fit(
 ) -> None:
     """Learn what normal looks like from pictures of good parts, and save a detector.
 
-    Parameters
-    ----------
-    normal: folder (or file, or glob pattern) of normal pictures
-    out: the detector's file, *.sowa
-    model: weights that `sowa train` wrote; they name their backbone
-    backbone: embedded `mini`, a model of open_clip such as ViT-L-14-336, NAME:FILE, or NAME:random
-    k_shot: how many pictures to take as references, drawn by the seed; all by default
-    seed: of the draw
-    category: class whose prompts are used, where the weights know several
-    image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
+    Args:
+        normal: folder (or file, or glob pattern) of normal pictures
+        out: the detector's file, *.sowa
+        model: weights that `sowa train` wrote; they name their backbone
+        backbone: embedded `mini` (default), a model of open_clip such as ViT-L-14-336, NAME:FILE, or NAME:random
+        k_shot: how many pictures to take as references, drawn by the seed; all by default
+        seed: of the draw
+        category: class whose prompts are used, where the weights know several
+        image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
     """
     from sowa.detector import Sowa
 
     console = Console()
+    name = _network(model, backbone)
     detector = Sowa.from_pretrained(
-        str(model or backbone), device=device, precision=precision, image_size=_size(image_size), category=category
+        name, device=device, precision=precision, image_size=_size(image_size), category=category
     )
     with console.work("fit"):
         detector.fit(normal, k_shot=k_shot, seed=seed, batch_size=batch_size)
@@ -101,19 +105,17 @@ def predict(
     device: Device = "auto",
     precision: Precision = "auto",
 ) -> None:
-    """Judge pictures with a fitted detector.
+    """Judge pictures with a fitted detector, or zero-shot with trained weights.
 
-    Parameters
-    ----------
-    source: picture, folder or glob pattern
-    model: the detector's file, as `sowa fit` wrote it
-    out: folder for overlays and masks
-    json_file: file of JSON lines, one per picture
+    Args:
+        source: picture, folder or glob pattern
+        model: the detector that `sowa fit` wrote, or weights of `sowa train` to judge without references
+        out: folder for overlays and masks
+        json_file: file of JSON lines, one per picture
     """
-    from sowa.commands.predict import predict_to_files
-    from sowa.detector import Sowa
+    from sowa.commands.predict import load_detector, predict_to_files
 
-    detector = Sowa.load(model, device=device, precision=precision)
+    detector = load_detector(model, device, precision)
     predict_to_files(detector, source, out, json_file, batch_size, Console())
 
 
@@ -134,13 +136,12 @@ def train(
 ) -> None:
     """Train adapters and prompts on pictures with masks. Killed runs go on from their last checkpoint.
 
-    Parameters
-    ----------
-    dataset: folder, mvtec, visa or pairs
-    root: the data set's folder
-    out: file for the weights, *.safetensors
-    category: one category; all by default
-    backbone: as in `sowa fit`
+    Args:
+        dataset: folder, mvtec, visa or pairs
+        root: the data set's folder
+        out: file for the weights, *.safetensors
+        category: one category; all by default
+        backbone: as in `sowa fit`
     """
     from sowa.data import load
     from sowa.detector import Sowa
@@ -170,7 +171,7 @@ def run_test(
     root: Path,
     category: str | None = None,
     model: Path | None = None,
-    backbone: str = "mini",
+    backbone: str | None = None,
     k_shot: str = "0,1,2,4",
     seeds: Annotated[str, Parameter(name=["--seeds", "--seed"])] = "0,1,2",
     scoring: Literal["inductive", "paper"] = "inductive",
@@ -183,46 +184,42 @@ def run_test(
 ) -> None:
     """Measure accuracy on a labelled data set, for several numbers of shots and seeds in one pass.
 
-    Parameters
-    ----------
-    dataset: folder, mvtec, visa or pairs
-    root: the data set's folder
-    category: one category; all by default
-    model: weights that `sowa train` wrote; they name their backbone
-    backbone: as in `sowa fit`
-    k_shot: numbers of reference pictures, with commas; 0 is zero-shot
-    seeds: seeds of the draws, with commas
-    scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
-    aupro: standard (false positives pooled) or authors (as in their code)
-    json_file: file for the result
+    Args:
+        dataset: folder, mvtec, visa or pairs
+        root: the data set's folder
+        category: one category; all by default
+        model: weights that `sowa train` wrote; they name their backbone
+        backbone: as in `sowa fit`
+        k_shot: numbers of reference pictures, with commas; 0 is zero-shot
+        seeds: seeds of the draws, with commas
+        scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
+        aupro: standard (false positives pooled) or authors (as in their code)
+        json_file: file for the result
     """
     from sowa.commands.test import print_evaluation
     from sowa.data import load
     from sowa.detector import Sowa
     from sowa.evaluate import evaluate
-    from sowa.files import write_text
 
     console = Console()
     config = EvaluationConfig(_numbers("k-shot", k_shot), _numbers("seeds", seeds), scoring, aupro, batch_size)
     samples = load(dataset, root, category)
-    detector = Sowa.from_pretrained(
-        str(model or backbone), device=device, precision=precision, image_size=_size(image_size)
-    )
+    name = _network(model, backbone)
+    detector = Sowa.from_pretrained(name, device=device, precision=precision, image_size=_size(image_size))
     with console.progress() as report:
         evaluation = evaluate(detector, dataset, samples, config, report)
     console.skipped(evaluation.skipped)
     print_evaluation(evaluation, detector.trained, console)
     if json_file:
-        write_text(json_file, json.dumps(evaluation.to_dict(), indent=1) + "\n")
+        write_bytes(json_file, (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
 
 
 @app.command
 def info(file: Path | None = None, *, json_out: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """Show what a detector or weights file holds, or what the package offers.
 
-    Parameters
-    ----------
-    file: a *.sowa or *.safetensors file
+    Args:
+        file: a *.sowa or *.safetensors file
     """
     from sowa.commands.info import describe_file, describe_package
 
@@ -238,6 +235,19 @@ def doctor(*, json_out: Annotated[bool, Parameter(name="--json")] = False) -> No
     Console().describe(checks, as_json=json_out)
     if checks["problems"]:
         raise InputError(f"{len(checks['problems'])} problem(s): {'; '.join(checks['problems'])}")
+
+
+def _network(model: Path | None, backbone: str | None) -> str:
+    """What ``Sowa.from_pretrained`` is to be given."""
+    if model is None:
+        return "mini" if backbone is None else backbone
+    if file_format(model) == DETECTOR_FORMAT:
+        raise InputError(f"--model {model} is a fitted detector, needed are weights of sowa train")
+    if file_format(model) != WEIGHTS_FORMAT:
+        raise InputError(f"--model {model} holds no weights of sowa train; for a backbone's own file use --backbone")
+    if backbone is not None:
+        raise InputError(f"--model {model} names its backbone itself; leave --backbone {backbone} out")
+    return str(model)
 
 
 def _numbers(flag: str, text: str) -> tuple[int, ...]:
@@ -269,7 +279,7 @@ def run(arguments: list[str]) -> int:
         arguments, print_config = _take_config([_hyphens(argument) for argument in arguments])
         command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
         if print_config:
-            _print_config(bound)
+            _print_config(command, bound)
             return 0
         command(*bound.args, **bound.kwargs)
     except (CycloptsError, InputError) as error:
@@ -297,29 +307,52 @@ def _hyphens(argument: str) -> str:
 
 def _take_config(arguments: list[str]) -> tuple[list[str], bool]:
     """Takes ``--config FILE`` and ``--print-config`` out; the file's values stand in for flags that aren't given."""
-    rest = [argument for argument in arguments if argument != "--print-config"]
-    app.config = ()
-    for flag in ("--config", "-c"):
-        if flag in rest:
-            place = rest.index(flag)
-            if place + 1 == len(rest):
-                raise InputError(f"{flag} needs a file of YAML with the command's flags")
-            path = Path(rest[place + 1])
-            if not path.is_file():
-                raise InputError(f"{path} is no file; {flag} needs a file of YAML with the command's flags")
-            app.config = (Yaml(path, use_commands_as_keys=False),)
-            del rest[place : place + 2]
+    rest, path = [], None
+    words = iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-c"):
+            path = value if equals else next(words, "")
+        elif word != "--print-config":
+            rest.append(word)
+    app.config = () if path is None else (Dict(_read_config(path), use_commands_as_keys=False, source=path),)
     return rest, "--print-config" in arguments
 
 
-def _print_config(bound: Any) -> None:
+def _read_config(path: str) -> dict[str, Any]:
+    """Flags and values of a YAML file. Raises InputError for anything else."""
+    import yaml
+
+    if not is_file(path):
+        raise InputError(f"--config {path!r} is no file; give a file of YAML with the command's flags")
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"--config {path} is no YAML ({error})") from None
+    commands = [name for name in app if not name.startswith("-")]
+    if not isinstance(values, dict) or not all(isinstance(key, str) and key not in commands for key in values):
+        raise InputError(
+            f"--config {path} must be a mapping of flags to values, such as 'k-shot: 4', with nothing around it"
+        )
+    return values
+
+
+def _print_config(command: Callable[..., Any], bound: inspect.BoundArguments) -> None:
     import yaml
 
     bound.apply_defaults()
-    values = _plain(bound.arguments)
-    values |= values.pop("config", {})  # its flags stand beside the command's own
+    hints = get_type_hints(command, include_extras=True)
+    values = {_flag(name, hints[name]): _plain(value) for name, value in bound.arguments.items()}
+    values |= values.pop("*", {})  # a dataclass whose flags stand beside the command's own
     given = {name: value for name, value in values.items() if value is not None}
     print(yaml.safe_dump(given, sort_keys=False, allow_unicode=True), end="")
+
+
+def _flag(name: str, hint: Any) -> str:
+    """The flag that fills a command's parameter, without its hyphens in front."""
+    marks = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Parameter)]
+    names = [alias for mark in marks for alias in mark.name or ()]
+    return (names[0] if names else name).removeprefix("--").replace("_", "-")
 
 
 def _plain(value: Any) -> Any:

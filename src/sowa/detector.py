@@ -271,9 +271,14 @@ class Sowa:
         header = read_header(DetectorHeader, metadata, path)
         network = rebuild(header.config, header.backbone, path)
         bank = tensors.pop("bank", torch.empty(0))
-        expected = (len(network.backbone.levels), len(header.references), network.backbone.embed_dim)
-        if bank.ndim != 4 or (bank.shape[0], bank.shape[1], bank.shape[3]) != expected:
-            raise InputError(f"{path} holds a memory bank of shape {tuple(bank.shape)}, which doesn't fit; fit it anew")
+        size = _check_image_size(header.image_size, network)
+        patches = size[0] // network.backbone.patch_size[0] * (size[1] // network.backbone.patch_size[1])
+        expected = (len(network.backbone.levels), len(header.references), patches, network.backbone.embed_dim)
+        if tuple(bank.shape) != expected or 0 in expected or not torch.isfinite(bank).all():
+            raise InputError(
+                f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "
+                "fit it anew"
+            )
         if header.trained:
             load_weights(network, tensors, str(path))
         detector = cls(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,22 +26,38 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises InputError where the folder can't be written or the disk is full; what ``path`` held before stays then.
     """
+    if not path.name:
+        raise InputError(f"{str(path)!r} names no file; give a file's name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it's no regular file")
+        if path.is_symlink():  # what the link points to is replaced, not the link
+            path = path.resolve()
+            temporary = path.with_name(temporary.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"{path} can't be written ({reason}); free some space or choose another folder") from error
+        raise InputError(f"{path} can't be written ({reason}); free some space or choose another place") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder itself is impossible, so is the temporary file
+            temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a whole text file, or nothing. Raises InputError as ``replacing`` does."""
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a whole file, or nothing. Raises InputError as ``replacing`` does."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
+
+
+def is_file(name: str | Path) -> bool:
+    """Whether there is such a file; False for names that no file can have."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], kind: str, metadata: Mapping[str, Any]) -> None:
@@ -96,7 +112,7 @@ def read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
         metadata = json.loads(header["sowa"])
         if not isinstance(metadata, dict):
             raise TypeError("its metadata is no object")
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
         raise _unreadable(path, error) from None
     return kind, metadata
 
@@ -109,7 +125,7 @@ def file_format(path: Path) -> str | None:
 def _header(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path} is no file; check the path")
     try:
         with safe_open(path, framework="numpy") as file:

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from sowa.data.images import read_image
-from sowa.files import replacing
-from sowa.render import enlarge_mask, overlay
+from sowa.files import write_bytes
+from sowa.render import encode, enlarge_mask, overlay
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What the detector says of one picture.
 
@@ -69,8 +68,6 @@ class Prediction:
         image = self.image
         drawn = overlay(image, self.anomaly_map, self.mask, self.pixel_threshold)
         target = Path(directory) / f"{name}_overlay.jpg"
-        with replacing(target) as temporary:
-            PillowImage.fromarray(drawn).save(temporary, format="JPEG", quality=90)
-        with replacing(target.with_name(f"{name}_mask.png")) as temporary:
-            PillowImage.fromarray(enlarge_mask(self.mask, image.shape[:2])).save(temporary, format="PNG")
+        write_bytes(target, encode(drawn, "JPEG"))
+        write_bytes(target.with_name(f"{name}_mask.png"), encode(enlarge_mask(self.mask, image.shape[:2]), "PNG"))
         return target

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 Image = NDArray[np.uint8]
 OUTLINE = (255, 255, 255)
@@ -42,6 +45,16 @@ def enlarge_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> Image:
     """Mask (H, W) bool to another size (H', W') as 0/255."""
     enlarged = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
     return ((enlarged > 0.5) * 255).astype(np.uint8)
+
+
+def encode(image: Image, kind: str) -> bytes:
+    """A picture (H, W, 3) or (H, W) uint8 as the bytes of a "JPEG" or "PNG" file.
+
+    Encoded in memory: Pillow overlooks a full disk when it writes a JPEG to a path.
+    """
+    buffer = BytesIO()
+    PillowImage.fromarray(image).save(buffer, format=kind, quality=90)
+    return buffer.getvalue()
 
 
 def side_by_side(pictures: list[Image], height: int = 384, gap: int = 6) -> Image:

@@ -44,7 +44,7 @@ def paper_scores(abnormal_probability: Tensor, map_maximum: Tensor) -> Tensor:
     maximum over all its images enter every score, so no score of one image exists.
     """
     low, high = map_maximum.min(), map_maximum.max()
-    return 0.5 * (abnormal_probability + (map_maximum - low) / (high - low))
+    return 0.5 * (abnormal_probability + (map_maximum - low) / (high - low).clamp(min=torch.finfo(high.dtype).tiny))
 
 
 def judge(

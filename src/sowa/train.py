@@ -6,6 +6,7 @@ a step sees and what chance adds to them follows from the seed and the step's nu
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from sowa.losses import losses
 from sowa.metrics import PixelMetrics, image_metrics
 from sowa.model.checkpoint import identity, load_weights, save_weights, trained_tensors
 from sowa.progress import Report, silent
+from sowa.scoring import judge
 from sowa.types import ABNORMAL, Sample
 
 
@@ -51,6 +53,7 @@ class _State:
     before: dict[str, float | None] = field(default_factory=dict)
     loss_sum: float = 0.0
     epoch_losses: list[float] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 def train(
@@ -63,15 +66,15 @@ def train(
     run, TrainingError where the loss stops being a number.
     """
     training, held_out = hold_out(samples, config)
-    loader = _Loader(training, detector.image_size, config)
     network = detector.network
     parameters = network.trainable()
     optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint = out.with_name(out.name + ".checkpoint")
-    run = {"train": to_dict(config), "backbone": to_dict(identity(network.backbone)), "pictures": len(training)}
+    run = _describe_run(detector, training, config)
     state = _resume(checkpoint, detector, optimizer, run) if checkpoint.exists() else _State()
     if state.step == 0:
-        state.before = validate(detector, held_out, config.batch_size, report)
+        state.before = validate(detector, held_out, config.batch_size, state.skipped, report)
+    loader = _Loader(training, detector.image_size, config, state.skipped)
     per_epoch = -(-len(training) // config.batch_size)
     total = per_epoch * config.epochs
     network.train()
@@ -82,9 +85,10 @@ def train(
             output = network(detector.normalise(images), network.class_index(categories).to(detector.device))
             loss = losses(output, labels.to(detector.device), masks.to(detector.device)).total
         if not torch.isfinite(loss):
+            kept = f"{checkpoint} holds the last good state" if checkpoint.exists() else "nothing was saved yet"
             raise TrainingError(
-                f"the loss is {loss.item()} at step {state.step + 1}, so training stopped; {checkpoint} holds the last "
-                f"good state; lower --learning-rate (it is {config.learning_rate}) or look for odd pictures"
+                f"the loss is {loss.item()} at step {state.step + 1}, so training stopped; {kept}; lower "
+                f"--learning-rate (it is {config.learning_rate}) or look for odd pictures"
             )
         optimizer.zero_grad()
         loss.backward()
@@ -99,8 +103,8 @@ def train(
         report(f"train, loss {loss.item():.3f}", state.step, total)
     network.eval()
     detector.trained = True
-    after = validate(detector, held_out, config.batch_size, report)
-    result = TrainResult(out, state.before, after, state.epoch_losses, loader.skipped)
+    after = validate(detector, held_out, config.batch_size, state.skipped, report)
+    result = TrainResult(out, state.before, after, state.epoch_losses, state.skipped)
     header = WeightsHeader(
         network.config, identity(network.backbone), to_dict(config), result.before, result.after, result.losses
     )
@@ -132,20 +136,29 @@ def hold_out(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sampl
     return training, held_out
 
 
-def validate(detector: Sowa, samples: Sequence[Sample], batch_size: int, report: Report) -> dict[str, float | None]:
-    """Zero-shot metrics of the prompts on labelled pictures; undefined ones are None. Empty without pictures."""
+def validate(
+    detector: Sowa, samples: Sequence[Sample], batch_size: int, skipped: list[tuple[str, str]], report: Report
+) -> dict[str, float | None]:
+    """Zero-shot metrics of the prompts on labelled pictures; undefined ones are None. Empty without pictures.
+
+    A picture that can't be read is added to ``skipped``.
+    """
     if not samples:
         return {}
-    detector.network.eval()
-    pixels, scores, labels = PixelMetrics(), [], []
+    network = detector.network.eval()
+    pixels, scores, labels = PixelMetrics(), list[float](), list[bool]()
     for start in range(0, len(samples), batch_size):
         part = samples[start : start + batch_size]
-        read = [_read(sample, detector.image_size) for sample in part]
-        judgement = detector.judge(detector.observe(np.stack([image for image, _ in read]), prompts=True))
-        for anomaly_map, (_, mask) in zip(judgement.maps.cpu().numpy(), read, strict=True):
-            pixels.update(anomaly_map, mask)
-        scores += judgement.raw_scores.tolist()
-        labels += [sample.label == ABNORMAL for sample in part]
+        read = [item for sample in part if (item := _try_read(sample, detector.image_size, skipped))]
+        if read:
+            images, masks = zip(*read, strict=True)
+            observation = detector.observe(np.stack(images), prompts=True)
+            with torch.inference_mode():
+                judgement = judge(observation, None, network.config.sigma)
+            for anomaly_map, mask in zip(judgement.maps.cpu().numpy(), masks, strict=True):
+                pixels.update(anomaly_map, mask)
+            scores += judgement.raw_scores.tolist()
+            labels += [bool(mask.any()) for mask in masks]
         report("validate", min(start + batch_size, len(samples)), len(samples))
     metrics = image_metrics(scores, labels).metrics() | pixels.compute().metrics()
     return {name: value.to_json() for name, value in metrics.items()}
@@ -154,9 +167,10 @@ def validate(detector: Sowa, samples: Sequence[Sample], batch_size: int, report:
 class _Loader:
     """The batch of any step, from the seed and the step's number alone."""
 
-    def __init__(self, samples: Sequence[Sample], size: tuple[int, int], config: TrainConfig) -> None:
-        self.samples, self.size, self.config = samples, size, config
-        self.skipped: list[tuple[str, str]] = []
+    def __init__(
+        self, samples: Sequence[Sample], size: tuple[int, int], config: TrainConfig, skipped: list[tuple[str, str]]
+    ) -> None:
+        self.samples, self.size, self.config, self.skipped = samples, size, config, skipped
         self.by_category: dict[str, list[Sample]] = {}
         for sample in samples:
             self.by_category.setdefault(sample.category, []).append(sample)
@@ -183,29 +197,53 @@ class _Loader:
         for rows in (slice(0, top), slice(top, None)):
             for columns in (slice(0, left), slice(left, None)):
                 tile = mask[rows, columns]
-                chosen = self.by_category[sample.category][int(random.integers(len(self.by_category[sample.category])))]
+                chosen = self._any_of(sample.category, random)
                 image[rows, columns], tile[:] = self._readable(chosen, (tile.shape[0], tile.shape[1]), random)
         return image, mask
 
     def _readable(
         self, sample: Sample, size: tuple[int, int], random: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """The picture, or another one in place of a broken one."""
+        """The picture, or another one of its category in place of a broken one."""
         for _ in range(10):
-            try:
-                return _read(sample, size)
-            except InputError as error:
-                if (str(sample.image_path), str(error)) not in self.skipped:
-                    self.skipped.append((str(sample.image_path), str(error)))
-                sample = self.samples[int(random.integers(len(self.samples)))]
+            item = _try_read(sample, size, self.skipped)
+            if item:
+                return item
+            sample = self._any_of(sample.category, random)
         raise InputError(f"ten pictures in a row can't be read; last problem: {self.skipped[-1][1]}")
 
+    def _any_of(self, category: str, random: np.random.Generator) -> Sample:
+        group = self.by_category[category]
+        return group[int(random.integers(len(group)))]
 
-def _read(sample: Sample, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    image = read_image(sample.image_path)
-    if sample.mask_path is None:
-        return resize_image(image, size), np.zeros(size, bool)
-    return resize_image(image, size), resize_mask(read_mask(sample.mask_path, (image.shape[0], image.shape[1])), size)
+
+def _try_read(
+    sample: Sample, size: tuple[int, int], skipped: list[tuple[str, str]]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
+    """Picture and mask at ``size``; None where one is broken, which is added to ``skipped`` once."""
+    try:
+        image = read_image(sample.image_path)
+        mask = np.zeros(size, bool)
+        if sample.mask_path is not None:
+            mask = resize_mask(read_mask(sample.mask_path, (image.shape[0], image.shape[1])), size)
+        return resize_image(image, size), mask
+    except InputError as error:
+        reason = (str(sample.image_path), str(error))
+        if reason not in skipped:
+            skipped.append(reason)
+        return None
+
+
+def _describe_run(detector: Sowa, training: Sequence[Sample], config: TrainConfig) -> dict[str, Any]:
+    """What two runs must share for one to go on where the other was stopped."""
+    pictures = "\n".join(f"{sample.image_path} {sample.mask_path} {sample.category}" for sample in training)
+    return {
+        "train": to_dict(config),
+        "network": to_dict(detector.network.config),
+        "backbone": to_dict(identity(detector.network.backbone)),
+        "image_size": detector.image_size,
+        "pictures": hashlib.sha256(pictures.encode()).hexdigest(),
+    }
 
 
 def _save_checkpoint(
@@ -229,4 +267,6 @@ def _resume(path: Path, detector: Sowa, optimizer: torch.optim.Optimizer, run: d
         moments.setdefault(int(index), {})[name] = tensors.pop(key)
     load_weights(detector.network, tensors, str(path))
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return _State(**metadata["state"])
+    state = _State(**metadata["state"])
+    state.skipped = [(path, why) for path, why in state.skipped]
+    return state

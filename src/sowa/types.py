@@ -139,6 +139,10 @@ class Calibration:
     pixel_threshold: float = 2.0
     spread: float = 0.25
 
+    def __post_init__(self) -> None:
+        if not all(0 < value < math.inf for value in (self.threshold, self.pixel_threshold, self.spread)):
+            raise ValueError(f"{self}: each must be a number above 0")
+
     def score(self, raw_score: float) -> float:
         """Raw score (0 and more) to 0..1, rising, 0.5 at the threshold."""
         if raw_score <= 0:

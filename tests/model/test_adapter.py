@@ -45,9 +45,7 @@ def random_tokens(grid: tuple[int, int], batch: int = 2, seed: int = 3) -> Tenso
 
 def oracle(adapter: WindowAdapter, tokens: Tensor, grid: tuple[int, int], frozen: FrozenAttention) -> Tensor:
     blocks = [{name: p.detach().double().numpy() for name, p in b.named_parameters()} for b in adapter.blocks]
-    weights = tuple(
-        w.double().numpy() for w in (frozen.in_proj_weight, frozen.out_proj_weight, frozen.out_proj_bias)
-    )
+    weights = tuple(w.double().numpy() for w in (frozen.in_proj_weight, frozen.out_proj_weight, frozen.out_proj_bias))
     first = adapter.blocks[0]
     value_only = first.attention.value_only
     adapted = slow_adapter(tokens.double().numpy(), grid, blocks, weights, first.window_size, value_only)

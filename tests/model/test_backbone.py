@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import tiny_clip
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
@@ -120,6 +120,14 @@ def test_positions_on_another_grid_keep_the_class_token_and_a_constant(grid):
     assert interpolated.shape == (1 + grid[0] * grid[1], 8)
     assert torch.equal(interpolated[0], positions[0])
     torch.testing.assert_close(interpolated[1:], torch.full_like(interpolated[1:], 0.5))
+
+
+@pytest.mark.parametrize("image_size", [32, 96, 112])
+def test_positions_on_another_grid_are_what_open_clip_makes_of_them(image_size):
+    state = {"visual.positional_embedding": tiny_clip().visual.positional_embedding.detach().clone()}
+    positions, side = state["visual.positional_embedding"], image_size // 16
+    resize_pos_embed(state, tiny_clip(image_size=image_size))
+    assert torch.equal(interpolate_positions(positions, (4, 4), (side, side)), state["visual.positional_embedding"])
 
 
 def test_interpolated_positions_run_in_the_direction_of_the_learned_ones():

@@ -205,7 +205,9 @@ def test_an_architecture_without_published_weights_says_so():
     assert "has no published weights; use ViT-S-32-alt:FILE or :random" in refused("ViT-S-32-alt")
 
 
-@pytest.mark.parametrize(("name", "meant"), [("ViT-B-23", "ViT-B-32"), ("ViT-L-14-366", "ViT-L-14-336"), ("mni", "mini")])
+@pytest.mark.parametrize(
+    ("name", "meant"), [("ViT-B-23", "ViT-B-32"), ("ViT-L-14-366", "ViT-L-14-336"), ("mni", "mini")]
+)
 def test_an_unknown_name_suggests_close_ones(name, meant):
     message = refused(name)
     assert f"backbone {name!r} is unknown; did you mean" in message
@@ -228,7 +230,7 @@ def test_mini_has_no_other_weights():
 
 
 def stem_features(images: Tensor) -> np.ndarray:
-    """What blocks 4 and 10 of timm's own EfficientNet-Lite0 see, each patch normalised by source and joined: (B, P, 272)."""
+    """(B, P, 272): what timm's own EfficientNet-Lite0 sees in blocks 4 and 10, normalised by source, joined."""
     network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3)).eval()
     renamed = {}
     for name, value in load_file(weights_path()).items():

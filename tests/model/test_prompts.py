@@ -80,9 +80,14 @@ def test_features_come_normal_first_for_every_class_and_template(backbone):
     with torch.no_grad():
         features = prompts.encode(backbone)
     assert features.shape == (2 * 2 * 2, 32)
-    pooled = Prompts(PromptConfig(("bottle", "metal nut"), ("{}", "{}"), ("{}", "{}"), text_linear=False), backbone)
-    class_text = pooled.pool(torch.arange(8.0)[:, None].expand(8, 32))
-    assert class_text[..., 0].tolist() == [[0.5, 4.5], [2.5, 6.5]]  # (class, state)
+
+
+def test_pooling_takes_features_in_the_order_of_the_sentences(backbone):
+    prompts = prompts_for(
+        backbone, PromptConfig(("bottle", "cable", "nut"), ("{}",) * 2, ("{}",) * 2, text_linear=False)
+    )
+    class_text = prompts.pool(torch.arange(12.0)[:, None].expand(12, 32))
+    assert class_text[..., 0].tolist() == [[0.5, 6.5], [2.5, 8.5], [4.5, 10.5]]  # (class, state)
 
 
 def test_pooling_is_the_mean_over_templates_after_the_linear_layer(backbone):

@@ -8,15 +8,14 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sowa.console import Console
 from sowa.data import load, read_mask, resize_mask, split
 from sowa.detector import Sowa
-from sowa.files import replacing
+from sowa.files import write_bytes
 from sowa.metrics import PixelMetrics, image_metrics
 from sowa.prediction import Prediction
-from sowa.render import enlarge_mask, side_by_side
+from sowa.render import encode, enlarge_mask, side_by_side
 from sowa.synthetic import write_dataset
 from sowa.types import ABNORMAL, Sample
 
@@ -49,8 +48,7 @@ def run_demo(out: Path, size: int, seed: int, console: Console) -> None:
             rows.append(row)
             best.append(shown)
             report("fit and predict", index + 1, len(CATEGORIES))
-    with replacing(out / "overview.jpg") as temporary:
-        Image.fromarray(np.concatenate(best)).save(temporary, format="JPEG", quality=88)
+    write_bytes(out / "overview.jpg", encode(np.concatenate(best), "JPEG"))
     header = ["category", "image AUROC", "pixel AUROC", "defects found", "false alarms"]
     console.table(f"mini, {K_SHOT} reference pictures each, pictures never seen before", header, rows)
     console.say(

@@ -10,8 +10,20 @@ from pathlib import Path
 from sowa.console import Console
 from sowa.data.stream import pictures
 from sowa.detector import Sowa
+from sowa.devices import Precision
 from sowa.errors import InputError
-from sowa.files import replacing
+from sowa.files import file_format, replacing
+from sowa.headers import WEIGHTS_FORMAT
+
+
+def load_detector(model: Path, device: str, precision: Precision) -> Sowa:
+    """The detector that a file holds, or one without references from a weights file.
+
+    Raises InputError for any other file.
+    """
+    if file_format(model) == WEIGHTS_FORMAT:
+        return Sowa.from_pretrained(str(model), device=device, precision=precision)
+    return Sowa.load(model, device=device, precision=precision)
 
 
 def predict_to_files(
@@ -21,22 +33,20 @@ def predict_to_files(
 
     The JSON lines appear under their name when all pictures are judged. Without ``json_file`` they're printed.
     """
-    wanted = pictures(str(source))
-    names = unique_names([Path(picture.name) for picture in wanted])
+    wanted = [picture.name for picture in pictures(str(source))]
+    if out:
+        wanted = _without_results(wanted, source, out)
+    names = unique_names(wanted)
     anomalous = judged = 0
     with ExitStack() as stack:
         report = stack.enter_context(console.progress())
         lines = None
         if json_file:
             lines = stack.enter_context(stack.enter_context(replacing(json_file)).open("w", encoding="utf-8"))
-        for prediction in detector.predict(str(source), stream=True, batch_size=batch_size):
-            line = json.dumps(prediction.to_dict(), ensure_ascii=False)
-            if lines:
-                lines.write(line + "\n")
-            else:
-                print(line, flush=True)
+        for prediction in detector.predict(wanted, stream=True, batch_size=batch_size):
+            print(json.dumps(prediction.to_dict()), file=lines, flush=lines is None)
             if out:
-                prediction.save(out, names[Path(prediction.image_path)])
+                prediction.save(out, names[prediction.image_path])
             judged += 1
             anomalous += prediction.is_anomalous
             report("predict", judged + len(detector.skipped_), len(wanted))
@@ -44,20 +54,26 @@ def predict_to_files(
     console.note(f"{judged} pictures judged, {anomalous} anomalous" + (f"; overlays in {out}" if out else ""))
 
 
-def unique_names(paths: list[Path]) -> dict[Path, str]:
-    """A file name for each picture's results: its stem, with as many folders in front as tell it from the others.
+def _without_results(wanted: list[str], source: Path, out: Path) -> list[str]:
+    """Leaves out what an earlier run wrote into a folder inside the source."""
+    inside = out.resolve()
+    if source.is_dir() and source.resolve().is_relative_to(inside):
+        raise InputError(f"--out {out} holds the pictures themselves; choose another folder, such as {out / 'results'}")
+    return [name for name in wanted if not Path(name).resolve().is_relative_to(inside)]
 
-    Raises InputError where two pictures differ only in their suffix's case and can't be told apart.
-    """
-    names: dict[Path, str] = {}
-    stems = Counter(path.stem for path in paths)
+
+def unique_names(paths: list[str]) -> dict[str, str]:
+    """A file name for each picture's results: its stem, its folder in front where stems repeat, then a number."""
+    stems = Counter(Path(path).stem for path in paths)
+    names: dict[str, str] = {}
+    taken: set[str] = set()
     for path in paths:
-        names[path] = path.stem if stems[path.stem] == 1 else "_".join([*path.parts[-2:-1], path.stem])
-    again = Counter(names.values())
-    for path, name in names.items():
-        if again[name] > 1:
-            names[path] = "_".join(part for part in path.with_suffix("").parts if part not in ("/", "\\", "..", "."))
-            names[path] += path.suffix.replace(".", "_")
-    if len(set(names.values())) != len(names):
-        raise InputError(f"two of {len(paths)} pictures would write the same file; predict their folders one by one")
+        file = Path(path)
+        wish = file.stem if stems[file.stem] == 1 else "_".join([*file.parts[-2:-1], file.stem])
+        name, number = wish, 1
+        while name in taken:
+            number += 1
+            name = f"{wish}-{number}"
+        names[path] = name
+        taken.add(name)
     return names

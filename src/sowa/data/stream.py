@@ -78,6 +78,9 @@ def read_batches(
     and left out, so batches stay full; the first ``limit`` readable ones are taken where it's given.
     """
 
+    if batch_size < 1:
+        raise InputError(f"batch size is {batch_size}, allowed is 1 and more")
+
     def load(picture: Picture) -> tuple[Picture, tuple[int, int], Image]:
         image = picture.read()
         return picture, (image.shape[0], image.shape[1]), resize_image(image, size)
@@ -131,13 +134,9 @@ def _ahead(work: Callable[[Picture], T], items: Iterable[Picture]) -> Iterator[t
 def _arrays(source: Any) -> list[Image]:
     if isinstance(source, PillowImage.Image):
         return [to_rgb(source)]
-    if hasattr(source, "detach"):
-        source = source.detach().cpu().numpy()
-        source = np.moveaxis(source, -3, -1) if source.ndim >= 3 else source
-        if np.issubdtype(source.dtype, np.floating):
-            source = np.clip(source * 255 + 0.5, 0, 255).astype(np.uint8)
-    array = np.asarray(source)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3, 4) or (array.ndim > 2 and array.shape[-1] != 3):
+    array = _from_tensor(source) if hasattr(source, "detach") else np.asarray(source)
+    known = array.ndim == 2 or (array.ndim in (3, 4) and array.shape[-1] == 3)
+    if array.dtype != np.uint8 or not known or 0 in array.shape:
         raise InputError(
             f"picture of shape {array.shape} and type {array.dtype} isn't understood; give (H, W, 3) uint8, a tensor "
             "(3, H, W) in 0..1, a PIL picture, a path or a list of those"
@@ -145,3 +144,16 @@ def _arrays(source: Any) -> list[Image]:
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=-1)
     return list(array) if array.ndim == 4 else [array]
+
+
+def _from_tensor(tensor: Any) -> NDArray[Any]:
+    """Channels last; floating point in 0..1 to uint8."""
+    if tensor.is_floating_point():
+        values = tensor.detach().float()
+        if values.numel() and not (values.min() >= 0 and values.max() <= 1):  # catches NaN too
+            raise InputError(
+                f"tensor holds values from {values.min():g} to {values.max():g}, allowed is 0 to 1, or uint8"
+            )
+        tensor = (values * 255 + 0.5).byte()
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return np.moveaxis(array, -3, -1) if array.ndim >= 3 else array

@@ -21,6 +21,7 @@ from sowa.types import FrozenAttention, Levels
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+VOCABULARY = 49408
 
 
 class Backbone(nn.Module):
@@ -51,6 +52,8 @@ class Backbone(nn.Module):
         self.visual: Any = visual
         # open_clip keeps the text tower on the model itself (CLIP) or in .text (CustomTextCLIP).
         self.text: Any = getattr(clip, "text", clip)
+        if self.text.vocab_size != VOCABULARY:
+            raise InputError(f"backbone {name!r} has a tokenizer of its own, allowed are models with CLIP's")
         self.levels = _check_levels(levels, len(visual.transformer.resblocks), name)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -158,7 +161,9 @@ class Backbone(nn.Module):
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes and values of all weights: the identity that saved files are checked against."""
         digest = hashlib.sha256()
-        for key, value in sorted(self.state_dict().items()):
+        # Where the text tower is the whole CLIP model, the vision tower is in there once more.
+        state = {key: value for key, value in self.state_dict().items() if not key.startswith("text.visual.")}
+        for key, value in sorted(state.items()):
             digest.update(f"{key}{tuple(value.shape)}".encode())
             digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sowa.config import ModelConfig, to_dict
 from sowa.errors import InputError
-from sowa.files import file_format, write_safetensors
-from sowa.headers import WEIGHTS_FORMAT, Identity, WeightsHeader
+from sowa.files import file_format, is_file, write_safetensors
+from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, Identity, WeightsHeader
 from sowa.model.backbone import Backbone
 from sowa.model.mini import trained_weights_path
 from sowa.model.pretrained import build_backbone
@@ -94,10 +94,16 @@ def find_weights(name: str) -> Path | None:
     if name == "mini":
         shipped = trained_weights_path()
         return shipped if shipped.is_file() else None
-    path = Path(name)
-    if path.suffix != ".safetensors" or not path.is_file():
+    if not is_file(name):
         return None
-    return path if file_format(path) == WEIGHTS_FORMAT else None
+    path = Path(name)
+    try:
+        found = file_format(path)
+    except InputError:  # no safetensors at all; whether it's a backbone is for others to say
+        return None
+    if found == DETECTOR_FORMAT:
+        raise InputError(f"{path} is a fitted detector; give weights of sowa train, or use it with sowa predict")
+    return path if found == WEIGHTS_FORMAT else None
 
 
 def seeded_network(name: str, config: ModelConfig, seed: int = 0) -> SowaNetwork:

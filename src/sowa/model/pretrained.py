@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import logging
+import pickle
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -15,11 +15,13 @@ from open_clip.model import build_model_from_openai_state_dict, get_model_prepro
 from torch import nn
 
 from sowa.errors import InputError
+from sowa.files import is_file
 from sowa.model.backbone import Backbone
 from sowa.model.mini import build_mini
 
 SCHEMES = ("hf-hub:", "local-dir:")
 OPENAI_KEYS = ("visual.proj", "visual.conv1.weight", "text_projection", "token_embedding.weight")
+OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 
 
 def build_backbone(name: str, levels: Sequence[int] | None = None, seed: int = 0) -> Backbone:
@@ -35,7 +37,7 @@ def build_backbone(name: str, levels: Sequence[int] | None = None, seed: int = 0
 
     Raises InputError for an unknown name, a file that isn't such a model, or weights that can't be had.
     """
-    if Path(name).is_file():
+    if is_file(name):
         return _from_openai_file(name, levels)
     architecture, _, weights = (name, "", "") if name.startswith(SCHEMES) else name.partition(":")
     if architecture == "mini":
@@ -61,9 +63,9 @@ def _open_clip(name: str, architecture: str, weights: str, seed: int) -> nn.Modu
             clip: nn.Module = open_clip.create_model(architecture, precision="fp32", device="cpu", **arguments)
             return clip
     except Exception as error:  # open_clip lets whatever its hub client or unpickler raises through
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"backbone {name!r} can't be loaded ({first}); give local weights as {architecture}:FILE, or 'mini'"
+            f"backbone {name!r} can't be loaded ({_first_line(error)}); "
+            f"give local weights as {architecture}:FILE, or use 'mini'"
         ) from error
     finally:
         logging.disable(level)
@@ -85,7 +87,7 @@ def _pretrained_arguments(name: str, architecture: str, weights: str) -> dict[st
         if not tags:
             raise InputError(f"backbone {name!r} has no published weights; use {architecture}:FILE or :random")
         weights = "openai" if "openai" in tags else tags[0]
-    if weights not in tags and not Path(weights).is_file():
+    if weights not in tags and not is_file(weights):
         raise InputError(f"weights {weights!r} of backbone {architecture!r} are no file and none of {tags}, 'random'")
     published = open_clip.get_pretrained_cfg(architecture, weights) or {}
     # Some tags (OpenAI's among them) were trained with QuickGELU whatever the architecture's name says.
@@ -96,12 +98,25 @@ def _from_openai_file(name: str, levels: Sequence[int] | None) -> Backbone:
     try:
         state = load_state_dict(name, weights_only=True)
     except Exception as error:  # safetensors and torch raise many kinds for a broken file
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{name} can't be read as weights ({first}); give a safetensors file or a plain state dict"
+            f"{name} can't be read as weights ({_first_line(error)}); give safetensors or a plain state dict"
         ) from error
     missing = [key for key in OPENAI_KEYS if key not in state]
     if missing:
         raise InputError(f"{name} has no weights under OpenAI's CLIP names ({missing[0]} is missing); use NAME:{name}")
-    state = {key: value.float() for key, value in state.items()}
-    return Backbone(build_model_from_openai_state_dict(state, cast_dtype=torch.float32).float(), name, levels)
+    try:
+        state = {key: value.float() for key, value in state.items() if key not in OPENAI_EXTRAS}
+        with torch.random.fork_rng(devices=[]):
+            clip = build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float()
+        clip.load_state_dict(state)  # once more: open_clip rounds to half precision on the way
+    except Exception as error:  # what open_clip makes of a shape, a key or a value that doesn't belong there
+        raise InputError(
+            f"{name} is nearly a CLIP under OpenAI's names, but not quite ({_first_line(error)}); use NAME:{name}"
+        ) from error
+    return Backbone(clip, name, levels)
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # its text advises to unpickle all the same
+        return "it holds more than tensors"
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

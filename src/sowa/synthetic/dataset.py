@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa.errors import InputError
-from sowa.files import replacing
+from sowa.files import write_bytes
 from sowa.synthetic.generator import SyntheticImage, defect_types, generate
 
 Progress = Callable[[int, int], None]
@@ -86,5 +86,4 @@ def _plan(
 def _write(path: Path, image: NDArray[np.uint8]) -> None:
     """Write a BGR or grey PNG; readers never see half a file."""
     _, code = cv2.imencode(".png", image)
-    with replacing(path) as temporary:
-        temporary.write_bytes(code.tobytes())
+    write_bytes(path, code.tobytes())

@@ -1,0 +1,119 @@
+"""Every command and every line of Python in the README runs, on small generated pictures."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+import sowa
+from sowa.cli import app, run
+from sowa.synthetic import write_dataset
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def command_blocks(text: str) -> list[list[str]]:
+    """The `sowa ...` lines of each indented block."""
+    blocks = re.findall(r"(?:^ {4}\S.*\n)+", text, flags=re.MULTILINE)
+    commands = [[line.strip() for line in block.splitlines() if line.startswith("    sowa ")] for block in blocks]
+    return [block for block in commands if block]
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+TEXT = README.read_text(encoding="utf-8")
+PARTS, DATASETS = command_blocks(TEXT)
+(PYTHON,) = python_blocks(TEXT)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Metal with a few defects, in the MVTec AD layout: category `bottle`, 64 pixels."""
+    root = tmp_path_factory.mktemp("generated")
+    write_dataset(root, ["brushed_metal"], train=4, test_good=2, test_per_defect=1, size=64)
+    (root / "brushed_metal").rename(root / "bottle")
+    for kind in ("corrosion", "stain", "dent", "contamination", "discoloration"):
+        shutil.rmtree(root / "bottle" / "test" / kind)
+        shutil.rmtree(root / "bottle" / "ground_truth" / kind)
+    return root
+
+
+@pytest.fixture
+def here(generated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of a user: parts/good, parts/new and two data sets."""
+    monkeypatch.chdir(tmp_path)
+    bottle = generated / "bottle"
+    shutil.copytree(bottle / "train" / "good", "parts/good")
+    shutil.copytree(bottle / "test" / "good", "parts/new")
+    shutil.copytree(generated, "mvtec")
+    for folder in ("images", "masks"):
+        Path("pairs", folder).mkdir(parents=True)
+    shutil.copytree(bottle / "test" / "good", "pairs/good")
+    for kind in ("scratch", "hole"):
+        shutil.copy(bottle / "test" / kind / "000.png", f"pairs/images/{kind}.png")
+        shutil.copy(bottle / "ground_truth" / kind / "000_mask.png", f"pairs/masks/{kind}.png")
+    return tmp_path
+
+
+def type_in(line: str) -> None:
+    """Runs a line of the README; DATA stands for the data set that the line names."""
+    words = shlex.split(line)[1:]
+    if "DATA" in words:
+        words[words.index("DATA")] = words[words.index("--dataset") + 1]
+    assert run(words) == 0, line
+
+
+def test_the_commands_for_one_s_own_parts_do_what_is_said(here: Path) -> None:
+    assert [line.split()[1] for line in PARTS] == ["fit", "predict"]
+    for line in PARTS:
+        type_in(line)
+    lines = [json.loads(line) for line in (here / "results.jsonl").read_text().splitlines()]
+    example = next(line for line in TEXT.splitlines() if line.startswith('    {"image_path"'))
+    assert [list(line) for line in lines] == [list(json.loads(example))] * 2
+    names = {path.name for path in (here / "results").iterdir()}
+    assert names == {f"{stem}_{kind}" for stem in ("000", "001") for kind in ("overlay.jpg", "mask.png")}
+
+
+def test_the_python_does_what_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(PYTHON, str(README), "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(list((here / "results").iterdir())) == 4
+    assert len(sowa.Sowa.load(here / "parts.sowa").references_) == 4
+
+
+@pytest.mark.slow
+def test_the_commands_for_data_sets_do_what_is_said(here: Path) -> None:
+    assert [line.split()[1] for line in DATASETS] == ["test", "train", "fit"]
+    for line in DATASETS:
+        type_in(line)
+    assert len(json.loads((here / "result.json").read_text())["runs"]) == 1 + 3 * 3
+    assert sowa.Sowa.load(here / "parts.sowa").trained
+
+
+def test_the_table_of_commands_is_complete() -> None:
+    named = re.findall(r"^\| `sowa (\w+)` \|", TEXT, flags=re.MULTILINE)
+    assert sorted(named) == sorted(name for name in app if not name.startswith("-"))
+
+
+def test_flags_in_the_text_exist() -> None:
+    known = {"--help", "--config", "--print-config"}
+    for command in app:
+        if not command.startswith("-"):
+            known |= {name for argument in app[command].assemble_argument_collection() for name in argument.names}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT)) <= known
+
+
+def test_files_that_are_linked_exist() -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", TEXT)
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
+    scripts = set(re.findall(r"^ {4}(scripts/\w+)$", TEXT, flags=re.MULTILINE))
+    assert scripts
+    assert [script for script in scripts if not (README.parent / script).exists()] == []
