@@ -55,6 +55,13 @@ class _State:
     epoch_losses: list[float] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
+    def count(self, loss: float, per_epoch: int) -> None:
+        self.step += 1
+        self.loss_sum += loss
+        if self.step % per_epoch == 0:
+            self.epoch_losses.append(self.loss_sum / per_epoch)
+            self.loss_sum = 0.0
+
 
 def train(
     detector: Sowa, samples: Sequence[Sample], config: TrainConfig, out: Path, report: Report = silent
@@ -66,9 +73,8 @@ def train(
     run, TrainingError where the loss stops being a number.
     """
     training, held_out = hold_out(samples, config)
-    network = detector.network
-    parameters = network.trainable()
-    optimizer = torch.optim.AdamW(parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    parameters = detector.network.trainable().values()
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint = out.with_name(out.name + ".checkpoint")
     run = _describe_run(detector, training, config)
     state = _resume(checkpoint, detector, optimizer, run) if checkpoint.exists() else _State()
@@ -77,40 +83,43 @@ def train(
     loader = _Loader(training, detector.image_size, config, state.skipped)
     per_epoch = -(-len(training) // config.batch_size)
     total = per_epoch * config.epochs
-    network.train()
     while state.step < total:
-        torch.manual_seed(config.seed * 1_000_003 + state.step)  # dropout
-        images, masks, labels, categories = loader.batch(state.step)
-        with autocast(detector.device, detector.precision):
-            output = network(detector.normalise(images), network.class_index(categories).to(detector.device))
-            loss = losses(output, labels.to(detector.device), masks.to(detector.device)).total
+        loss = _loss(detector, loader, state.step)
         if not torch.isfinite(loss):
-            kept = f"{checkpoint} holds the last good state" if checkpoint.exists() else "nothing was saved yet"
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {state.step + 1}, so training stopped; {kept}; lower "
-                f"--learning-rate (it is {config.learning_rate}) or look for odd pictures"
-            )
+            raise _diverged(loss, state.step, checkpoint, config)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        state.step += 1
-        state.loss_sum += loss.item()
-        if state.step % per_epoch == 0:
-            state.epoch_losses.append(state.loss_sum / per_epoch)
-            state.loss_sum = 0.0
+        state.count(loss.item(), per_epoch)
         if state.step % config.checkpoint_every == 0 or state.step == total:
             _save_checkpoint(checkpoint, detector, optimizer, run, state)
         report(f"train, loss {loss.item():.3f}", state.step, total)
-    network.eval()
     detector.trained = True
     after = validate(detector, held_out, config.batch_size, state.skipped, report)
-    result = TrainResult(out, state.before, after, state.epoch_losses, state.skipped)
-    header = WeightsHeader(
-        network.config, identity(network.backbone), to_dict(config), result.before, result.after, result.losses
-    )
-    save_weights(network, out, header)
+    backbone = identity(detector.network.backbone)
+    header = WeightsHeader(detector.network.config, backbone, to_dict(config), state.before, after, state.epoch_losses)
+    save_weights(detector.network, out, header)
     checkpoint.unlink()
-    return result
+    return TrainResult(out, state.before, after, state.epoch_losses, state.skipped)
+
+
+def _loss(detector: Sowa, loader: _Loader, step: int) -> Tensor:
+    """The loss of a step's batch. Dropout is drawn from the step's number, so that a resumed run goes the same way."""
+    images, masks, labels, categories = loader.batch(step)
+    device, network = detector.device, detector.network.train()
+    with torch.random.fork_rng():
+        torch.manual_seed(loader.config.seed * 1_000_003 + step)
+        with autocast(device, detector.precision):
+            output = network(detector.normalise(images), network.class_index(categories).to(device))
+    return losses(output, labels.to(device), masks.to(device)).total
+
+
+def _diverged(loss: Tensor, step: int, checkpoint: Path, config: TrainConfig) -> TrainingError:
+    kept = f"{checkpoint} holds the last good state" if checkpoint.exists() else "nothing was saved yet"
+    return TrainingError(
+        f"the loss is {loss.item()} at step {step + 1}, so training stopped; {kept}; lower --learning-rate "
+        f"(it is {config.learning_rate}) or look for odd pictures"
+    )
 
 
 def hold_out(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sample], list[Sample]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,11 +12,13 @@ def similarity(features: Tensor, class_text: Tensor) -> Tensor:
 
     ``features`` (B, E) or (B, P, E) and ``class_text`` (B, S, E) give (B, S) or (B, P, S), each in -1..1.
     """
-    text_BES = F.normalize(class_text, dim=-1).transpose(-2, -1)
-    features = F.normalize(features, dim=-1)
-    if features.ndim == 2:
-        return (features[:, None] @ text_BES)[:, 0]
-    return features @ text_BES
+    # In full precision: the two states often differ in the third digit only.
+    with torch.autocast(features.device.type, enabled=False):
+        text_BES = F.normalize(class_text.float(), dim=-1).transpose(-2, -1)
+        features = F.normalize(features.float(), dim=-1)
+        if features.ndim == 2:
+            return (features[:, None] @ text_BES)[:, 0]
+        return features @ text_BES
 
 
 def text_probabilities(image_feature: Tensor, class_text: Tensor, temperature: float) -> Tensor:
