@@ -5,22 +5,21 @@ Heavy imports happen inside commands, so that ``sowa --help`` and ``sowa info`` 
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import sowa
-from sowa.config import AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig, to_dict
+from sowa.commands.flags import hyphens, print_config, read_config, take_config
+from sowa.config import AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig
 from sowa.console import Console
 from sowa.errors import InputError, TrainingError
-from sowa.files import file_format, is_file, write_bytes
+from sowa.files import file_format, write_bytes
 from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 
 app = App(
@@ -276,10 +275,15 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Runs a command; returns the exit code."""
     try:
-        arguments, print_config = _take_config([_hyphens(argument) for argument in arguments])
+        arguments, file, printing = take_config([hyphens(argument) for argument in arguments])
+        commands = [name for name in app if not name.startswith("-")]
+        # The file's values stand in for flags that aren't given.
+        app.config = (
+            () if file is None else (Dict(read_config(file, commands), use_commands_as_keys=False, source=file),)
+        )
         command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
-        if print_config:
-            _print_config(command, bound)
+        if printing:
+            print_config(command, bound)
             return 0
         command(*bound.args, **bound.kwargs)
     except (CycloptsError, InputError) as error:
@@ -295,74 +299,3 @@ def run(arguments: list[str]) -> int:
         print("sowa: interrupted", file=sys.stderr)
         return 130
     return 0
-
-
-def _hyphens(argument: str) -> str:
-    """``--k_shot=4`` means ``--k-shot=4``: both forms are in use in the field."""
-    if not argument.startswith("--"):
-        return argument
-    flag, equals, value = argument.partition("=")
-    return flag.replace("_", "-") + equals + value
-
-
-def _take_config(arguments: list[str]) -> tuple[list[str], bool]:
-    """Takes ``--config FILE`` and ``--print-config`` out; the file's values stand in for flags that aren't given."""
-    rest, path = [], None
-    words = iter(arguments)
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if flag in ("--config", "-c"):
-            path = value if equals else next(words, "")
-        elif word != "--print-config":
-            rest.append(word)
-    app.config = () if path is None else (Dict(_read_config(path), use_commands_as_keys=False, source=path),)
-    return rest, "--print-config" in arguments
-
-
-def _read_config(path: str) -> dict[str, Any]:
-    """Flags and values of a YAML file. Raises InputError for anything else."""
-    import yaml
-
-    if not is_file(path):
-        raise InputError(f"--config {path!r} is no file; give a file of YAML with the command's flags")
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"--config {path} is no YAML ({error})") from None
-    commands = [name for name in app if not name.startswith("-")]
-    if not isinstance(values, dict) or not all(isinstance(key, str) and key not in commands for key in values):
-        raise InputError(
-            f"--config {path} must be a mapping of flags to values, such as 'k-shot: 4', with nothing around it"
-        )
-    return values
-
-
-def _print_config(command: Callable[..., Any], bound: inspect.BoundArguments) -> None:
-    import yaml
-
-    bound.apply_defaults()
-    hints = get_type_hints(command, include_extras=True)
-    values = {_flag(name, hints[name]): _plain(value) for name, value in bound.arguments.items()}
-    values |= values.pop("*", {})  # a dataclass whose flags stand beside the command's own
-    given = {name: value for name, value in values.items() if value is not None}
-    print(yaml.safe_dump(given, sort_keys=False, allow_unicode=True), end="")
-
-
-def _flag(name: str, hint: Any) -> str:
-    """The flag that fills a command's parameter, without its hyphens in front."""
-    marks = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Parameter)]
-    names = [alias for mark in marks for alias in mark.name or ()]
-    return (names[0] if names else name).removeprefix("--").replace("_", "-")
-
-
-def _plain(value: Any) -> Any:
-    """Values that YAML can write: paths as text, dataclasses and tuples opened up."""
-    import dataclasses
-
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name.replace("_", "-"): _plain(part) for name, part in to_dict(value).items()}
-    if isinstance(value, dict):
-        return {name.replace("_", "-"): _plain(part) for name, part in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(part) for part in value]
-    return str(value) if isinstance(value, Path) else value

@@ -230,7 +230,7 @@ def test_mini_has_no_other_weights():
 
 
 def stem_features(images: Tensor) -> np.ndarray:
-    """(B, P, 272): what timm's own EfficientNet-Lite0 sees in blocks 4 and 10, normalised by source, joined."""
+    """(B, P, 272): what timm's own EfficientNet-Lite0 sees in blocks 4 and 10, normalised, weighed and joined."""
     network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3)).eval()
     renamed = {}
     for name, value in load_file(weights_path()).items():
@@ -248,7 +248,8 @@ def stem_features(images: Tensor) -> np.ndarray:
             for column in range(columns):
                 square = fine[picture, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(-1)
                 point = coarse[picture, :, row, column]
-                joined.append(np.concatenate([square / np.linalg.norm(square), point / np.linalg.norm(point)]))
+                point = np.sqrt(2) * point / np.linalg.norm(point)  # block 10 counts twice
+                joined.append(np.concatenate([square / np.linalg.norm(square), point]))
     return np.stack(joined).reshape(len(images), rows * columns, -1)
 
 
@@ -269,7 +270,7 @@ def test_minis_patches_are_what_its_stem_saw(mini):
 
 
 def test_mini_has_its_own_size_and_normalisation(mini):
-    assert (mini.name, mini.image_size, mini.patch_size, mini.levels) == ("mini", (384, 384), (16, 16), (1, 3, 5, 7))
+    assert (mini.name, mini.image_size, mini.patch_size, mini.levels) == ("mini", (384, 384), (16, 16), (0, 1, 2, 3))
     assert mini.mean.flatten().tolist() == mini.std.flatten().tolist() == [0.5] * 3
     assert mini.width == mini.embed_dim == 272
 
@@ -285,7 +286,7 @@ def test_mini_reads_pictures_of_any_size(mini, size, grid):
 
 def test_mini_is_the_same_whenever_it_is_built(mini):
     torch.manual_seed(123)
-    assert build_backbone("mini", levels=(7,)).fingerprint() == mini.fingerprint()
+    assert build_backbone("mini", levels=(3,)).fingerprint() == mini.fingerprint()
 
 
 def test_mini_random_differs_and_is_the_same_whenever_it_is_built(mini):

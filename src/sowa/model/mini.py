@@ -24,7 +24,10 @@ from sowa.model.backbone import Backbone
 IMAGE_SIZE, PATCH_SIZE = 384, 16
 FINE_CHANNELS, COARSE_CHANNELS = 40, 112
 WIDTH = FINE_CHANNELS * 4 + COARSE_CHANNELS
-LAYERS, HEADS = 8, 8
+# Block 10 counts twice block 4. Four-shot image AUROC of the stem alone, 1:1 -> 1:2: auxiliary data 0.881 -> 0.890,
+# nineteen generated products 0.912 -> 0.912 (three seeds).
+COARSE_SCALE = 2**0.5
+LAYERS, HEADS = 4, 8
 RESIDUAL_SCALE = 1e-3
 MEAN = STD = (0.5, 0.5, 0.5)
 SEED = 0
@@ -51,7 +54,7 @@ class HybridStem(nn.Module):
         height, width = images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE
         fine = F.pixel_unshuffle(fine[..., : 2 * height, : 2 * width], 2)
         coarse = coarse[..., :height, :width]
-        return torch.cat([F.normalize(fine, dim=1), F.normalize(coarse, dim=1)], dim=1)
+        return torch.cat([F.normalize(fine, dim=1), COARSE_SCALE * F.normalize(coarse, dim=1)], dim=1)
 
 
 def weights_path() -> Path:
@@ -87,7 +90,7 @@ def build_mini(levels: Sequence[int] | None = None, random: bool = False) -> Bac
         stem = HybridStem(timm.create_model("tf_efficientnet_lite0"))
     if not random:
         stem.load_state_dict(load_file(weights_path()))
-    clip.visual.conv1 = stem
+    clip.visual.conv1 = stem.to(memory_format=torch.channels_last)  # twice as fast on a CPU
     # The joint space is the vision space and positions add nothing: a patch's feature is what the stem saw there.
     nn.init.eye_(clip.visual.proj)
     nn.init.zeros_(clip.visual.positional_embedding)
