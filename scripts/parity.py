@@ -20,8 +20,9 @@ from sowa.errors import InputError
 from sowa.losses import losses
 from sowa.memory import MemoryBank
 from sowa.metrics import image_metrics, pixel_metrics
+from sowa.model.authors import from_authors
 from sowa.model.backbone import Backbone
-from sowa.model.checkpoint import from_authors, load_weights
+from sowa.model.checkpoint import load_weights
 from sowa.model.sowa import SowaNetwork
 from sowa.scoring import few_shot_map, paper_scores, zero_shot_map
 

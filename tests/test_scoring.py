@@ -9,7 +9,7 @@ from torch import Tensor
 from sowa.memory import MemoryBank
 from sowa.model.maps import upsample
 from sowa.scoring import few_shot_map, judge, paper_scores, top_mean, zero_shot_map
-from sowa.types import Observation
+from sowa.types import Judgement, Observation
 
 GRID, SIZE, SIGMA = (3, 4), (24, 32), 4.0
 
@@ -104,7 +104,7 @@ def test_a_zero_shot_score_reaches_from_none_to_one(value):
 def test_without_prompts_the_verdict_is_the_memory_banks(bank):
     seen = observation(prompts=False)
     distances = bank.distances(seen.patches)
-    verdict = judge(seen, bank, SIGMA)
+    verdict = judge(seen, bank.distances(seen.patches), SIGMA)
     torch.testing.assert_close(verdict.maps, few_shot_map(distances, GRID, SIZE))
     assert torch.equal(verdict.raw_scores, top_mean(distances.sum(dim=0)))  # of patches, not of pixels
     assert torch.equal(verdict.level_maps, distances.view(2, 3, *GRID))
@@ -112,8 +112,8 @@ def test_without_prompts_the_verdict_is_the_memory_banks(bank):
 
 def test_with_both_maps_levels_and_scores_are_added(bank):
     seen = observation()
-    together, zero_shot = judge(seen, bank, SIGMA), judge(seen, None, SIGMA)
-    few_shot = judge(Observation(seen.patches, GRID, SIZE), bank, SIGMA)
+    together, zero_shot = judge(seen, bank.distances(seen.patches), SIGMA), judge(seen, None, SIGMA)
+    few_shot = judge(Observation(seen.patches, GRID, SIZE), bank.distances(seen.patches), SIGMA)
     torch.testing.assert_close(together.maps, few_shot.maps + zero_shot.maps)
     torch.testing.assert_close(together.level_maps, few_shot.level_maps + zero_shot.level_maps)
     torch.testing.assert_close(together.raw_scores, few_shot.raw_scores + zero_shot.raw_scores)
@@ -121,18 +121,21 @@ def test_with_both_maps_levels_and_scores_are_added(bank):
 
 def test_a_left_out_reference_isnt_compared_with(bank):
     seen = Observation(tuple(bank.features), GRID, SIZE)
-    assert judge(seen, bank, SIGMA).maps.abs().max() < 1e-5
-    left_out = judge(seen, bank, SIGMA, torch.arange(2))
+    assert judge(seen, bank.distances(seen.patches), SIGMA).maps.abs().max() < 1e-5
+    left_out = judge(seen, bank.distances(seen.patches, torch.arange(2)), SIGMA)
     torch.testing.assert_close(left_out.level_maps, bank.distances(seen.patches, torch.arange(2)).unflatten(2, GRID))
     assert left_out.raw_scores.min() > 0.1
 
 
 @pytest.mark.parametrize(("prompts", "with_bank"), [(True, True), (True, False), (False, True)])
 def test_no_pictures_verdict_depends_on_the_others_of_its_batch(bank, prompts, with_bank):
-    seen, known = observation(prompts=prompts), bank if with_bank else None
-    together = judge(seen, known, SIGMA)
+    def verdict(seen: Observation) -> Judgement:
+        return judge(seen, bank.distances(seen.patches) if with_bank else None, SIGMA)
+
+    seen = observation(prompts=prompts)
+    together = verdict(seen)
     for index in range(3):
-        alone = judge(part(seen, index), known, SIGMA)
+        alone = verdict(part(seen, index))
         torch.testing.assert_close(alone.raw_scores[0], together.raw_scores[index])
         torch.testing.assert_close(alone.maps[0], together.maps[index])
         torch.testing.assert_close(alone.level_maps[:, 0], together.level_maps[:, index])

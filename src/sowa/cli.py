@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
@@ -66,7 +66,7 @@ def fit(
     Args:
         normal: folder (or file, or glob pattern) of normal pictures
         out: the detector's file, *.sowa
-        model: weights that `sowa train` wrote; they name their backbone
+        model: weights of `sowa train`, which name their backbone, or with --backbone the authors'
         backbone: embedded `mini` (default), a model of open_clip such as ViT-L-14-336, NAME:FILE, or NAME:random
         k_shot: how many pictures to take as references, drawn by the seed; all by default
         seed: of the draw
@@ -76,9 +76,9 @@ def fit(
     from sowa.detector import Sowa
 
     console = Console()
-    name = _network(model, backbone)
+    network = _network(model, backbone)
     detector = Sowa.from_pretrained(
-        name, device=device, precision=precision, image_size=_size(image_size), category=category
+        **network, device=device, precision=precision, image_size=_size(image_size), category=category
     )
     with console.work("fit"):
         detector.fit(normal, k_shot=k_shot, seed=seed, batch_size=batch_size)
@@ -187,7 +187,7 @@ def run_test(
         dataset: folder, mvtec, visa or pairs
         root: the data set's folder
         category: one category; all by default
-        model: weights that `sowa train` wrote; they name their backbone
+        model: weights of `sowa train`, which name their backbone, or with --backbone the authors'
         backbone: as in `sowa fit`
         k_shot: numbers of reference pictures, with commas; 0 is zero-shot
         seeds: seeds of the draws, with commas
@@ -203,8 +203,8 @@ def run_test(
     console = Console()
     config = EvaluationConfig(_numbers("k-shot", k_shot), _numbers("seeds", seeds), scoring, aupro, batch_size)
     samples = load(dataset, root, category)
-    name = _network(model, backbone)
-    detector = Sowa.from_pretrained(name, device=device, precision=precision, image_size=_size(image_size))
+    network = _network(model, backbone)
+    detector = Sowa.from_pretrained(**network, device=device, precision=precision, image_size=_size(image_size))
     with console.progress() as report:
         evaluation = evaluate(detector, dataset, samples, config, report)
     console.skipped(evaluation.skipped)
@@ -236,17 +236,20 @@ def doctor(*, json_out: Annotated[bool, Parameter(name="--json")] = False) -> No
         raise InputError(f"{len(checks['problems'])} problem(s): {'; '.join(checks['problems'])}")
 
 
-def _network(model: Path | None, backbone: str | None) -> str:
-    """What ``Sowa.from_pretrained`` is to be given."""
+def _network(model: Path | None, backbone: str | None) -> dict[str, Any]:
+    """What ``Sowa.from_pretrained`` is to be given: weights of ours name their backbone, the authors' don't."""
     if model is None:
-        return "mini" if backbone is None else backbone
-    if file_format(model) == DETECTOR_FORMAT:
+        return {"name": "mini" if backbone is None else backbone}
+    found = file_format(model)
+    if found == DETECTOR_FORMAT:
         raise InputError(f"--model {model} is a fitted detector, needed are weights of sowa train")
-    if file_format(model) != WEIGHTS_FORMAT:
-        raise InputError(f"--model {model} holds no weights of sowa train; for a backbone's own file use --backbone")
-    if backbone is not None:
+    if found == WEIGHTS_FORMAT and backbone is not None:
         raise InputError(f"--model {model} names its backbone itself; leave --backbone {backbone} out")
-    return str(model)
+    if found == WEIGHTS_FORMAT:
+        return {"name": str(model)}
+    if backbone is None:
+        raise InputError(f"--model {model} holds no weights of sowa train; the authors' need --backbone NAME too")
+    return {"name": backbone, "weights": model}
 
 
 def _numbers(flag: str, text: str) -> tuple[int, ...]:

@@ -19,9 +19,9 @@ from sowa.data.stream import Batch, Picture, pictures, read_batches, variants
 from sowa.devices import Precision, autocast, choose_device, choose_precision
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
-from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, DetectorHeader, WeightsHeader, read_header
+from sowa.headers import DETECTOR_FORMAT, DetectorHeader, read_header
 from sowa.memory import MemoryBank
-from sowa.model.checkpoint import find_weights, identity, load_weights, rebuild, seeded_network, trained_tensors
+from sowa.model.checkpoint import identity, load_weights, pretrained_network, rebuild, trained_tensors
 from sowa.model.sowa import SowaNetwork
 from sowa.prediction import Prediction
 from sowa.scoring import judge
@@ -66,6 +66,7 @@ class Sowa:
         cls,
         name: str = "mini",
         *,
+        weights: str | Path | None = None,
         config: ModelConfig | None = None,
         device: str = "auto",
         precision: Precision = "auto",
@@ -75,27 +76,17 @@ class Sowa:
         """A detector that hasn't been fitted.
 
         ``name`` is a backbone (see ``sowa.model.pretrained.build_backbone``), or the path of weights that ``sowa
-        train`` wrote, which name their backbone. Without trained weights the prompts know nothing of defects, so such
-        a detector judges by its memory bank alone. ``image_size`` is (H, W) in pixels, by default the backbone's own.
-        ``category`` names the class whose prompts are used where there are several; others stand for the first.
+        train`` wrote, which name their backbone. ``weights`` is a checkpoint of the authors for the backbone ``name``.
+        Without trained weights the prompts know nothing of defects, so such a detector judges by its memory bank
+        alone. ``config`` is needed where it isn't the published one and no file tells it. ``image_size`` is (H, W) in
+        pixels, by default the backbone's own. ``category`` names the class whose prompts are used where there are
+        several; others stand for the first.
 
         Raises InputError for an unknown backbone, device or precision, and for a file that doesn't fit.
         """
-        weights = find_weights(name) if config is None else None
-        if weights is None:
-            network = seeded_network(name, config or ModelConfig())
-        else:
-            tensors, metadata = read_safetensors(weights, WEIGHTS_FORMAT)
-            header = read_header(WeightsHeader, metadata, weights)
-            network = rebuild(header.config, header.backbone, weights)
-            load_weights(network, tensors, str(weights))
+        network, trained = pretrained_network(name, weights, config)
         return cls(
-            network,
-            trained=weights is not None,
-            device=device,
-            precision=precision,
-            image_size=image_size,
-            category=category,
+            network, trained=trained, device=device, precision=precision, image_size=image_size, category=category
         )
 
     @property
@@ -223,7 +214,9 @@ class Sowa:
         self, observation: Observation, bank: MemoryBank | None = None, leave_out: Tensor | None = None
     ) -> Judgement:
         """Raw scores and maps of what was observed, against ``bank`` or else the fitted one, or zero-shot."""
-        return judge(observation, self.bank_ if bank is None else bank, self.network.config.sigma, leave_out)
+        bank = self.bank_ if bank is None else bank
+        distances = None if bank is None else bank.distances(observation.patches, leave_out)
+        return judge(observation, distances, self.network.config.sigma)
 
     def _calibrate(self, bank: MemoryBank, references: Sequence[Picture], seed: int) -> Calibration:
         """Each reference against the bank without it; a single one can only be varied and compared with itself."""

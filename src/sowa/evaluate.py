@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sowa.config import EvaluationConfig
 from sowa.data import choose_references, read_mask, resize_mask, split
@@ -38,7 +39,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All runs on a data set. ``images_per_second`` is the rate of one run: encoding and scoring, without metrics."""
+    """All runs on a data set. ``images_per_second`` is the rate of the network, which all runs share."""
 
     dataset: str
     backbone: str
@@ -91,8 +92,8 @@ def _mean_over_seeds(runs: Sequence[Run], name: str) -> dict[str, float | None]:
 class _Tally:
     """What one run collects picture by picture; maps are counted, not kept."""
 
-    def __init__(self, k_shot: int, seed: int, references: Sequence[Sample], bank: MemoryBank | None) -> None:
-        self.k_shot, self.seed, self.references, self.bank = k_shot, seed, references, bank
+    def __init__(self, k_shot: int, seed: int, references: Sequence[Sample]) -> None:
+        self.k_shot, self.seed, self.references = k_shot, seed, references
         self.pixels = PixelMetrics()
         self.raw_scores: list[float] = []
         self.maxima: list[float] = []
@@ -108,7 +109,7 @@ class _Tally:
         scores = self.raw_scores
         if config.scoring == "paper":
             scores = truth.probabilities  # as published for zero shots
-            if self.bank is not None:
+            if self.k_shot:
                 scores = paper_scores(torch.tensor(scores), torch.tensor(self.maxima)).tolist()
         metrics = image_metrics(scores, truth.labels).metrics()
         if truth.has_masks:
@@ -167,18 +168,18 @@ def _evaluate_category(
     test = [sample for sample in split(samples, "test") if sample.label is not None]
     if not test:
         raise InputError(f"category {category!r} has no labelled test picture; add normal and anomalous ones")
-    tallies = list(_tallies(detector, samples, config))
+    banks = {seed: _bank(detector, samples, seed, config) for seed in config.seeds if max(config.k_shots)}
+    tallies = _tallies(samples, config)
     truth = _Truth(has_masks=all(sample.mask_path for sample in test if sample.label == ABNORMAL))
-    prompts = detector.trained or config.scoring == "paper" or any(tally.bank is None for tally in tallies)
+    prompts = detector.trained or config.scoring == "paper" or 0 in config.k_shots
     for batch, of_batch in _read(test, detector.image_size, config.batch_size, truth.skip):
         masks = [_mask(*pair, detector.image_size) for pair in zip(of_batch, batch.sizes, strict=True)]
         started = time.perf_counter()
         observation = detector.observe(batch.images, prompts=prompts, category=category)
-        judgements = [_judge(detector, observation, tallies[0].bank)]
-        truth.seconds += time.perf_counter() - started
-        judgements += [_judge(detector, observation, tally.bank) for tally in tallies[1:]]
-        for tally, judgement in zip(tallies, judgements, strict=True):
+        encoded = time.perf_counter()
+        for tally, judgement in zip(tallies, _judgements(detector, observation, banks, config), strict=True):
             tally.add(judgement, masks if truth.has_masks else None)
+        truth.seconds += encoded - started
         truth.labels += [sample.label == ABNORMAL for sample in of_batch]
         if observation.abnormal_probability is not None:
             truth.probabilities += observation.abnormal_probability.tolist()
@@ -188,25 +189,41 @@ def _evaluate_category(
     return [tally.finish(category, truth, config) for tally in tallies], truth
 
 
-def _judge(detector: Sowa, observation: Observation, bank: MemoryBank | None) -> Judgement:
-    """Untrained prompts are noise: they are shown where zero shots were asked for, and kept out of the rest."""
-    if bank is not None and not detector.trained:
-        observation = replace(observation, level_maps=None)
-    with torch.inference_mode():
-        return judge(observation, bank, detector.network.config.sigma)
-
-
-def _tallies(detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig) -> Iterator[_Tally]:
-    """One per number of shots and seed, the most shots first; of one seed, fewer shots are the first of more."""
-    most = max(config.k_shots)
-    for seed in config.seeds if most else ():
-        references = choose_references(samples, most, seed)
-        read = _read(references, detector.image_size, config.batch_size, _refuse)
-        bank = MemoryBank.build((detector.observe(batch.images, prompts=False).patches for batch, _ in read), most)
-        for k_shot in sorted(set(config.k_shots) - {0}, reverse=True):
-            yield _Tally(k_shot, seed, references[:k_shot], MemoryBank(bank.features[:, :k_shot]))
+def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:
+    """(shots, seed) of every run; zero shots once."""
     if 0 in config.k_shots:
-        yield _Tally(0, config.seeds[0], [], None)
+        yield 0, config.seeds[0]
+    for seed in config.seeds:
+        yield from ((k_shot, seed) for k_shot in sorted(set(config.k_shots) - {0}))
+
+
+def _tallies(samples: Sequence[Sample], config: EvaluationConfig) -> list[_Tally]:
+    return [_Tally(k_shot, seed, choose_references(samples, k_shot, seed)) for k_shot, seed in _runs(config)]
+
+
+def _bank(detector: Sowa, samples: Sequence[Sample], seed: int, config: EvaluationConfig) -> MemoryBank:
+    """The bank of the most shots; of one seed, fewer shots are the first of more."""
+    most = max(config.k_shots)
+    read = _read(choose_references(samples, most, seed), detector.image_size, config.batch_size, _refuse)
+    return MemoryBank.build((detector.observe(batch.images, prompts=False).patches for batch, _ in read), most)
+
+
+@torch.inference_mode()
+def _judgements(
+    detector: Sowa, observation: Observation, banks: dict[int, MemoryBank], config: EvaluationConfig
+) -> Iterator[Judgement]:
+    """One judgement per run, in the order of ``_runs``; one search per seed serves all its numbers of shots."""
+    sigma = detector.network.config.sigma
+    # Untrained prompts are noise: they are shown where zero shots were asked for, and kept out of the rest.
+    few_shot = observation if detector.trained else replace(observation, level_maps=None)
+    searched: dict[int, Tensor] = {}
+    for k_shot, seed in _runs(config):
+        if k_shot == 0:
+            yield judge(observation, None, sigma)
+            continue
+        if seed not in searched:
+            searched = {seed: banks[seed].distances_by_image(observation.patches)}
+        yield judge(few_shot, searched[seed][..., :k_shot].amin(dim=-1), sigma)
 
 
 def _read(

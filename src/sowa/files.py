@@ -118,8 +118,15 @@ def read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def file_format(path: Path) -> str | None:
-    """Format of a safetensors file of ours, None for others'. Raises InputError for a broken one."""
-    return _header(path).get("format")
+    """Format of a file of ours, None for others'. Raises InputError for a broken safetensors file of that name."""
+    if not is_file(path):
+        raise InputError(f"{path} is no file; check the path")
+    try:
+        return _header(path).get("format")
+    except InputError:
+        if path.suffix in (".safetensors", ".sowa"):
+            raise
+        return None
 
 
 def _header(path: Path) -> dict[str, str]:

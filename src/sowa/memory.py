@@ -46,6 +46,19 @@ class MemoryBank:
     def __len__(self) -> int:
         return int(self.features.shape[1])
 
+    def distances_by_image(self, patches: Sequence[Tensor]) -> Tensor:
+        """Distance of each patch to the nearest one of each reference image, (L, B, P, K).
+
+        Its minimum over the first k images is what a bank of these k gives, so nested banks share one search.
+        """
+        query = normalise(patches)
+        pairs = zip(query, self.features, strict=True)
+        nearest = [
+            torch.cat([_nearest(query_BPE, chunk) for chunk in _chunks(query_BPE, memory_KPE)], dim=-1)
+            for query_BPE, memory_KPE in pairs
+        ]
+        return (1 - torch.stack(nearest)).clamp(min=0)
+
     def distances(self, patches: Sequence[Tensor], leave_out: Tensor | None = None) -> Tensor:
         """Distance of each patch to the nearest normal one, min(1 - cosine) in 0..2, shape (L, B, P).
 
@@ -55,20 +68,27 @@ class MemoryBank:
         query = normalise(patches)
         best = torch.full(query.shape[:-1], -1.0, device=query.device, dtype=query.dtype)
         for level, (query_BPE, memory_KPE) in enumerate(zip(query, self.features, strict=True)):
-            step = max(1, CHUNK // (query_BPE.shape[0] * query_BPE.shape[1] * memory_KPE.shape[1]))
-            for start in range(0, len(memory_KPE), step):
-                chunk_kPE = memory_KPE[start : start + step].to(query.dtype)
+            start = 0
+            for chunk_kPE in _chunks(query_BPE, memory_KPE):
                 nearest_BPk = _nearest(query_BPE, chunk_kPE)
                 if leave_out is not None:
                     images = torch.arange(start, start + len(chunk_kPE), device=query.device)
                     nearest_BPk = nearest_BPk.masked_fill((leave_out[:, None] == images)[:, None], -1.0)
                 best[level] = torch.maximum(best[level], nearest_BPk.amax(dim=-1))
+                start += len(chunk_kPE)
         return (1 - best).clamp(min=0)
 
 
 def normalise(patches: Sequence[Tensor]) -> Tensor:
     """L times (B, P, E) to unit vectors (L, B, P, E)."""
     return F.normalize(torch.stack(tuple(patches)), dim=-1)
+
+
+def _chunks(query_BPE: Tensor, memory_KPE: Tensor) -> tuple[Tensor, ...]:
+    """The bank in parts of so many images that the similarities with the query fit into CHUNK."""
+    step = max(1, CHUNK // (query_BPE.shape[0] * query_BPE.shape[1] * memory_KPE.shape[1]))
+    chunks: tuple[Tensor, ...] = memory_KPE.to(query_BPE.dtype).split(step)
+    return chunks
 
 
 def _nearest(query_BPE: Tensor, chunk_kPE: Tensor) -> Tensor:

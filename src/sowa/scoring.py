@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sowa.memory import MemoryBank
 from sowa.model.maps import smooth, upsample
 from sowa.types import Judgement, Observation
 
@@ -47,22 +46,19 @@ def paper_scores(abnormal_probability: Tensor, map_maximum: Tensor) -> Tensor:
     return 0.5 * (abnormal_probability + (map_maximum - low) / (high - low).clamp(min=torch.finfo(high.dtype).tiny))
 
 
-def judge(
-    observation: Observation, bank: MemoryBank | None, sigma: float, leave_out: Tensor | None = None
-) -> Judgement:
+def judge(observation: Observation, distances_LBP: Tensor | None, sigma: float) -> Judgement:
     """Raw scores and maps of a batch, each picture by itself (inductive).
 
     The map is the published one: zero-shot where there are prompts, plus few-shot where there is a bank. The score has
     the published parts, abnormal probability of the whole picture and maps, but where the authors scale the map's
     maximum by all test images, the mean of the highest hundredth is taken as it is: of the patches for the bank, since
     enlarging flattens a defect of one patch, of the pixels for the prompts. Zero-shot scores lie in 0..1.
-    ``leave_out`` (B,) names a reference image that each picture isn't compared with.
+    ``distances_LBP`` (L, B, P) come from the memory bank, None without one.
 
     Raises ValueError where there is neither a bank nor prompts.
     """
-    if bank is None:
+    if distances_LBP is None:
         return _zero_shot(observation, sigma)
-    distances_LBP = bank.distances(observation.patches, leave_out)
     few_shot = Judgement(
         raw_scores=top_mean(distances_LBP.sum(dim=0)),
         maps=few_shot_map(distances_LBP, observation.grid, observation.size),

@@ -8,16 +8,17 @@ import pytest
 import torch
 from conftest import tiny_clip
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from sowa.config import AdapterConfig, ModelConfig, PromptConfig, to_dict
 from sowa.detector import Sowa
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
 from sowa.headers import WEIGHTS_FORMAT, WeightsHeader, read_header
+from sowa.model.authors import from_authors
 from sowa.model.backbone import Backbone
 from sowa.model.checkpoint import (
     find_weights,
-    from_authors,
     identity,
     load_weights,
     rebuild,
@@ -231,3 +232,43 @@ def test_only_a_weights_file_of_ours_is_found(saved, tiny_backbone, tmp_path):
     assert find_weights(tiny_backbone) is None
     assert find_weights("ViT-B-32") is None
     assert find_weights(str(tmp_path / "nowhere.safetensors")) is None
+
+
+def authors_checkpoint(tiny_backbone: str, config: ModelConfig) -> tuple[dict[str, torch.Tensor], SowaNetwork]:
+    """What a Lightning run of theirs holds, buffers included, and our network with the same weights."""
+    network = seeded_network(tiny_backbone, config, seed=5)
+    theirs = {f"net.{name}": value for name, value in under_authors_names(trained_tensors(network)).items()}
+    side = 2 * config.adapter.window_size - 1
+    theirs["net.visual_encoder.adapters.0.blocks.0.attn.relative_coords_table"] = torch.zeros(1, side, side, 2)
+    return theirs, network
+
+
+@pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
+@pytest.mark.parametrize("text_linear", [True, False])
+def test_an_authors_checkpoint_is_read_with_the_configuration_that_its_shapes_tell(
+    tiny_backbone, tmp_path, suffix, text_linear
+):
+    adapter = AdapterConfig(window_size=3, depth=2, heads=4, position_width=16)
+    config = ModelConfig(adapter=adapter, prompt=PromptConfig(length=5, text_linear=text_linear))
+    theirs, network = authors_checkpoint(tiny_backbone, config)
+    path = tmp_path / f"authors.{suffix}"
+    if suffix == "ckpt":
+        torch.save({"state_dict": theirs, "epoch": 1}, path)
+    else:
+        save_file(theirs, path)
+    detector = Sowa.from_pretrained(tiny_backbone, weights=path, device="cpu")
+    assert detector.trained
+    assert detector.network.config == config
+    for name, value in trained_tensors(network).items():
+        torch.testing.assert_close(trained_tensors(detector.network)[name], value)
+
+
+def test_an_authors_checkpoint_for_several_classes_needs_their_names(tiny_backbone, tmp_path):
+    prompt = PromptConfig(class_names=("nut", "bolt"), length=5)
+    config = ModelConfig(adapter=AdapterConfig(window_size=3, heads=4), prompt=prompt)
+    theirs, _ = authors_checkpoint(tiny_backbone, config)
+    path = tmp_path / "authors.safetensors"
+    save_file(theirs, path)
+    message = refused(lambda: Sowa.from_pretrained(tiny_backbone, weights=path, device="cpu"))
+    assert "2 classes" in message
+    assert Sowa.from_pretrained(tiny_backbone, weights=path, config=config, device="cpu").network.config == config

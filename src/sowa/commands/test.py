@@ -21,7 +21,7 @@ def print_evaluation(evaluation: Evaluation, trained: bool, console: Console) ->
         console.note("zero shots: the prompts aren't trained, so these numbers say nothing; give --model WEIGHTS")
     for why in dict.fromkeys(v.why for run in evaluation.runs for v in run.metrics.values() if v.why):
         console.note(f"–: {why}")
-    console.note(f"{evaluation.images_per_second:.1f} pictures a second (encoding and scoring of one run)")
+    console.note(f"{evaluation.images_per_second:.1f} pictures a second through the network, which all runs share")
 
 
 def _rows(name: str, evaluation: Evaluation, category: str | None) -> list[list[Any]]:

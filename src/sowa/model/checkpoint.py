@@ -1,11 +1,7 @@
-"""Files of trained weights: safetensors, only what is trained, with the configuration and the backbone's identity.
-
-Nothing is ever unpickled. The authors' key names are read too.
-"""
+"""Files of trained weights: safetensors, only what is trained, with the configuration and the backbone's identity."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,54 +10,13 @@ from torch import Tensor
 
 from sowa.config import ModelConfig, to_dict
 from sowa.errors import InputError
-from sowa.files import file_format, is_file, write_safetensors
-from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, Identity, WeightsHeader
+from sowa.files import file_format, is_file, read_safetensors, write_safetensors
+from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, Identity, WeightsHeader, read_header
+from sowa.model.authors import read_authors
 from sowa.model.backbone import Backbone
 from sowa.model.mini import trained_weights_path
 from sowa.model.pretrained import build_backbone
 from sowa.model.sowa import SowaNetwork
-
-# The authors' name of a tensor -> ours. Buffers that follow from the configuration are skipped.
-AUTHORS_NAMES = (
-    (r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.norm1\.", r"adapters.\1.blocks.\2.norm_attention."),
-    (r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.norm2\.", r"adapters.\1.blocks.\2.norm_linear."),
-    (r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.mlp\.layers\.0\.", r"adapters.\1.blocks.\2.linear."),
-    (
-        r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.attn\.cpb_mlp\.",
-        r"adapters.\1.blocks.\2.attention.position_mlp.",
-    ),
-    (
-        r"visual_encoder\.adapters\.(\d+)\.blocks\.(\d+)\.attn\.logit_scale$",
-        r"adapters.\1.blocks.\2.attention.logit_scale",
-    ),
-    (r"prompt_learner\.ctx_pos$", "prompts.context_normal"),
-    (r"prompt_learner\.ctx_neg$", "prompts.context_abnormal"),
-    (r"cross_fusion\.linear\.", "prompts.linear."),
-)
-AUTHORS_DERIVED = re.compile(
-    r"clip_model\.|text_encoder\.|.*\.(relative_coords_table|relative_position_index|attn_mask)$"
-    r"|.*\.attn\.(qkv|proj\.weight|proj\.bias)$|prompt_learner\.(token|clip_model)|visual_encoder\.(clip_model|visual)"
-)
-
-
-def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The authors' state dict under this package's names; ``net.`` in front (Lightning) is dropped.
-
-    Raises InputError for a key that is neither trained nor derived.
-    """
-    ours = {}
-    for key, value in state.items():
-        name = key.removeprefix("net.")
-        if AUTHORS_DERIVED.match(name):
-            continue
-        for pattern, replacement in AUTHORS_NAMES:
-            renamed, count = re.subn(f"^{pattern}", replacement, name)
-            if count:
-                ours[renamed] = value
-                break
-        else:
-            raise InputError(f"weight {key!r} is unknown; expected are this package's or the authors' names")
-    return ours
 
 
 def save_weights(network: SowaNetwork, path: Path, header: WeightsHeader) -> None:
@@ -87,6 +42,29 @@ def rebuild(config: ModelConfig, saved: Identity, path: Path) -> SowaNetwork:
             f"{path} was made with other weights of backbone {saved.name!r} than it has here; use the same"
         )
     return network
+
+
+def pretrained_network(
+    name: str, weights: str | Path | None = None, config: ModelConfig | None = None
+) -> tuple[SowaNetwork, bool]:
+    """The network that ``name`` stands for, and whether its adapters and prompts are trained.
+
+    ``name`` is a backbone, or weights of ``sowa train``, which name theirs. ``weights`` is an authors' checkpoint for
+    that backbone. Raises InputError for whatever doesn't exist or doesn't fit.
+    """
+    if weights is not None:
+        tensors, inferred = read_authors(Path(weights), config)
+        network = seeded_network(name, inferred)
+        load_weights(network, tensors, str(weights))
+        return network, True
+    path = find_weights(name) if config is None else None
+    if path is None:
+        return seeded_network(name, config or ModelConfig()), False
+    tensors, metadata = read_safetensors(path, WEIGHTS_FORMAT)
+    header = read_header(WeightsHeader, metadata, path)
+    network = rebuild(header.config, header.backbone, path)
+    load_weights(network, tensors, str(path))
+    return network, True
 
 
 def find_weights(name: str) -> Path | None:
