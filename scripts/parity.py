@@ -1,6 +1,6 @@
 """Rebuilds a recorded model and prints the largest absolute error of every recorded output as one JSON object.
 
-    scripts/parity ../shared/reference/reference_small.npz
+    scripts/parity RECORDING.npz
 
 The JSON beside the recording holds the configuration and the expected losses and metrics. Exit code 1 where an error
 is over 1e-4.
