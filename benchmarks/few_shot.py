@@ -75,7 +75,8 @@ def main() -> None:
         "",
         f"{datetime.date.today()}, commit {commit}; {machine()}. Mean and standard deviation over the seeds {SEEDS};",
         "zero shots don't depend on the seed. Inductive scoring; AUPRO standard, limit 0.3. The references of each run",
-        "are in the JSON files beside this one.",
+        "are in the JSON files beside this one."
+        + ("" if result["prompts_trained"] else " The prompts aren't trained, so the rows of zero shots are chance."),
         "",
         *(f"    {line}" for line in commands),
         "",

@@ -208,7 +208,7 @@ def run_test(
     with console.progress() as report:
         evaluation = evaluate(detector, dataset, samples, config, report)
     console.skipped(evaluation.skipped)
-    print_evaluation(evaluation, detector.trained, console)
+    print_evaluation(evaluation, console)
     if json_file:
         write_bytes(json_file, (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
 

@@ -39,10 +39,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All runs on a data set. ``images_per_second`` is the rate of the network, which all runs share."""
+    """All runs on a data set. Without ``trained`` prompts zero shots are chance.
+
+    ``images_per_second`` is the rate of the network, which all runs share.
+    """
 
     dataset: str
     backbone: str
+    trained: bool
     config: EvaluationConfig
     runs: list[Run]
     images_per_second: float
@@ -63,6 +67,7 @@ class Evaluation:
         return {
             "dataset": self.dataset,
             "backbone": self.backbone,
+            "prompts_trained": self.trained,
             "scoring": self.config.scoring,
             "aupro": self.config.aupro,
             "runs": [
@@ -158,7 +163,7 @@ def evaluate(
     seconds = sum(truth.seconds for truth in truths)
     rate = sum(len(truth.labels) for truth in truths) / seconds if seconds else 0.0
     skipped = [skip for truth in truths for skip in truth.skipped]
-    return Evaluation(dataset, detector.network.backbone.name, config, runs, rate, skipped)
+    return Evaluation(dataset, detector.network.backbone.name, detector.trained, config, runs, rate, skipped)
 
 
 def _evaluate_category(

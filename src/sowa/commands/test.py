@@ -8,7 +8,7 @@ from sowa.console import Console
 from sowa.evaluate import METRICS, Evaluation
 
 
-def print_evaluation(evaluation: Evaluation, trained: bool, console: Console) -> None:
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Means over seeds with their standard deviation, a line per category and number of shots."""
     header = ["category", "shots", "seeds", *METRICS]
     rows: list[list[Any]] = []
@@ -17,7 +17,7 @@ def print_evaluation(evaluation: Evaluation, trained: bool, console: Console) ->
     if len({run.category for run in evaluation.runs}) > 1:
         rows += _rows("mean", evaluation, None)
     console.table(f"{evaluation.dataset}, {evaluation.backbone}, {evaluation.config.scoring} scoring", header, rows)
-    if not trained and any(run.k_shot == 0 for run in evaluation.runs):
+    if not evaluation.trained and any(run.k_shot == 0 for run in evaluation.runs):
         console.note("zero shots: the prompts aren't trained, so these numbers say nothing; give --model WEIGHTS")
     for why in dict.fromkeys(v.why for run in evaluation.runs for v in run.metrics.values() if v.why):
         console.note(f"–: {why}")
