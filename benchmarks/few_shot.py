@@ -2,8 +2,7 @@
 
     python benchmarks/few_shot.py --data DIR [--name NAME] [-- further flags of sowa test]
 
-DIR holds magnetic_tile/tile and mvtec/toothbrush (MVTec AD layout) and visa/macaroni1 (VisA layout). A data set whose
-JSON is there already isn't run again, so a run that was stopped goes on.
+DIR holds magnetic_tile/tile and mvtec/toothbrush (MVTec AD layout) and visa/macaroni1 (VisA layout).
 """
 
 from __future__ import annotations
@@ -11,11 +10,14 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 RESULTS = Path(__file__).parent / "results"
 DATASETS = (("mvtec", "magnetic_tile", "tile"), ("mvtec", "mvtec", "toothbrush"), ("visa", "visa", "macaroni1"))
@@ -28,8 +30,7 @@ def command(dataset: str, folder: str, category: str, data: str, extra: list[str
 
 
 def run(arguments: list[str], out: Path) -> dict[str, Any]:
-    if not out.exists():
-        subprocess.run([sys.executable, "-m", "sowa", *arguments[1:], "--json", str(out)], check=True)
+    subprocess.run([sys.executable, "-m", "sowa", *arguments[1:], "--json", str(out)], check=True)
     result: dict[str, Any] = json.loads(out.read_text())
     return result
 
@@ -50,7 +51,8 @@ def machine() -> str:
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
     )
-    return f"{name}, 2 cores, no GPU, {platform.system()}, Python {platform.python_version()}"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{name}, {os.cpu_count()} cores, {gpu}, {platform.system()}, Python {platform.python_version()}"
 
 
 def main() -> None:
@@ -69,14 +71,16 @@ def main() -> None:
         out.write_text(out.read_text().replace(arguments.data, "DATA"))  # where the data lies is nobody else's matter
         commands.append(" ".join(command(dataset, folder, category, "DATA", extra)))
         lines += rows(category, result)
+    untrained = (
+        "" if result["prompts_trained"] else " The prompts aren't trained: zero shots say nothing of the method."
+    )
     metrics = list(result["mean"][0]["metrics"])
     text = [
         f"# Few-shot accuracy: {arguments.name}",
         "",
         f"{datetime.date.today()}, commit {commit}; {machine()}. Mean and standard deviation over the seeds {SEEDS};",
         "zero shots don't depend on the seed. Inductive scoring; AUPRO standard, limit 0.3. The references of each run",
-        "are in the JSON files beside this one."
-        + ("" if result["prompts_trained"] else " The prompts aren't trained, so the rows of zero shots are chance."),
+        "are in the JSON files beside this one." + untrained,
         "",
         *(f"    {line}" for line in commands),
         "",

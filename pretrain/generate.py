@@ -1,7 +1,7 @@
-"""Writes the generated pictures that the shipped adapters and prompts of `mini` are trained on.
+"""Writes generated pictures to train adapters and prompts on.
 
     python pretrain/generate.py DIR
-    sowa train --dataset mvtec --root DIR --epochs 2 --out src/sowa/weights/mini-sowa.safetensors
+    sowa train --dataset mvtec --root DIR --epochs 2 --out weights.safetensors
 
 Every category in six product lines, each with normal pieces and one piece per kind of defect. No photograph is used.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sowa.synthetic import CATEGORIES, write_dataset
 
-PRODUCT_LINES = range(11, 17)  # the demo shows lines from 1 on, so that none of these is seen there
+PRODUCT_LINES = range(11, 17)
 
 
 def main(root: Path) -> None:

@@ -298,7 +298,7 @@ def broken_pictures(folder: Path) -> Path:
 
 def test_a_folder_with_broken_pictures_alone_is_refused(fit_refused: Any, predict_refused: Any, tmp_path: Path) -> None:
     folder = broken_pictures(tmp_path / "broken")
-    assert "0 of 4 pictures can be read" in fit_refused("--normal", folder)
+    assert "none of 4 pictures can be read" in fit_refused("--normal", folder)
     assert "none of 4 pictures can be read" in predict_refused(folder)
 
 

@@ -133,7 +133,13 @@ def test_identical_references_stay_finite(references):
     assert calibration.score(0.1) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("references", [1, 2, 4, 8, 16, 32])
+def test_one_reference_alone_is_given_room_for_missing_the_centre():
+    """Its variants show neither where other normal pictures lie nor how far apart."""
+    assert false_positive_rate(1, 1) < 0.005
+    assert threshold_of(np.ones(3), 1) > threshold_of(np.ones(2), 2)
+
+
+@pytest.mark.parametrize("references", [2, 4, 8, 16, 32])
 def test_normal_pictures_exceed_the_bound_as_often_as_wanted(references):
     assert false_positive_rate(references, references) == pytest.approx(0.01, abs=0.0025)
 

@@ -32,7 +32,7 @@ PROMPT = (
 OPTIONS = {
     "demo": "--out --seed --size",
     "fit": f"--backbone --batch-size --category --image-size --k-shot --model --normal --out --seed {COMMON}",
-    "predict": f"--batch-size --json --model --out --source {COMMON}",
+    "predict": f"--backbone --batch-size --json --model --out --source {COMMON}",
     "train": (
         "--backbone --batch-size --category --checkpoint-every --dataset --epochs --image-size --learning-rate "
         "--mosaic --out --protocol --root --seed --validation-fraction --weight-decay "
@@ -226,10 +226,10 @@ def test_fit_takes_options_that_reach_the_detector(
     sowa_command: Any, weights_file: Path, normal: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "x.sowa"
-    flags = ["--category", "wood", "--device", "cpu", "--precision", "bf16", "--model", weights_file]
+    flags = ["--category", "object", "--device", "cpu", "--precision", "bf16", "--model", weights_file]
     sowa_command("fit", "--normal", normal, "--out", out, *flags)
     loaded = sowa.Sowa.load(out)
-    assert (loaded.category, loaded.trained) == ("wood", True)
+    assert (loaded.category, loaded.trained) == ("object", True)
 
 
 def test_fit_counts_broken_pictures(

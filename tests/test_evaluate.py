@@ -187,7 +187,7 @@ def test_paper_scoring_mixes_the_test_set_as_the_authors_do(
     _, maps, _ = judge_by_hand(chosen, samples, 2, 0)
     test = split(samples, "test")
     images = np.stack([resize_image(read_image(sample.image_path), chosen.image_size) for sample in test])
-    probabilities = chosen.observe(images, prompts=True, category="wood").abnormal_probability.numpy()
+    probabilities = chosen.observe(images, prompts=True, categories=["wood"] * len(images)).abnormal_probability.numpy()
     maxima = np.array([anomaly_map.max() for anomaly_map in maps])
     scores = 0.5 * (probabilities + (maxima - maxima.min()) / (maxima.max() - maxima.min()))
     found = run_once(chosen, samples, 2, scoring="paper")

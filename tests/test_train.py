@@ -298,9 +298,9 @@ def test_a_loss_that_is_no_number_ends_training_and_names_the_step(samples, tmp_
     assert not out.exists()
 
 
-def test_a_learning_rate_far_too_high_ends_training_at_a_later_step(samples, tmp_path):
+def test_a_learning_rate_far_too_high_ends_training_before_anything_is_saved(samples, tmp_path):
     config = replace(CONFIG, protocol="paper", learning_rate=1e30)
-    with pytest.raises(TrainingError, match=r"the loss is nan at step [2-9]\b"):
+    with pytest.raises(TrainingError, match=r"(a weight is no finite number|the loss is nan) at step \d+"):
         train(tiny_detector(), samples, config, tmp_path / "w.safetensors")
 
 
@@ -311,7 +311,9 @@ def test_after_a_bad_step_the_checkpoint_still_holds_the_last_good_state(samples
         if label.startswith("train") and done == 4:
             torch.nn.init.constant_(detector.network.prompts.context_normal, float("nan"))
 
-    with pytest.raises(TrainingError, match=r"at step 5, .*w\.safetensors\.checkpoint holds the last good state"):
+    with pytest.raises(
+        TrainingError, match=r"at step 5, .*w\.safetensors\.checkpoint, which holds the last good state"
+    ):
         train(detector, samples, CONFIG, out, poison)
     whole, resumed = tiny_detector(), tiny_detector()
     train(resumed, samples, CONFIG, out)

@@ -16,6 +16,7 @@ from sowa.types import Calibration
 
 PRIOR_SPREAD = 0.05
 PRIOR_WEIGHT = 4  # counts as much as this many further reference images
+CENTRE_SPREAD = 0.1  # how far variants of one reference miss the centre of normal pictures, in logarithms (same data)
 BANK_GAIN = 0.08  # so much does the logarithm of a distance fall when the bank grows e-fold (same data)
 FALSE_POSITIVE_RATE = 0.01
 SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite: identical references
@@ -50,4 +51,5 @@ def _bound(values: Sequence[float], references: int, false_positive_rate: float)
     freedom = PRIOR_WEIGHT + seen - 1
     spread = float(np.sqrt((PRIOR_WEIGHT * PRIOR_SPREAD**2 + squares) / freedom))
     quantile = float(t.ppf(1 - false_positive_rate, freedom))
-    return float(np.exp(centre + quantile * spread * np.sqrt(1 + 1 / seen))), spread
+    width = np.hypot(spread * np.sqrt(1 + 1 / seen), CENTRE_SPREAD if alone else 0.0)
+    return float(np.exp(centre + quantile * width)), spread

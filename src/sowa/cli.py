@@ -80,9 +80,9 @@ def fit(
     detector = Sowa.from_pretrained(
         **network, device=device, precision=precision, image_size=_size(image_size), category=category
     )
-    with console.work("fit"):
-        detector.fit(normal, k_shot=k_shot, seed=seed, batch_size=batch_size)
-        detector.save(out)
+    with console.progress() as report:
+        detector.fit(normal, k_shot=k_shot, seed=seed, batch_size=batch_size, report=report)
+    detector.save(out)
     console.skipped(detector.skipped_)
     console.say(
         f"{out}: {len(detector.references_)} reference pictures, threshold {detector.calibration_.threshold:.4f}",
@@ -100,6 +100,7 @@ def predict(
     model: Path,
     out: Path | None = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    backbone: str | None = None,
     batch_size: int = 8,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -111,10 +112,11 @@ def predict(
         model: the detector that `sowa fit` wrote, or weights of `sowa train` to judge without references
         out: folder for overlays and masks
         json_file: file of JSON lines, one per picture
+        backbone: stands in for the one that the detector names, where its file has moved
     """
     from sowa.commands.predict import load_detector, predict_to_files
 
-    detector = load_detector(model, device, precision)
+    detector = load_detector(model, backbone, device, precision)
     predict_to_files(detector, source, out, json_file, batch_size, Console())
 
 
@@ -134,6 +136,9 @@ def train(
     prompt: PromptConfig = PromptConfig(),  # noqa: B008 - frozen
 ) -> None:
     """Train adapters and prompts on pictures with masks. Killed runs go on from their last checkpoint.
+
+    All labelled pictures of the data set are used, its test split too, but for those held out to validate on: evaluate
+    on another data set, as the paper does.
 
     Args:
         dataset: folder, mvtec, visa or pairs
@@ -233,7 +238,7 @@ def doctor(*, json_out: Annotated[bool, Parameter(name="--json")] = False) -> No
     checks = examine()
     Console().describe(checks, as_json=json_out)
     if checks["problems"]:
-        raise InputError(f"{len(checks['problems'])} problem(s): {'; '.join(checks['problems'])}")
+        sys.exit(1)
 
 
 def _network(model: Path | None, backbone: str | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Defaults are the paper's (arXiv 2407.03634, section 4.1).
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -56,6 +57,13 @@ class PromptConfig:
                 f"{len(self.normal_templates)} normal and {len(self.abnormal_templates)} abnormal templates, "
                 "needed are as many of one as of the other, at least one"
             )
+        if self.length < 0:
+            raise InputError(f"prompt length is {self.length}, allowed is 0 and more")
+        for template in (*self.normal_templates, *self.abnormal_templates):
+            try:
+                template.format("part")
+            except (KeyError, IndexError, ValueError) as error:
+                raise InputError(f"template {template!r} isn't understood; only {{}} may stand in it") from error
 
 
 @dataclass(frozen=True)
@@ -102,8 +110,11 @@ class TrainConfig:
             raise InputError(f"mosaic is {self.mosaic}, allowed is 0 to 1")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"validation fraction is {self.validation_fraction}, allowed is between 0 and 1")
-        if self.learning_rate <= 0:
-            raise InputError(f"learning rate is {self.learning_rate}, it must be above 0")
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf or self.seed < 0:
+            raise InputError(
+                f"learning rate {self.learning_rate} must be above 0, weight decay {self.weight_decay} and seed "
+                f"{self.seed} 0 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ class EvaluationConfig:
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
     """Builds a config dataclass from plain values, nested ones included.
 
-    Raises InputError for an unknown field or a value of the wrong type.
+    Raises InputError for an unknown field or a value that its type can't take.
     """
     from pydantic import TypeAdapter, ValidationError
 

@@ -35,19 +35,6 @@ class Console:
             self.note(f"{len(skipped)} broken picture(s) skipped: {reasons}")
 
     @contextmanager
-    def work(self, label: str) -> Iterator[None]:
-        """A spinner around work whose steps can't be counted."""
-        if self.terminal:
-            from rich.console import Console as RichConsole
-
-            with RichConsole(stderr=True).status(label):
-                yield
-        else:
-            started = time.monotonic()
-            yield
-            self._event(label, 1, 1, started)
-
-    @contextmanager
     def progress(self) -> Iterator[Report]:
         """A bar per label, or an event every two seconds."""
         if self.terminal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from sowa.calibration import calibrate
 from sowa.config import ModelConfig, to_dict
+from sowa.data.images import resize_image
 from sowa.data.sampling import draw
 from sowa.data.stream import Batch, Picture, pictures, read_batches, variants
-from sowa.devices import Precision, autocast, choose_device, choose_precision
+from sowa.devices import Precision, autocast, choose_device, choose_precision, synchronise
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
 from sowa.headers import DETECTOR_FORMAT, DetectorHeader, read_header
@@ -24,8 +25,9 @@ from sowa.memory import MemoryBank
 from sowa.model.checkpoint import identity, load_weights, pretrained_network, rebuild, trained_tensors
 from sowa.model.sowa import SowaNetwork
 from sowa.prediction import Prediction
+from sowa.progress import Report, silent
 from sowa.scoring import judge
-from sowa.types import Calibration, Judgement, Observation
+from sowa.types import ABNORMAL, Calibration, Judgement, Observation
 
 # The bound that calibration draws has settled long before this many references are left out in turn.
 CALIBRATION_REFERENCES = 32
@@ -53,13 +55,18 @@ class Sowa:
         self.precision = choose_precision(precision, self.device)
         self.network = network.to(self.device).eval()
         self.trained = trained
-        self.category = category
+        self.category = _check_category(category, network)
         self.image_size = _check_image_size(image_size, network)
+        self.skipped_: list[tuple[str, str]] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Back to a detector that hasn't been fitted."""
         self.bank_: MemoryBank | None = None
-        self.calibration_ = Calibration()
+        # A zero-shot map sums one probability per level; half of that is the boundary.
+        self.calibration_ = Calibration(pixel_threshold=len(self.network.backbone.levels) / 2)
         self.references_: list[str] = []
         self.seed_: int | None = None
-        self.skipped_: list[tuple[str, str]] = []
 
     @classmethod
     def from_pretrained(
@@ -94,7 +101,9 @@ class Sowa:
         """Whether there is a memory bank."""
         return self.bank_ is not None
 
-    def fit(self, normal: Any, k_shot: int | None = None, seed: int = 0, batch_size: int = 8) -> Self:
+    def fit(
+        self, normal: Any, k_shot: int | None = None, seed: int = 0, batch_size: int = 8, report: Report = silent
+    ) -> Self:
         """Builds the memory bank and the calibration from normal pictures; an earlier bank is replaced.
 
         ``normal`` is a folder, file, glob pattern, PIL picture, array (H, W, 3) uint8, tensor (3, H, W) in 0..1, or a
@@ -104,27 +113,40 @@ class Sowa:
         Raises InputError where there are fewer than ``k_shot`` readable pictures, or none.
         """
         available = pictures(normal)
-        drawn = draw(available, len(available), seed) if k_shot else available
         if k_shot is not None and not 1 <= k_shot <= len(available):
             raise InputError(f"k-shot is {k_shot}, allowed is 1 to {len(available)}, the pictures that there are")
-        self.skipped_ = []
-        references: list[Picture] = []
-
-        def patches() -> Iterator[tuple[Tensor, ...]]:
-            for batch in read_batches(drawn, self.image_size, batch_size, self._skip, limit=k_shot):
-                references.extend(batch.pictures)
-                yield self.observe(batch.images, prompts=False).patches
-            if len(references) < (k_shot or 1):
-                raise InputError(
-                    f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; "
-                    f"first problem: {self.skipped_[0][1]}"
-                )
-
-        bank = MemoryBank.build(patches(), at_most=k_shot or len(available))
-        self.calibration_ = self._calibrate(bank, references, seed)
+        drawn = draw(available, len(available), seed) if k_shot else available
+        bank, references, skipped = self.build_bank(drawn, k_shot or len(available), batch_size, report)
+        self.skipped_ = skipped
+        if len(references) < (k_shot or 1):
+            raise InputError(
+                f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
+                f"problem: {skipped[0][1]}"
+            )
+        self.calibration_ = self._calibrate(bank, references, seed, report)
         self.bank_, self.seed_ = bank, seed
         self.references_ = [picture.name for picture in references]
         return self
+
+    def build_bank(
+        self, wanted: Sequence[Picture], at_most: int, batch_size: int, report: Report = silent
+    ) -> tuple[MemoryBank, list[Picture], list[tuple[str, str]]]:
+        """The bank of the first ``at_most`` readable pictures, these pictures, and what was skipped and why.
+
+        Raises InputError where none can be read.
+        """
+        references: list[Picture] = []
+        skipped: list[tuple[str, str]] = []
+
+        def patches() -> Iterator[tuple[Tensor, ...]]:
+            for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(skipped), limit=at_most):
+                references.extend(batch.pictures)
+                yield self.observe(batch.images, prompts=False).patches
+                report("fit", len(references), at_most)
+            if not references:
+                raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
+
+        return MemoryBank.build(patches(), at_most), references, skipped
 
     @overload
     def predict(self, source: Any, *, stream: Literal[True], batch_size: int = 8) -> Iterator[Prediction]: ...
@@ -150,15 +172,16 @@ class Sowa:
         return found if stream else list(found)
 
     def _predict(self, wanted: list[Picture], batch_size: int) -> Iterator[Prediction]:
-        self.skipped_ = []
+        skipped = self.skipped_ = []
         started = time.perf_counter()
-        for batch in read_batches(wanted, self.image_size, batch_size, self._skip):
+        for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(skipped)):
             judgement = self.judge(self.observe(batch.images))
+            synchronise(self.device)
             seconds = (time.perf_counter() - started) / len(batch.pictures)
             yield from self._predictions(batch, judgement, seconds)
             started = time.perf_counter()
-        if len(self.skipped_) == len(wanted):
-            raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {self.skipped_[0][1]}")
+        if len(skipped) == len(wanted):
+            raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
 
     def _predictions(self, batch: Batch, judgement: Judgement, seconds: float) -> Iterator[Prediction]:
         calibration = self.calibration_
@@ -186,27 +209,26 @@ class Sowa:
 
     @torch.inference_mode()
     def observe(
-        self, images: NDArray[np.uint8], prompts: bool | None = None, category: str | None = None
+        self, images: NDArray[np.uint8], prompts: bool | None = None, categories: Sequence[str] | None = None
     ) -> Observation:
         """What the network makes of pictures (B, H, W, 3) uint8 at ``image_size``.
 
-        ``prompts`` says whether adapters and prompts are run; by default where they are trained. ``category`` is the
-        class whose prompts are used, by default the detector's own.
+        ``prompts`` says whether adapters and prompts are run; by default where they are trained. ``categories``, one
+        per picture, are the classes whose prompts are used, by default the detector's own.
         """
-        backbone = self.network.backbone
         pixels = self.normalise(images)
         with autocast(self.device, self.precision):
             if not (self.trained if prompts is None else prompts):
-                levels = backbone(pixels)
+                levels = self.network.backbone(pixels)
                 return Observation(tuple(p.float() for p in levels.patches), levels.grid, self.image_size)
-            names = [category or self.category or ""] * len(images)
+            names = categories or [self.category or ""] * len(images)
             output = self.network(pixels, self.network.class_index(names).to(self.device))
         return Observation(
             patches=tuple(p.float() for p in output.patches),
             grid=output.grid,
             size=self.image_size,
             level_maps=tuple(m.float() for m in output.level_maps),
-            abnormal_probability=output.text_probs[:, 1].float(),
+            abnormal_probability=output.text_probs[:, ABNORMAL].float(),
         )
 
     @torch.inference_mode()
@@ -218,16 +240,20 @@ class Sowa:
         distances = None if bank is None else bank.distances(observation.patches, leave_out)
         return judge(observation, distances, self.network.config.sigma)
 
-    def _calibrate(self, bank: MemoryBank, references: Sequence[Picture], seed: int) -> Calibration:
+    def _calibrate(
+        self, bank: MemoryBank, references: Sequence[Picture], seed: int, report: Report = silent
+    ) -> Calibration:
         """Each reference against the bank without it; a single one can only be varied and compared with itself."""
         alone = len(references) == 1
+        chosen = sorted(draw(range(len(references)), min(len(references), CALIBRATION_REFERENCES), seed))
         raw_scores, maxima = [], []
-        for index in sorted(draw(range(len(references)), min(len(references), CALIBRATION_REFERENCES), seed)):
-            images = next(read_batches([references[index]], self.image_size, 1, self._skip)).images
-            observation = self.observe(variants(images[0]) if alone else images)
+        for done, index in enumerate(chosen, start=1):
+            image = resize_image(references[index].read(), self.image_size)
+            observation = self.observe(variants(image) if alone else image[None])
             judgement = self.judge(observation, bank, None if alone else torch.tensor([index], device=self.device))
             raw_scores += judgement.raw_scores.tolist()
             maxima += judgement.maps.amax(dim=(1, 2)).tolist()
+            report("calibrate", done, len(chosen))
         return calibrate(raw_scores, maxima, len(references))
 
     def save(self, path: str | Path) -> Path:
@@ -254,15 +280,20 @@ class Sowa:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto", precision: Precision = "auto") -> Self:
+    def load(
+        cls, path: str | Path, *, backbone: str | None = None, device: str = "auto", precision: Precision = "auto"
+    ) -> Self:
         """A detector that ``save`` wrote.
+
+        The file names its backbone, which is built as in ``from_pretrained``; ``backbone`` names it otherwise, where a
+        file has moved or the name in the file isn't to be followed.
 
         Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
         """
         path = Path(path)
         tensors, metadata = read_safetensors(path, DETECTOR_FORMAT)
         header = read_header(DetectorHeader, metadata, path)
-        network = rebuild(header.config, header.backbone, path)
+        network = rebuild(header.config, header.backbone, path, backbone)
         bank = tensors.pop("bank", torch.empty(0))
         size = _check_image_size(header.image_size, network)
         patches = size[0] // network.backbone.patch_size[0] * (size[1] // network.backbone.patch_size[1])
@@ -287,8 +318,17 @@ class Sowa:
         detector.references_, detector.seed_ = header.references, header.seed
         return detector
 
-    def _skip(self, picture: Picture, reason: str) -> None:
-        self.skipped_.append((picture.name, reason))
+
+def skipped_into(skipped: list[tuple[str, str]]) -> Callable[[Picture, str], None]:
+    """What ``read_batches`` calls for a broken picture: adds its name and the reason to a list."""
+    return lambda picture, why: skipped.append((picture.name, why))
+
+
+def _check_category(category: str | None, network: SowaNetwork) -> str | None:
+    known = network.config.prompt.class_names
+    if category is not None and category not in known:
+        raise InputError(f"category {category!r} is unknown to the prompts, allowed are {', '.join(known)}")
+    return category
 
 
 def _check_image_size(wanted: tuple[int, int] | None, network: SowaNetwork) -> tuple[int, int]:

@@ -34,6 +34,14 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
     return name
 
 
+def synchronise(device: torch.device) -> None:
+    """Waits until a GPU has done what it was told, so that a clock read afterwards is true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> AbstractContextManager[object]:
     """The context in which the network runs."""
     if precision == "fp32":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,13 +15,14 @@ from torch import Tensor
 from sowa.config import EvaluationConfig
 from sowa.data import choose_references, read_mask, resize_mask, split
 from sowa.data.stream import Batch, Picture, read_batches
-from sowa.detector import Sowa
+from sowa.detector import Sowa, skipped_into
+from sowa.devices import synchronise
 from sowa.errors import InputError
 from sowa.memory import MemoryBank
 from sowa.metrics import MetricValue, PixelMetrics, image_metrics
 from sowa.progress import Report, silent
 from sowa.scoring import judge, paper_scores
-from sowa.types import ABNORMAL, Judgement, Observation, Sample
+from sowa.types import ABNORMAL, NORMAL, Judgement, Observation, Sample
 
 METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO")
 
@@ -97,7 +98,7 @@ def _mean_over_seeds(runs: Sequence[Run], name: str) -> dict[str, float | None]:
 class _Tally:
     """What one run collects picture by picture; maps are counted, not kept."""
 
-    def __init__(self, k_shot: int, seed: int, references: Sequence[Sample]) -> None:
+    def __init__(self, k_shot: int, seed: int, references: list[str]) -> None:
         self.k_shot, self.seed, self.references = k_shot, seed, references
         self.pixels = PixelMetrics()
         self.raw_scores: list[float] = []
@@ -122,7 +123,7 @@ class _Tally:
         else:
             undefined = MetricValue.undefined("an anomalous picture has no mask")
             metrics |= {name: undefined for name in METRICS if name.startswith("pixel")}
-        return Run(category, self.k_shot, self.seed, metrics, [str(sample.image_path) for sample in self.references])
+        return Run(category, self.k_shot, self.seed, metrics, self.references)
 
 
 @dataclass
@@ -134,9 +135,6 @@ class _Truth:
     probabilities: list[float] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     seconds: float = 0.0
-
-    def skip(self, picture: Picture, why: str) -> None:
-        self.skipped.append((picture.name, why))
 
 
 def evaluate(
@@ -173,14 +171,16 @@ def _evaluate_category(
     test = [sample for sample in split(samples, "test") if sample.label is not None]
     if not test:
         raise InputError(f"category {category!r} has no labelled test picture; add normal and anomalous ones")
-    banks = {seed: _bank(detector, samples, seed, config) for seed in config.seeds if max(config.k_shots)}
-    tallies = _tallies(samples, config)
     truth = _Truth(has_masks=all(sample.mask_path for sample in test if sample.label == ABNORMAL))
+    banks = _banks(detector, samples, config, truth.skipped)
+    tallies = [_Tally(k, seed, banks[seed][1][:k] if k else []) for k, seed in _runs(config)]
     prompts = detector.trained or config.scoring == "paper" or 0 in config.k_shots
-    for batch, of_batch in _read(test, detector.image_size, config.batch_size, truth.skip):
+    broken_references = len(truth.skipped)
+    for batch, of_batch in _read(test, detector.image_size, config.batch_size, truth.skipped):
         masks = [_mask(*pair, detector.image_size) for pair in zip(of_batch, batch.sizes, strict=True)]
         started = time.perf_counter()
-        observation = detector.observe(batch.images, prompts=prompts, category=category)
+        observation = detector.observe(batch.images, prompts=prompts, categories=[category] * len(of_batch))
+        synchronise(detector.device)
         encoded = time.perf_counter()
         for tally, judgement in zip(tallies, _judgements(detector, observation, banks, config), strict=True):
             tally.add(judgement, masks if truth.has_masks else None)
@@ -188,7 +188,7 @@ def _evaluate_category(
         truth.labels += [sample.label == ABNORMAL for sample in of_batch]
         if observation.abnormal_probability is not None:
             truth.probabilities += observation.abnormal_probability.tolist()
-        report(f"test {category}", len(truth.labels) + len(truth.skipped), len(test))
+        report(f"test {category}", len(truth.labels) + len(truth.skipped) - broken_references, len(test))
     if not truth.labels:
         raise InputError(f"none of {len(test)} test pictures can be read; first problem: {truth.skipped[0][1]}")
     return [tally.finish(category, truth, config) for tally in tallies], truth
@@ -202,20 +202,30 @@ def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:
         yield from ((k_shot, seed) for k_shot in sorted(set(config.k_shots) - {0}))
 
 
-def _tallies(samples: Sequence[Sample], config: EvaluationConfig) -> list[_Tally]:
-    return [_Tally(k_shot, seed, choose_references(samples, k_shot, seed)) for k_shot, seed in _runs(config)]
+def _banks(
+    detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig, skipped: list[tuple[str, str]]
+) -> dict[int, tuple[MemoryBank, list[str]]]:
+    """For each seed, the bank of the most shots and its pictures; fewer shots are the first of more.
 
-
-def _bank(detector: Sowa, samples: Sequence[Sample], seed: int, config: EvaluationConfig) -> MemoryBank:
-    """The bank of the most shots; of one seed, fewer shots are the first of more."""
+    In place of a broken picture the next one is drawn. Raises InputError where too few can be read.
+    """
     most = max(config.k_shots)
-    read = _read(choose_references(samples, most, seed), detector.image_size, config.batch_size, _refuse)
-    return MemoryBank.build((detector.observe(batch.images, prompts=False).patches for batch, _ in read), most)
+    banks = {}
+    for seed in config.seeds if most else ():
+        choose_references(samples, most, seed)  # says what's wrong where there are too few
+        normal = choose_references(samples, sum(s.split == "train" and s.label == NORMAL for s in samples), seed)
+        wanted = [Picture(str(sample.image_path), sample.image_path) for sample in normal]
+        bank, references, broken = detector.build_bank(wanted, most, config.batch_size)
+        skipped += [skip for skip in broken if skip not in skipped]
+        if len(references) < most:
+            raise InputError(f"only {len(references)} reference pictures can be read, needed are {most}")
+        banks[seed] = (bank, [picture.name for picture in references])
+    return banks
 
 
 @torch.inference_mode()
 def _judgements(
-    detector: Sowa, observation: Observation, banks: dict[int, MemoryBank], config: EvaluationConfig
+    detector: Sowa, observation: Observation, banks: dict[int, tuple[MemoryBank, list[str]]], config: EvaluationConfig
 ) -> Iterator[Judgement]:
     """One judgement per run, in the order of ``_runs``; one search per seed serves all its numbers of shots."""
     sigma = detector.network.config.sigma
@@ -227,22 +237,18 @@ def _judgements(
             yield judge(observation, None, sigma)
             continue
         if seed not in searched:
-            searched = {seed: banks[seed].distances_by_image(observation.patches)}
+            searched = {seed: banks[seed][0].distances_by_image(observation.patches)}
         yield judge(few_shot, searched[seed][..., :k_shot].amin(dim=-1), sigma)
 
 
 def _read(
-    samples: Sequence[Sample], size: tuple[int, int], batch_size: int, on_skip: Callable[[Picture, str], None]
+    samples: Sequence[Sample], size: tuple[int, int], batch_size: int, skipped: list[tuple[str, str]]
 ) -> Iterator[tuple[Batch, list[Sample]]]:
-    """Batches with their samples; what can't be read goes to ``on_skip``."""
+    """Batches with their samples; what can't be read goes to ``skipped``."""
     by_name = {str(sample.image_path): sample for sample in samples}
     wanted = [Picture(name, sample.image_path) for name, sample in by_name.items()]
-    for batch in read_batches(wanted, size, batch_size, on_skip):
+    for batch in read_batches(wanted, size, batch_size, skipped_into(skipped)):
         yield batch, [by_name[picture.name] for picture in batch.pictures]
-
-
-def _refuse(picture: Picture, why: str) -> None:
-    raise InputError(f"a reference picture can't be read: {why}")
 
 
 def _mask(sample: Sample, picture_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = 1
+UMASK = os.umask(0)  # can only be read by setting it
+os.umask(UMASK)
 
 
 @contextmanager
@@ -28,21 +31,24 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if not path.name:
         raise InputError(f"{str(path)!r} names no file; give a file's name")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = None
     try:
         if path.exists() and not path.is_file():
             raise OSError("it's no regular file")
         if path.is_symlink():  # what the link points to is replaced, not the link
             path = path.resolve()
-            temporary = path.with_name(temporary.name)
         path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
+        temporary.chmod(0o666 & ~UMASK)  # temporary files are made so that nobody else may read them
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path} can't be written ({reason}); free some space or choose another place") from error
     finally:
-        with suppress(OSError):  # where the folder itself is impossible, so is the temporary file
+        if temporary:
             temporary.unlink(missing_ok=True)
 
 
@@ -69,15 +75,8 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], kind: str, meta
     with replacing(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata=header)
-            temporary.chmod(0o666 & ~_umask())  # safetensors writes files that nobody else may read
         except SafetensorError as error:  # what safetensors makes of a full disk or a folder without permission
             raise OSError(str(error)) from error
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def read_safetensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Similarities held at once: 64 MB in fp32, whatever the number of reference images.
+# Similarities held at once: 64 MB in fp32, whatever the number of reference images and their size.
 CHUNK = 1 << 24
 
 
@@ -66,17 +66,32 @@ class MemoryBank:
         compared with (leave-one-out). The search is exact, and chunked over the bank so that memory stays bounded.
         """
         query = normalise(patches)
-        best = torch.full(query.shape[:-1], -1.0, device=query.device, dtype=query.dtype)
-        for level, (query_BPE, memory_KPE) in enumerate(zip(query, self.features, strict=True)):
-            start = 0
-            for chunk_kPE in _chunks(query_BPE, memory_KPE):
-                nearest_BPk = _nearest(query_BPE, chunk_kPE)
-                if leave_out is not None:
-                    images = torch.arange(start, start + len(chunk_kPE), device=query.device)
-                    nearest_BPk = nearest_BPk.masked_fill((leave_out[:, None] == images)[:, None], -1.0)
-                best[level] = torch.maximum(best[level], nearest_BPk.amax(dim=-1))
-                start += len(chunk_kPE)
-        return (1 - best).clamp(min=0)
+        levels = [
+            torch.cat([_search(part, memory, leave_out) for part in _parts(query_BPE, memory)], dim=1)
+            for query_BPE, memory in zip(query, self.features, strict=True)
+        ]
+        return (1 - torch.stack(levels)).clamp(min=0)
+
+
+def _parts(query_BPE: Tensor, memory_KPE: Tensor) -> tuple[Tensor, ...]:
+    """The query in parts of so many patches that the similarities with one image of the bank fit into CHUNK."""
+    step = max(1, CHUNK // (query_BPE.shape[0] * memory_KPE.shape[1]))
+    parts: tuple[Tensor, ...] = query_BPE.split(step, dim=1)
+    return parts
+
+
+def _search(query_BPE: Tensor, memory_KPE: Tensor, leave_out: Tensor | None) -> Tensor:
+    """Highest cosine of each patch with the bank, (B, P)."""
+    best = torch.full(query_BPE.shape[:-1], -1.0, device=query_BPE.device, dtype=query_BPE.dtype)
+    start = 0
+    for chunk_kPE in _chunks(query_BPE, memory_KPE):
+        nearest_BPk = _nearest(query_BPE, chunk_kPE)
+        if leave_out is not None:
+            images = torch.arange(start, start + len(chunk_kPE), device=query_BPE.device)
+            nearest_BPk = nearest_BPk.masked_fill((leave_out[:, None] == images)[:, None], -1.0)
+        best = torch.maximum(best, nearest_BPk.amax(dim=-1))
+        start += len(chunk_kPE)
+    return best
 
 
 def normalise(patches: Sequence[Tensor]) -> Tensor:

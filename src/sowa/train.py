@@ -33,6 +33,9 @@ from sowa.progress import Report, silent
 from sowa.scoring import judge
 from sowa.types import ABNORMAL, Sample
 
+# Picture, mask, and whether it's anomalous: a small defect may vanish from the mask when it's shrunk.
+_Item = tuple[NDArray[np.uint8], NDArray[np.bool_], int]
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -73,7 +76,8 @@ def train(
     run, TrainingError where the loss stops being a number.
     """
     training, held_out = hold_out(samples, config)
-    parameters = detector.network.trainable().values()
+    detector.forget()  # a bank's calibration doesn't hold for other prompts
+    parameters = list(detector.network.trainable().values())
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint = out.with_name(out.name + ".checkpoint")
     run = _describe_run(detector, training, config)
@@ -90,6 +94,8 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if not all(parameter.isfinite().all() for parameter in parameters):
+            raise _diverged(loss, state.step, checkpoint, config)
         state.count(loss.item(), per_epoch)
         if state.step % config.checkpoint_every == 0 or state.step == total:
             _save_checkpoint(checkpoint, detector, optimizer, run, state)
@@ -97,7 +103,8 @@ def train(
     detector.trained = True
     after = validate(detector, held_out, config.batch_size, state.skipped, report)
     backbone = identity(detector.network.backbone)
-    header = WeightsHeader(detector.network.config, backbone, to_dict(config), state.before, after, state.epoch_losses)
+    how = {**to_dict(config), "pictures": len(training), "pictures_sha256": run["pictures"]}
+    header = WeightsHeader(detector.network.config, backbone, how, state.before, after, state.epoch_losses)
     save_weights(detector.network, out, header)
     checkpoint.unlink()
     return TrainResult(out, state.before, after, state.epoch_losses, state.skipped)
@@ -107,18 +114,22 @@ def _loss(detector: Sowa, loader: _Loader, step: int) -> Tensor:
     """The loss of a step's batch. Dropout is drawn from the step's number, so that a resumed run goes the same way."""
     images, masks, labels, categories = loader.batch(step)
     device, network = detector.device, detector.network.train()
-    with torch.random.fork_rng():
-        torch.manual_seed(loader.config.seed * 1_000_003 + step)
-        with autocast(device, detector.precision):
-            output = network(detector.normalise(images), network.class_index(categories).to(device))
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(loader.config.seed * 1_000_003 + step)
+            with autocast(device, detector.precision):
+                output = network(detector.normalise(images), network.class_index(categories).to(device))
+    finally:
+        network.eval()
     return losses(output, labels.to(device), masks.to(device)).total
 
 
 def _diverged(loss: Tensor, step: int, checkpoint: Path, config: TrainConfig) -> TrainingError:
-    kept = f"{checkpoint} holds the last good state" if checkpoint.exists() else "nothing was saved yet"
+    what = "a weight is no finite number" if torch.isfinite(loss) else f"the loss is {loss.item()}"
+    kept = f"remove {checkpoint}, which holds the last good state" if checkpoint.exists() else "nothing was saved yet"
     return TrainingError(
-        f"the loss is {loss.item()} at step {step + 1}, so training stopped; {kept}; lower --learning-rate "
-        f"(it is {config.learning_rate}) or look for odd pictures"
+        f"{what} at step {step + 1}, so training stopped; {kept}; lower --learning-rate (it is {config.learning_rate}) "
+        "or look for odd pictures"
     )
 
 
@@ -154,20 +165,20 @@ def validate(
     """
     if not samples:
         return {}
-    network = detector.network.eval()
     pixels, scores, labels = PixelMetrics(), list[float](), list[bool]()
     for start in range(0, len(samples), batch_size):
         part = samples[start : start + batch_size]
-        read = [item for sample in part if (item := _try_read(sample, detector.image_size, skipped))]
+        read = [(*item, sample) for sample in part if (item := _try_read(sample, detector.image_size, skipped))]
         if read:
-            images, masks = zip(*read, strict=True)
-            observation = detector.observe(np.stack(images), prompts=True)
+            images, masks, found = zip(*read, strict=True)
+            categories = [sample.category for sample in found]
+            observation = detector.observe(np.stack(images), prompts=True, categories=categories)
             with torch.inference_mode():
-                judgement = judge(observation, None, network.config.sigma)
+                judgement = judge(observation, None, detector.network.config.sigma)
             for anomaly_map, mask in zip(judgement.maps.cpu().numpy(), masks, strict=True):
                 pixels.update(anomaly_map, mask)
             scores += judgement.raw_scores.tolist()
-            labels += [bool(mask.any()) for mask in masks]
+            labels += [sample.label == ABNORMAL for sample in found]
         report("validate", min(start + batch_size, len(samples)), len(samples))
     metrics = image_metrics(scores, labels).metrics() | pixels.compute().metrics()
     return {name: value.to_json() for name, value in metrics.items()}
@@ -192,32 +203,31 @@ class _Loader:
         random = np.random.default_rng([self.config.seed, step])
         samples = [self.samples[index] for index in order[place * size : (place + 1) * size]]
         items = [self._item(sample, random) for sample in samples]
-        images, masks = zip(*items, strict=True)
-        labels = torch.tensor([int(mask.any()) for mask in masks])
+        images, masks, labels = zip(*items, strict=True)
         categories = [sample.category for sample in samples]
-        return np.stack(images), torch.from_numpy(np.stack(masks)).float(), labels, categories
+        return np.stack(images), torch.from_numpy(np.stack(masks)).float(), torch.tensor(labels), categories
 
-    def _item(self, sample: Sample, random: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def _item(self, sample: Sample, random: np.random.Generator) -> _Item:
         if random.random() >= self.config.mosaic:
             return self._readable(sample, self.size, random)
         # A mosaic of 2 x 2 pictures of one category, each drawn anew (METHOD.md section 5).
         top, left = self.size[0] // 2, self.size[1] // 2
-        image, mask = np.zeros((*self.size, 3), np.uint8), np.zeros(self.size, bool)
+        image, mask, label = np.zeros((*self.size, 3), np.uint8), np.zeros(self.size, bool), 0
         for rows in (slice(0, top), slice(top, None)):
             for columns in (slice(0, left), slice(left, None)):
                 tile = mask[rows, columns]
                 chosen = self._any_of(sample.category, random)
-                image[rows, columns], tile[:] = self._readable(chosen, (tile.shape[0], tile.shape[1]), random)
-        return image, mask
+                size = (tile.shape[0], tile.shape[1])
+                image[rows, columns], tile[:], anomalous = self._readable(chosen, size, random)
+                label |= anomalous
+        return image, mask, label
 
-    def _readable(
-        self, sample: Sample, size: tuple[int, int], random: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def _readable(self, sample: Sample, size: tuple[int, int], random: np.random.Generator) -> _Item:
         """The picture, or another one of its category in place of a broken one."""
         for _ in range(10):
             item = _try_read(sample, size, self.skipped)
             if item:
-                return item
+                return (*item, int(sample.label == ABNORMAL))
             sample = self._any_of(sample.category, random)
         raise InputError(f"ten pictures in a row can't be read; last problem: {self.skipped[-1][1]}")
 

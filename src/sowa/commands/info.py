@@ -13,11 +13,12 @@ from sowa.files import read_metadata
 from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, DetectorHeader, Identity, WeightsHeader, read_header
 
 LIBRARIES = ("torch", "torchvision", "open-clip-torch", "timm", "numpy", "opencv-python-headless", "pillow")
-DATASETS = ("folder", "mvtec", "visa", "pairs")
 
 
 def describe_package() -> dict[str, Any]:
     """Versions and what can be named on the command line."""
+    from sowa.data import DATASETS
+
     weights = files("sowa") / "weights"
     shipped = sorted(path.name for path in weights.iterdir() if path.name.endswith(".safetensors"))
     return {

@@ -16,14 +16,14 @@ from sowa.files import file_format, replacing
 from sowa.headers import WEIGHTS_FORMAT
 
 
-def load_detector(model: Path, device: str, precision: Precision) -> Sowa:
+def load_detector(model: Path, backbone: str | None, device: str, precision: Precision) -> Sowa:
     """The detector that a file holds, or one without references from a weights file.
 
-    Raises InputError for any other file.
+    ``backbone`` stands in for the one that a detector names. Raises InputError for any other file.
     """
     if file_format(model) == WEIGHTS_FORMAT:
         return Sowa.from_pretrained(str(model), device=device, precision=precision)
-    return Sowa.load(model, device=device, precision=precision)
+    return Sowa.load(model, backbone=backbone, device=device, precision=precision)
 
 
 def predict_to_files(
@@ -69,7 +69,7 @@ def unique_names(paths: list[str]) -> dict[str, str]:
     taken: set[str] = set()
     for path in paths:
         file = Path(path)
-        wish = file.stem if stems[file.stem] == 1 else "_".join([*file.parts[-2:-1], file.stem])
+        wish = file.stem if stems[file.stem] == 1 else f"{file.parent.name}_{file.stem}"
         name, number = wish, 1
         while name in taken:
             number += 1

@@ -17,8 +17,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     if len({run.category for run in evaluation.runs}) > 1:
         rows += _rows("mean", evaluation, None)
     console.table(f"{evaluation.dataset}, {evaluation.backbone}, {evaluation.config.scoring} scoring", header, rows)
-    if not evaluation.trained and any(run.k_shot == 0 for run in evaluation.runs):
-        console.note("zero shots: the prompts aren't trained, so these numbers say nothing; give --model WEIGHTS")
+    if not evaluation.trained and (evaluation.config.scoring == "paper" or any(not r.k_shot for r in evaluation.runs)):
+        console.note("zero shots and paper scores say nothing here: the prompts aren't trained; give --model WEIGHTS")
     for why in dict.fromkeys(v.why for run in evaluation.runs for v in run.metrics.values() if v.why):
         console.note(f"–: {why}")
     console.note(f"{evaluation.images_per_second:.1f} pictures a second through the network, which all runs share")

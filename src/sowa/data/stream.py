@@ -62,7 +62,7 @@ def pictures(source: Any) -> list[Picture]:
         ]
     if isinstance(source, (str, Path)):
         return [Picture(str(path), path) for path in expand_source(source)]
-    return [Picture("array-0000", image) for image in _arrays(source)]
+    return [Picture(f"array-{index:04d}", image) for index, image in enumerate(_arrays(source))]
 
 
 def read_batches(

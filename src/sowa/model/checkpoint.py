@@ -34,10 +34,13 @@ def identity(backbone: Backbone) -> Identity:
     return Identity(backbone.name, backbone.levels, backbone.fingerprint())
 
 
-def rebuild(config: ModelConfig, saved: Identity, path: Path) -> SowaNetwork:
-    """The untrained network that a file was made with. Raises InputError where the backbone has other weights here."""
-    network = seeded_network(saved.name, config)
-    if network.backbone.fingerprint() != saved.fingerprint:
+def rebuild(config: ModelConfig, saved: Identity, path: Path, backbone: str | None = None) -> SowaNetwork:
+    """The untrained network that a file was made with, on the backbone that it names or on ``backbone``.
+
+    Raises InputError where the backbone has other weights or levels here.
+    """
+    network = seeded_network(backbone or saved.name, config)
+    if network.backbone.fingerprint() != saved.fingerprint or network.backbone.levels != saved.levels:
         raise InputError(
             f"{path} was made with other weights of backbone {saved.name!r} than it has here; use the same"
         )

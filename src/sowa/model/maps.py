@@ -29,9 +29,9 @@ def smooth(maps_BHW: Tensor, sigma: float) -> Tensor:
     if sigma <= 0:
         return maps_BHW
     radius = int(4 * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, device=maps_BHW.device, dtype=torch.float64)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)  # on the CPU: Apple's GPUs have no float64
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps_BHW.dtype)
+    kernel = (kernel / kernel.sum()).to(maps_BHW.device, maps_BHW.dtype)
     maps = maps_BHW[:, None]
     maps = F.conv2d(maps[:, :, _mirror(maps.shape[2], radius, maps.device)], kernel.view(1, 1, -1, 1))
     maps = F.conv2d(maps[:, :, :, _mirror(maps.shape[3], radius, maps.device)], kernel.view(1, 1, 1, -1))

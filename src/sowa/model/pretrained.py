@@ -30,8 +30,8 @@ def build_backbone(name: str, levels: Sequence[int] | None = None, seed: int = 0
     ``name`` is one of
     - ``mini``: embedded, offline; ``mini:random``: the same network with seeded random weights
     - ``ViT-L-14-336``: a model of open_clip with its first published weights (``openai`` where they exist)
-    - ``ViT-L-14-336:TAG``: with the weights of that tag; ``ViT-L-14-336:FILE``: with a local file;
-      ``ViT-L-14-336:random``: seeded random weights
+    - ``ViT-L-14-336:TAG``: with the weights of that tag; ``ViT-L-14-336:random``: seeded random weights;
+      ``ViT-L-14-336:FILE``: with a local file (OpenAI's own need ``ViT-L-14-336-quickgelu:FILE``: a file doesn't tell)
     - a path to a file with a state dict under OpenAI's names (always QuickGELU, as theirs)
     - ``hf-hub:OWNER/REPOSITORY`` or ``local-dir:FOLDER`` as open_clip reads them
 
@@ -63,9 +63,10 @@ def _open_clip(name: str, architecture: str, weights: str, seed: int) -> nn.Modu
             clip: nn.Module = open_clip.create_model(architecture, precision="fp32", device="cpu", **arguments)
             return clip
     except Exception as error:  # open_clip lets whatever its hub client or unpickler raises through
+        openai = "-quickgelu" if arguments.get("force_quick_gelu") and "quickgelu" not in architecture else ""
         raise InputError(
             f"backbone {name!r} can't be loaded ({_first_line(error)}); "
-            f"give local weights as {architecture}:FILE, or use 'mini'"
+            f"give local weights as {architecture}{openai}:FILE, or use 'mini'"
         ) from error
     finally:
         logging.disable(level)
