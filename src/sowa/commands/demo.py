@@ -21,8 +21,8 @@ from sowa.types import ABNORMAL, Sample
 
 # One of each kind: metal, cloth, tile, leather, wood, and parts with something to miss.
 CATEGORIES = ("brushed_metal", "woven_fabric", "ceramic_tile", "wood", "capsule", "blister_pack", "printed_board")
-K_SHOT = 4
-GOOD, PER_DEFECT = 6, 1
+K_SHOT = 8
+GOOD, PER_DEFECT, SEVERITY = 6, 1, 0.8
 SHOWN, PANEL = 3, 200  # pictures of a category in the overview, and their height in pixels
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ def run_demo(out: Path, size: int, seed: int, console: Console) -> None:
             test_per_defect=PER_DEFECT,
             size=size,
             seed=seed + 1,
+            severity=SEVERITY,
             progress=lambda done, total: report("generate pictures", done, total),
         )
         for index, category in enumerate(CATEGORIES):

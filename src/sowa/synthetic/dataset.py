@@ -29,6 +29,7 @@ def write_dataset(
     test_per_defect: int = 5,
     size: int | tuple[int, int] = 384,
     seed: int = 0,
+    severity: float | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write `root`/category/{train,test,ground_truth}/... as PNG files; a second run replaces the same files.
@@ -41,6 +42,7 @@ def write_dataset(
         test_per_defect: pictures in test/<defect type>, with masks 0/255 in ground_truth/<defect type>.
         size: side, or (height, width), in pixels.
         seed: product lines of the data set; another seed gives other products.
+        severity: how plain the defects are, 0..1; each draws its own by default.
         progress: called with (pictures written, pictures in all) after each one.
 
     Returns:
@@ -55,7 +57,7 @@ def write_dataset(
     names = dict.fromkeys([categories] if isinstance(categories, str) else categories)
     plan = [(name, *item) for name in names for item in _plan(name, train, test_good, test_per_defect)]
     for done, (category, split, defect_type, index, piece) in enumerate(plan, start=1):
-        made = generate(category, defect_type=defect_type, size=size, seed=piece, style_seed=seed)
+        made = generate(category, defect_type=defect_type, size=size, seed=piece, style_seed=seed, severity=severity)
         _save(made, Path(root, category), split, index)
         if progress is not None:
             progress(done, len(plan))
