@@ -158,6 +158,6 @@ def test_many_references_of_any_spread_reach_the_wanted_rate(spread):
     assert 0.001 < np.mean(chances) < 0.015
 
 
-def test_bug_a_sample_of_many_references_keeps_the_wanted_rate():
+def test_a_sample_of_many_references_keeps_the_wanted_rate():
     """The detector leaves out 32 of its references at most: the spread of these is that of all, and not less."""
     assert false_positive_rate(200, 32) == pytest.approx(0.01, abs=0.0025)

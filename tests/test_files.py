@@ -103,7 +103,7 @@ def test_a_folder_in_the_files_place_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["plain.txt/new", "x" * 300])
-def test_bug_a_place_where_no_file_can_be_is_an_input_error(tmp_path, name):
+def test_a_place_where_no_file_can_be_is_an_input_error(tmp_path, name):
     """A file where a folder should be, and a name that is too long."""
     (tmp_path / "plain.txt").write_text("a file")
     assert "can't be written" in refused(tmp_path / name, lambda path: write_bytes(path, b"text"))

@@ -266,7 +266,7 @@ def test_a_checkpoint_of_another_number_of_pictures_or_backbone_is_refused(sampl
 
 
 @pytest.mark.parametrize("what", ["window size", "temperature", "image size", "pictures"])
-def test_bug_a_checkpoint_of_another_network_or_of_other_pictures_is_refused(samples, tmp_path, what):
+def test_a_checkpoint_of_another_network_or_of_other_pictures_is_refused(samples, tmp_path, what):
     """As many pictures and weights of the same shapes, yet another run."""
     out, others, detector = tmp_path / "w.safetensors", samples, tiny_detector()
     with pytest.raises(StoppedError):
@@ -356,7 +356,7 @@ def test_held_out_pictures_are_judged_before_and_after(samples, tmp_path):
     assert result.before != result.after
 
 
-def test_bug_held_out_pictures_are_judged_zero_shot_even_if_the_detector_was_fitted(samples, tmp_path):
+def test_held_out_pictures_are_judged_zero_shot_even_if_the_detector_was_fitted(samples, tmp_path):
     """By its prompts, which are trained, and not by its memory bank."""
     config, fitted = replace(CONFIG, epochs=1), tiny_detector()
     fitted.fit([sample.image_path for sample in samples if sample.label == NORMAL][:2])
@@ -386,7 +386,7 @@ def test_a_broken_picture_is_skipped_and_listed_once(pictures, tmp_path):
     assert all(np.isfinite(result.losses))
 
 
-def test_bug_a_broken_picture_among_the_held_out_is_skipped_and_listed(pictures, tmp_path):
+def test_a_broken_picture_among_the_held_out_is_skipped_and_listed(pictures, tmp_path):
     config = TrainConfig(epochs=1, batch_size=4)
     broken = hold_out(pictures, config)[1][0]
     broken.image_path.write_bytes(b"no picture")

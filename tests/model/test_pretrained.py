@@ -66,7 +66,7 @@ def test_a_safetensors_file_under_openais_names_is_that_clip(tiny_backbone):
     agrees(backbone, tiny_clip(), 1e-2)
 
 
-def test_bug_a_file_in_full_precision_keeps_its_precision(tiny_backbone):
+def test_a_file_in_full_precision_keeps_its_precision(tiny_backbone):
     """Not rounded to half precision on the way in, as OpenAI's own files are."""
     visual = build_backbone(tiny_backbone).visual
     assert torch.equal(visual.conv1.weight, tiny_clip().visual.conv1.weight)
@@ -160,7 +160,7 @@ def test_a_resnet_under_openais_names_is_refused(tmp_path):
     ],
     ids=["wrong shape", "wrong dimensions", "a text weight missing", "a vision weight missing", "no tensor"],
 )
-def test_bug_a_file_that_is_nearly_openais_is_refused_in_one_line(tmp_path, change):
+def test_a_file_that_is_nearly_openais_is_refused_in_one_line(tmp_path, change):
     state = {name: value for name, value in {**tiny_state(), **change}.items() if value is not None}
     torch.save(state, tmp_path / "nearly.pt")
     assert str(tmp_path / "nearly.pt") in refused(str(tmp_path / "nearly.pt"))
@@ -214,7 +214,7 @@ def test_an_unknown_name_suggests_close_ones(name, meant):
     assert meant in message.partition("?")[0]
 
 
-def test_bug_a_name_too_long_for_a_file_is_unknown():
+def test_a_name_too_long_for_a_file_is_unknown():
     assert "is unknown" in refused("x" * 300)
 
 
