@@ -825,3 +825,18 @@ def test_an_error_in_the_middle_leaves_the_old_lines(
         run(["predict", str(normal), "--model", str(detector_file), *flags])
     assert lines.read_bytes() == EARLIER
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["r.jsonl"]
+
+
+def test_verdicts_before_an_error_are_kept_under_another_name(
+    detector_file: Path, normal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, lines = sorted(normal.glob("*.png")), tmp_path / "lines.jsonl"
+    lines.write_text("before")
+    out = tmp_path / "results"
+    (out / f"{pictures[1].stem}_overlay.jpg").mkdir(parents=True)  # the second picture's overlay can't be written
+    assert run(["predict", str(normal), "--model", str(detector_file), "--out", str(out), "--json", str(lines)]) == 2
+    capsys.readouterr()
+    assert lines.read_text() == "before"
+    kept = (tmp_path / "lines.jsonl.partial").read_text().splitlines()
+    assert [json.loads(line)["image_path"] for line in kept] == [str(path) for path in pictures[:2]]
+    assert not list(tmp_path.glob(".*"))

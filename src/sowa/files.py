@@ -52,6 +52,14 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, where they aren't there. Raises InputError where that can't be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} can't be made a folder ({error.strerror}); choose another place") from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a whole file, or nothing. Raises InputError as ``replacing`` does."""
     with replacing(path) as temporary:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
-from contextlib import ExitStack
 from pathlib import Path
+from typing import TextIO
 
 from sowa.console import Console
 from sowa.data.stream import pictures
 from sowa.detector import Sowa
 from sowa.devices import Precision
 from sowa.errors import InputError
-from sowa.files import file_format, replacing
+from sowa.files import file_format, make_folder, replacing
 from sowa.headers import WEIGHTS_FORMAT
+from sowa.progress import Report
 
 
 def load_detector(model: Path, backbone: str | None, device: str, precision: Precision) -> Sowa:
@@ -31,27 +33,42 @@ def predict_to_files(
 ) -> None:
     """Judges the pictures of ``source`` one batch at a time and writes as it goes.
 
-    The JSON lines appear under their name when all pictures are judged. Without ``json_file`` they're printed.
+    The JSON lines appear under their name when all pictures are judged, or under FILE.partial where an error ends the
+    run before. Without ``json_file`` they're printed.
     """
     wanted = [picture.name for picture in pictures(str(source))]
     if out:
         wanted = _without_results(wanted, source, out)
-    names = unique_names(wanted)
-    anomalous = judged = 0
-    with ExitStack() as stack:
-        report = stack.enter_context(console.progress())
-        lines = None
-        if json_file:
-            lines = stack.enter_context(stack.enter_context(replacing(json_file)).open("w", encoding="utf-8"))
-        for prediction in detector.predict(wanted, stream=True, batch_size=batch_size):
-            print(json.dumps(prediction.to_dict()), file=lines, flush=lines is None)
-            if out:
-                prediction.save(out, names[prediction.image_path])
-            judged += 1
-            anomalous += prediction.is_anomalous
-            report("predict", judged + len(detector.skipped_), len(wanted))
+        make_folder(out)
+    with console.progress() as report:
+        if json_file is None:
+            anomalous, judged = _predict(detector, wanted, out, sys.stdout, batch_size, report)
+        else:
+            with replacing(json_file) as temporary, temporary.open("w", encoding="utf-8") as lines:
+                try:
+                    anomalous, judged = _predict(detector, wanted, out, lines, batch_size, report)
+                except InputError:
+                    if lines.tell():
+                        temporary.rename(json_file.with_name(f"{json_file.name}.partial"))
+                    raise
     console.skipped(detector.skipped_)
     console.note(f"{judged} pictures judged, {anomalous} anomalous" + (f"; overlays in {out}" if out else ""))
+
+
+def _predict(
+    detector: Sowa, wanted: list[str], out: Path | None, lines: TextIO, batch_size: int, report: Report
+) -> tuple[int, int]:
+    """Writes a line per picture, and overlays into ``out``; numbers of anomalous and of all judged pictures."""
+    names = unique_names(wanted)
+    anomalous = judged = 0
+    for prediction in detector.predict(wanted, stream=True, batch_size=batch_size):
+        print(json.dumps(prediction.to_dict()), file=lines, flush=lines is sys.stdout)
+        if out:
+            prediction.save(out, names[prediction.image_path])
+        judged += 1
+        anomalous += prediction.is_anomalous
+        report("predict", judged + len(detector.skipped_), len(wanted))
+    return anomalous, judged
 
 
 def _without_results(wanted: list[str], source: Path, out: Path) -> list[str]:
