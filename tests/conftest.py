@@ -9,6 +9,7 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
+import sowa
 from sowa.synthetic import write_dataset
 
 # Tiny networks gain nothing from threads, and lose much where cores are shared.
@@ -43,3 +44,21 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated pictures in the MVTec AD layout: categories `wood` and `capsule`, 96 pixels."""
     root = tmp_path_factory.mktemp("dataset")
     return write_dataset(root, ["wood", "capsule"], train=6, test_good=3, test_per_defect=1, size=96)
+
+
+@pytest.fixture(scope="session")
+def normal(dataset: Path) -> Path:
+    """Six normal pictures of wood."""
+    return dataset / "wood" / "train" / "good"
+
+
+@pytest.fixture(scope="session")
+def judged(dataset: Path) -> Path:
+    """Normal and anomalous pictures of wood."""
+    return dataset / "wood" / "test"
+
+
+@pytest.fixture(scope="session")
+def detector_file(tiny_backbone: str, normal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector fitted on them, saved."""
+    return sowa.Sowa.from_pretrained(tiny_backbone).fit(normal).save(tmp_path_factory.mktemp("detector") / "wood.sowa")

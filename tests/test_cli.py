@@ -89,22 +89,6 @@ def in_a_process(*arguments: object, **options: Any) -> subprocess.CompletedProc
 
 
 @pytest.fixture(scope="module")
-def normal(dataset: Path) -> Path:
-    return dataset / "wood" / "train" / "good"
-
-
-@pytest.fixture(scope="module")
-def judged(dataset: Path) -> Path:
-    return dataset / "wood" / "test"
-
-
-@pytest.fixture(scope="module")
-def detector_file(tiny_backbone: str, normal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("detector") / "wood.sowa"
-    return sowa.Sowa.from_pretrained(tiny_backbone).fit(normal).save(path)
-
-
-@pytest.fixture(scope="module")
 def weights_file(tiny_backbone: str, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
     arguments = ["train", "--dataset", "mvtec", "--root", str(dataset), "--backbone", tiny_backbone]

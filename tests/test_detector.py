@@ -32,18 +32,6 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def normal(dataset: Path) -> Path:
-    """Six normal pictures."""
-    return dataset / "wood" / "train" / "good"
-
-
-@pytest.fixture(scope="module")
-def judged(dataset: Path) -> Path:
-    """Normal and anomalous pictures."""
-    return dataset / "wood" / "test"
-
-
-@pytest.fixture(scope="module")
 def fitted(tiny_backbone: str, normal: Path) -> sowa.Sowa:
     """A fitted detector that tests only ask."""
     return sowa.Sowa.from_pretrained(tiny_backbone).fit(normal)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa.config import EvaluationConfig
-from sowa.data import choose_references, read_mask, resize_mask, split
+from sowa.data import choose_references, read_mask_at, split
 from sowa.data.stream import Batch, Picture, read_batches
 from sowa.detector import Sowa, skipped_into
 from sowa.devices import synchronise
@@ -177,7 +177,10 @@ def _evaluate_category(
     prompts = detector.trained or config.scoring == "paper" or 0 in config.k_shots
     broken_references = len(truth.skipped)
     for batch, of_batch in _read(test, detector.image_size, config.batch_size, truth.skipped):
-        masks = [_mask(*pair, detector.image_size) for pair in zip(of_batch, batch.sizes, strict=True)]
+        masks = [
+            read_mask_at(sample.mask_path, detector.image_size, size)
+            for sample, size in zip(of_batch, batch.sizes, strict=True)
+        ]
         started = time.perf_counter()
         observation = detector.observe(batch.images, prompts=prompts, categories=[category] * len(of_batch))
         synchronise(detector.device)
@@ -249,9 +252,3 @@ def _read(
     wanted = [Picture(name, sample.image_path) for name, sample in by_name.items()]
     for batch in read_batches(wanted, size, batch_size, skipped_into(skipped)):
         yield batch, [by_name[picture.name] for picture in batch.pictures]
-
-
-def _mask(sample: Sample, picture_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
-    if sample.mask_path is None:
-        return np.zeros(size, dtype=bool)
-    return resize_mask(read_mask(sample.mask_path, picture_size), size)

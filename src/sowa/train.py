@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa.config import TrainConfig, to_dict
-from sowa.data import read_image, read_mask, resize_image, resize_mask
+from sowa.data import read_image, read_mask_at, resize_image
 from sowa.data.sampling import draw
 from sowa.detector import Sowa
 from sowa.devices import autocast
@@ -85,8 +85,7 @@ def train(
     if state.step == 0:
         state.before = validate(detector, held_out, config.batch_size, state.skipped, report)
     loader = _Loader(training, detector.image_size, config, state.skipped)
-    per_epoch = -(-len(training) // config.batch_size)
-    total = per_epoch * config.epochs
+    total = loader.steps_per_epoch * config.epochs
     while state.step < total:
         loss = _loss(detector, loader, state.step)
         if not torch.isfinite(loss):
@@ -96,7 +95,7 @@ def train(
         optimizer.step()
         if not all(parameter.isfinite().all() for parameter in parameters):
             raise _diverged(loss, state.step, checkpoint, config)
-        state.count(loss.item(), per_epoch)
+        state.count(loss.item(), loader.steps_per_epoch)
         if state.step % config.checkpoint_every == 0 or state.step == total:
             _save_checkpoint(checkpoint, detector, optimizer, run, state)
         report(f"train, loss {loss.item():.3f}", state.step, total)
@@ -191,6 +190,7 @@ class _Loader:
         self, samples: Sequence[Sample], size: tuple[int, int], config: TrainConfig, skipped: list[tuple[str, str]]
     ) -> None:
         self.samples, self.size, self.config, self.skipped = samples, size, config, skipped
+        self.steps_per_epoch = -(-len(samples) // config.batch_size)
         self.by_category: dict[str, list[Sample]] = {}
         for sample in samples:
             self.by_category.setdefault(sample.category, []).append(sample)
@@ -198,7 +198,7 @@ class _Loader:
     def batch(self, step: int) -> tuple[NDArray[np.uint8], Tensor, Tensor, list[str]]:
         """Pictures (B, H, W, 3) uint8, masks (B, H, W) 0 or 1, labels (B,) 0 or 1, categories."""
         size = self.config.batch_size
-        epoch, place = divmod(step, -(-len(self.samples) // size))
+        epoch, place = divmod(step, self.steps_per_epoch)
         order = draw(range(len(self.samples)), len(self.samples), self.config.seed + epoch)
         random = np.random.default_rng([self.config.seed, step])
         samples = [self.samples[index] for index in order[place * size : (place + 1) * size]]
@@ -242,10 +242,7 @@ def _try_read(
     """Picture and mask at ``size``; None where one is broken, which is added to ``skipped`` once."""
     try:
         image = read_image(sample.image_path)
-        mask = np.zeros(size, bool)
-        if sample.mask_path is not None:
-            mask = resize_mask(read_mask(sample.mask_path, (image.shape[0], image.shape[1])), size)
-        return resize_image(image, size), mask
+        return resize_image(image, size), read_mask_at(sample.mask_path, size, (image.shape[0], image.shape[1]))
     except InputError as error:
         reason = (str(sample.image_path), str(error))
         if reason not in skipped:

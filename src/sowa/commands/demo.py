@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa.console import Console
-from sowa.data import load, read_mask, resize_mask, split
+from sowa.data import load, read_mask_at, split
 from sowa.detector import Sowa
 from sowa.files import write_bytes
 from sowa.metrics import PixelMetrics, image_metrics
 from sowa.prediction import Prediction
 from sowa.render import encode, enlarge_mask, side_by_side
 from sowa.synthetic import write_dataset
-from sowa.types import ABNORMAL, Sample
+from sowa.types import ABNORMAL
 
-# One of each kind: metal, cloth, tile, leather, wood, and parts with something to miss.
+# One of each kind: metal, cloth, tile, wood, and parts with something to miss.
 CATEGORIES = ("brushed_metal", "woven_fabric", "ceramic_tile", "wood", "capsule", "blister_pack", "printed_board")
 K_SHOT = 8
 GOOD, PER_DEFECT, SEVERITY = 6, 1, 0.8
@@ -71,7 +71,9 @@ def _one_category(detector: Sowa, out: Path, category: str) -> tuple[list[object
     for prediction in detector.predict(list(samples), stream=True):
         sample = samples[prediction.image_path]
         anomalous = sample.label == ABNORMAL
-        pixels.update(prediction.anomaly_map, _true_mask(sample, prediction))
+        size = (prediction.anomaly_map.shape[0], prediction.anomaly_map.shape[1])
+        mask = read_mask_at(sample.mask_path, size)
+        pixels.update(prediction.anomaly_map, mask)
         scores.append(prediction.raw_score)
         labels.append(anomalous)
         found += anomalous and prediction.is_anomalous
@@ -79,7 +81,7 @@ def _one_category(detector: Sowa, out: Path, category: str) -> tuple[list[object
         kind = sample.defect_type or "good"
         prediction.save(out / "overlays" / category, f"{kind}_{sample.image_path.stem}")
         if anomalous:
-            shown.append((prediction, sample))
+            shown.append((prediction, mask))
     row = [
         category,
         float(image_metrics(scores, labels).image_AUROC),
@@ -90,15 +92,11 @@ def _one_category(detector: Sowa, out: Path, category: str) -> tuple[list[object
     return row, np.concatenate([_panel(*pair) for pair in spread_out(shown, SHOWN)], axis=1)
 
 
-def _true_mask(sample: Sample, prediction: Prediction) -> NDArray[np.bool_]:
-    size = (prediction.anomaly_map.shape[0], prediction.anomaly_map.shape[1])
-    return np.zeros(size, dtype=bool) if sample.mask_path is None else resize_mask(read_mask(sample.mask_path), size)
-
-
-def _panel(prediction: Prediction, sample: Sample) -> NDArray[np.uint8]:
+def _panel(prediction: Prediction, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Picture, heat map with the detector's outline, true mask."""
-    mask = np.repeat(enlarge_mask(_true_mask(sample, prediction), prediction.image.shape[:2])[..., None], 3, axis=2)
-    return np.pad(side_by_side([prediction.image, prediction.plot(), mask], PANEL), ((3, 3), (9, 9), (0, 0)))
+    image = prediction.image
+    white = np.repeat(enlarge_mask(mask, (image.shape[0], image.shape[1]))[..., None], 3, axis=2)
+    return np.pad(side_by_side([image, prediction.plot(), white], PANEL), ((3, 3), (9, 9), (0, 0)))
 
 
 def spread_out(items: list[T], count: int) -> list[T]:

@@ -12,7 +12,15 @@ from sowa.data import folder, mvtec, pairs, visa
 from sowa.data.decode import MAX_PIXELS, to_rgb
 from sowa.data.files import expand_source, list_images
 from sowa.data.folder import load_folder
-from sowa.data.images import IMAGE_SUFFIXES, decode_image, read_image, read_mask, resize_image, resize_mask
+from sowa.data.images import (
+    IMAGE_SUFFIXES,
+    decode_image,
+    read_image,
+    read_mask,
+    read_mask_at,
+    resize_image,
+    resize_mask,
+)
 from sowa.data.layout import unknown
 from sowa.data.mvtec import load_mvtec
 from sowa.data.pairs import load_pairs
@@ -48,6 +56,7 @@ __all__ = [
     "load_visa",
     "read_image",
     "read_mask",
+    "read_mask_at",
     "resize_image",
     "resize_mask",
     "split",

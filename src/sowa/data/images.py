@@ -74,6 +74,17 @@ def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bo
     return resized
 
 
+def read_mask_at(
+    path: Path | None, size: tuple[int, int], picture_size: tuple[int, int] | None = None
+) -> NDArray[np.bool_]:
+    """A picture's mask at ``size``; without a mask, as normal pictures are, nothing is anomalous.
+
+    Raises:
+        InputError: as `read_mask`, for ``picture_size``, and `resize_mask`.
+    """
+    return np.zeros(size, dtype=bool) if path is None else resize_mask(read_mask(path, picture_size), size)
+
+
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """The (H, W, 3) uint8 picture at ``size``, antialiased bicubic.
 

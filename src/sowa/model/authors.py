@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from open_clip.factory import load_state_dict
 from torch import Tensor
 
 from sowa.config import AdapterConfig, ModelConfig, PromptConfig
 from sowa.errors import InputError
+from sowa.model.pretrained import read_state_dict
 
 # The authors' name of a tensor -> ours. Buffers that follow from the configuration are skipped.
 AUTHORS_NAMES = (
@@ -48,11 +48,7 @@ def read_authors(path: Path, config: ModelConfig | None = None) -> tuple[dict[st
     weights, or whose prompts are for several classes or templates: their words aren't in the file, so ``config`` is
     needed then.
     """
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # safetensors and torch raise many kinds for a broken file
-        raise InputError(f"{path} can't be read as weights; give safetensors or a plain state dict") from error
-    state = {key.removeprefix("net."): value for key, value in state.items()}
+    state = {key.removeprefix("net."): value for key, value in read_state_dict(str(path)).items()}
     try:
         return from_authors(state), config or infer_config(state)
     except InputError as error:

@@ -95,13 +95,22 @@ def _pretrained_arguments(name: str, architecture: str, weights: str) -> dict[st
     return {"pretrained": weights, "force_quick_gelu": bool(published.get("quick_gelu"))}
 
 
-def _from_openai_file(name: str, levels: Sequence[int] | None) -> Backbone:
+def read_state_dict(name: str) -> dict[str, Any]:
+    """The state dict of a file that isn't ours: safetensors, or torch's format restricted to tensors.
+
+    Raises InputError for a file that can't be read so.
+    """
     try:
-        state = load_state_dict(name, weights_only=True)
+        state: dict[str, Any] = load_state_dict(name, weights_only=True)
+        return state
     except Exception as error:  # safetensors and torch raise many kinds for a broken file
         raise InputError(
             f"{name} can't be read as weights ({_first_line(error)}); give safetensors or a plain state dict"
         ) from error
+
+
+def _from_openai_file(name: str, levels: Sequence[int] | None) -> Backbone:
+    state = read_state_dict(name)
     missing = [key for key in OPENAI_KEYS if key not in state]
     if missing:
         raise InputError(f"{name} has no weights under OpenAI's CLIP names ({missing[0]} is missing); use NAME:{name}")
