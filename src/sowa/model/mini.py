@@ -59,16 +59,7 @@ class HybridStem(nn.Module):
 
 def weights_path() -> Path:
     """Where the package keeps the stem's weights."""
-    return _packaged("mini.safetensors")
-
-
-def trained_weights_path() -> Path:
-    """Where the package keeps the adapters and prompts that were trained on this backbone."""
-    return _packaged("mini-sowa.safetensors")
-
-
-def _packaged(name: str) -> Path:
-    with as_file(files("sowa") / "weights" / name) as path:
+    with as_file(files("sowa") / "weights" / "mini.safetensors") as path:
         return path
 
 
