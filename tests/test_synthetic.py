@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sowa.errors import InputError
 from sowa.synthetic import (
     CATEGORIES,
+    DAMAGE_TYPES,
     DEFECT_TYPES,
     SyntheticImage,
+    damage,
     defect_types,
     generate,
     write_dataset,
@@ -222,3 +225,50 @@ def test_dataset_refuses_bad_input_before_writing(tmp_path):
     with pytest.raises(ValueError, match="at least 64"):
         write_dataset(tmp_path, ["wood"], size=12)
     assert tree(tmp_path) == {}
+
+
+def photograph(seed: int = 0) -> np.ndarray:
+    return generate("wood", size=(128, 160), seed=seed).image
+
+
+@pytest.mark.parametrize("defect_type", DAMAGE_TYPES)
+@pytest.mark.parametrize("severity", [0.1, 0.9])
+def test_damage_changes_a_picture_where_its_mask_says(defect_type, severity):
+    image = photograph()
+    before = image.copy()
+    made = damage(image, defect_type, seed=3, severity=severity)
+    assert (made.image.shape, made.image.dtype, made.mask.shape) == (image.shape, np.uint8, image.shape[:2])
+    np.testing.assert_array_equal(image, before)
+    change = np.abs(made.image.astype(int) - image).max(axis=-1)
+    assert 0 < made.mask.mean() < 0.5
+    assert change[made.mask].mean() > 6
+    # A defect is lit, so that its surroundings may change a little; far away nothing does.
+    assert change[~made.mask].max() < 255 * 0.15
+    assert (change[~made.mask] == 0).mean() > 0.3
+
+
+def test_damage_is_the_same_for_the_same_seed_and_stays_in_its_region():
+    region = np.zeros((128, 160), bool)
+    region[:, 100:] = True
+    one, two = (damage(photograph(), "scratch", seed=5, region=region) for _ in range(2))
+    np.testing.assert_array_equal(one.image, two.image)
+    assert not np.array_equal(one.image, damage(photograph(), "scratch", seed=6, region=region).image)
+    assert not one.mask[:, :90].any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"defect_type": "burr"}, "'burr' can't be put on a picture; choose one of ['scratch'"),
+        ({"severity": 1.5}, "severity 1.5 is outside 0..1"),
+        ({"seed": -1}, "seed -1 is negative"),
+        ({"image": np.zeros((40, 200, 3), np.uint8)}, "shape (40, 200, 3)"),
+        ({"image": np.zeros((128, 160), np.uint8)}, "shape (128, 160)"),
+        ({"image": np.zeros((128, 160, 3))}, "type float64"),
+        ({"region": np.zeros((8, 8), bool)}, "region of shape (8, 8)"),
+    ],
+)
+def test_damage_refuses_bad_input(arguments, told):
+    with pytest.raises(InputError) as caught:
+        damage(**{"image": photograph(), "defect_type": "scratch", **arguments})
+    assert told in str(caught.value)

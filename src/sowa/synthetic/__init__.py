@@ -1,6 +1,16 @@
 """Photo-like pictures of manufactured surfaces and parts, with realistic defects and exact masks."""
 
+from sowa.synthetic.damage import DAMAGE_TYPES, damage
 from sowa.synthetic.dataset import write_dataset
 from sowa.synthetic.generator import CATEGORIES, DEFECT_TYPES, SyntheticImage, defect_types, generate
 
-__all__ = ["CATEGORIES", "DEFECT_TYPES", "SyntheticImage", "defect_types", "generate", "write_dataset"]
+__all__ = [
+    "CATEGORIES",
+    "DAMAGE_TYPES",
+    "DEFECT_TYPES",
+    "SyntheticImage",
+    "damage",
+    "defect_types",
+    "generate",
+    "write_dataset",
+]

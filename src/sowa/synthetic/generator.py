@@ -115,7 +115,7 @@ def generate(
     picture, mask = expose(light, camera, exposure), np.zeros(shape, np.bool_)
     if defect_type is not None:
         strength = float(damage.uniform(0.25, 1.0)) if severity is None else severity
-        picture, mask = _damaged(clean, picture, camera, exposure, defect_type, damage, strength)
+        _, picture, mask = damaged(clean, camera, exposure, defect_type, damage, strength)
     return SyntheticImage(sense(picture, camera, noise), mask, category, defect_type, seed)
 
 
@@ -123,16 +123,11 @@ def _generators(entropy: list[int], count: int) -> list[Generator]:
     return [np.random.default_rng(child) for child in SeedSequence(entropy).spawn(count)]
 
 
-def _damaged(
-    clean: Material,
-    normal: Field,
-    camera: Camera,
-    exposure: float,
-    defect_type: str,
-    rng: Generator,
-    severity: float,
-) -> tuple[Field, Mask]:
-    """Add the defect and see what it changed; one that hardly shows is drawn again, stronger."""
+def damaged(
+    clean: Material, camera: Camera, exposure: float, defect_type: str, rng: Generator, severity: float
+) -> tuple[Field, Field, Mask]:
+    """The picture without and with the defect, and what it changed; one that hardly shows is drawn again, stronger."""
+    normal = expose(illuminate(clean, camera), camera, exposure)
     best, best_mask = normal, np.zeros(clean.shape, np.bool_)
     enough = max(FEWEST_PIXELS, 40 * pixels_per_unit(clean.shape))
     for attempt in range(12):
@@ -145,7 +140,7 @@ def _damaged(
             best, best_mask = defective, mask
         if best_mask.sum() >= enough:
             break
-    return best, best_mask
+    return normal, best, best_mask
 
 
 def changed(normal: Field, defective: Field, threshold: float) -> Mask:
