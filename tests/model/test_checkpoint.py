@@ -26,6 +26,7 @@ from sowa.model.checkpoint import (
     seeded_network,
     trained_tensors,
 )
+from sowa.model.mini import trained_weights_path
 from sowa.model.sowa import SowaNetwork
 
 CONFIG = ModelConfig(
@@ -231,6 +232,7 @@ def test_only_a_weights_file_of_ours_is_found(saved, tiny_backbone, tmp_path):
     assert find_weights(str(saved)) == saved
     assert find_weights(tiny_backbone) is None
     assert find_weights("ViT-B-32") is None
+    assert find_weights("mini") == trained_weights_path()
     assert find_weights(str(tmp_path / "nowhere.safetensors")) is None
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sowa.errors import InputError
 from sowa.model.backbone import Backbone
-from sowa.model.mini import weights_path
+from sowa.model.mini import UNTRAINED, trained_weights_path, weights_path
 from sowa.model.pretrained import build_backbone
 
 
@@ -229,28 +229,38 @@ def test_mini_has_no_other_weights():
 # ---------------------------------------------------------------------------------------------------- the embedded one
 
 
-def stem_features(images: Tensor) -> np.ndarray:
-    """(B, P, 272): what timm's own EfficientNet-Lite0 sees in blocks 4 and 10, normalised, weighed and joined."""
-    network = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3)).eval()
-    renamed = {}
-    for name, value in load_file(weights_path()).items():
-        name = name.replace("entry.0.", "conv_stem.").replace("entry.1.", "bn1.")
-        renamed[name.replace("fine.", "blocks.").replace("coarse.", "blocks.")] = value
+STAGES = {"fine": (0, 1, 2), "deep": (5, 6)}  # of EfficientNet, by the stem's names
+
+
+def stem_features(images: Tensor, tensors: dict[str, Tensor]) -> np.ndarray:
+    """(B, P, 256): what timm's own EfficientNet-Lite0 sees at four depths, normalised, weighed, joined, projected."""
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    places = {"entry.0.": "conv_stem.", "entry.1.": "bn1.", "middle.": "blocks.3.", "coarse.": "blocks.4."}
+    places |= {f"{part}.{stage}.": f"blocks.{stage}." for part, stages in STAGES.items() for stage in stages}
+    renamed = {
+        new + name.removeprefix("visual.conv1." + old): value.float()
+        for name, value in tensors.items()
+        for old, new in places.items()
+        if name.startswith("visual.conv1." + old)
+    }
     missing, unexpected = network.load_state_dict(renamed, strict=False)
     assert not unexpected
-    assert all(name.startswith(("blocks.5.", "blocks.6.")) for name in missing)
+    assert {name.split(".")[0] for name in missing} == {"conv_head", "bn2", "classifier"}
     with torch.no_grad():
-        fine, coarse = (level.double().numpy() for level in network(images))
-    rows, columns = coarse.shape[2:]
-    joined = []
-    for picture in range(len(images)):
-        for row in range(rows):
-            for column in range(columns):
-                square = fine[picture, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(-1)
-                point = coarse[picture, :, row, column]
-                point = np.sqrt(2) * point / np.linalg.norm(point)  # block 10 counts twice
-                joined.append(np.concatenate([square / np.linalg.norm(square), point]))
-    return np.stack(joined).reshape(len(images), rows * columns, -1)
+        x, depths = network.bn1(network.conv_stem(images)), []
+        for block in network.blocks:
+            x = block(x)
+            depths.append(x)
+        deep = torch.nn.functional.interpolate(depths[6], scale_factor=2, mode="bilinear").double().numpy()
+    fine, middle, coarse = (depths[stage].double().numpy() for stage in (2, 3, 4))
+    tokens = []
+    for picture, row, column in np.ndindex(len(images), *coarse.shape[2:]):
+        square = fine[picture, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(-1)
+        parts = [square, *(depth[picture, :, row, column] for depth in (middle, coarse, deep))]
+        weighed = [weight * part / np.linalg.norm(part) for weight, part in zip((0.7, 1, 1, 1), parts, strict=True)]
+        tokens.append(np.concatenate(weighed))
+    projection = tensors["visual.conv1.projection.weight"].double().numpy()[:, :, 0, 0]
+    return (np.stack(tokens) @ projection.T).reshape(len(images), -1, len(projection))
 
 
 @pytest.fixture(scope="module")
@@ -258,21 +268,27 @@ def mini() -> Backbone:
     return build_backbone("mini")
 
 
-def test_minis_patches_are_what_its_stem_saw(mini):
+def test_minis_stem_is_efficientnet_at_four_depths(mini):
     images = pictures(96)
     with torch.no_grad():
-        levels = mini(images)
-    expected = torch.from_numpy(stem_features(images)).float()
-    assert levels.grid == (6, 6)
-    assert expected.shape == levels.patches[0].shape == (2, 36, 272)
-    for patches in levels.patches:
-        assert torch.cosine_similarity(patches, expected, dim=-1).min() > 0.999
+        tokens = mini.visual.conv1(images)
+    expected = torch.from_numpy(stem_features(images, load_file(weights_path()))).float()
+    assert tokens.shape == (2, 256, 6, 6)
+    torch.testing.assert_close(tokens.flatten(2).transpose(1, 2), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_package_has_all_of_minis_weights_and_no_other(mini):
+    stored = load_file(weights_path())
+    assert stored.keys() == mini.text.state_dict().keys() - set(UNTRAINED)
+    for name, value in stored.items():
+        torch.testing.assert_close(mini.text.state_dict()[name], value.to(mini.text.state_dict()[name].dtype))
+    assert weights_path().stat().st_size + trained_weights_path().stat().st_size < 40e6
 
 
 def test_mini_has_its_own_size_and_normalisation(mini):
     assert (mini.name, mini.image_size, mini.patch_size, mini.levels) == ("mini", (384, 384), (16, 16), (0, 1, 2, 3))
     assert mini.mean.flatten().tolist() == mini.std.flatten().tolist() == [0.5] * 3
-    assert mini.width == mini.embed_dim == 272
+    assert mini.width == mini.embed_dim == 256
 
 
 @pytest.mark.parametrize(("size", "grid"), [((64, 96), (4, 6)), ((79, 33), (4, 2)), ((16, 16), (1, 1))])
@@ -280,7 +296,7 @@ def test_mini_reads_pictures_of_any_size(mini, size, grid):
     with torch.no_grad():
         levels = mini(torch.randn(1, 3, *size))
     assert levels.grid == grid
-    assert levels.tokens[0].shape == (1, grid[0] * grid[1], 272)
+    assert levels.tokens[0].shape == (1, grid[0] * grid[1], 256)
     assert all(patches.isfinite().all() for patches in levels.patches)
 
 

@@ -14,6 +14,7 @@ from sowa.files import file_format, is_file, read_safetensors, write_safetensors
 from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, Identity, WeightsHeader, read_header
 from sowa.model.authors import read_authors
 from sowa.model.backbone import Backbone
+from sowa.model.mini import trained_weights_path
 from sowa.model.pretrained import build_backbone
 from sowa.model.sowa import SowaNetwork
 
@@ -70,7 +71,10 @@ def pretrained_network(
 
 
 def find_weights(name: str) -> Path | None:
-    """The file of trained weights that a name stands for, None where it is a backbone's name or file."""
+    """Trained weights that a name stands for: a file of ours, or what the package ships for its own backbone."""
+    if name == "mini":
+        shipped = trained_weights_path()
+        return shipped if shipped.is_file() else None
     if not is_file(name):
         return None
     path = Path(name)

@@ -1,0 +1,39 @@
+"""Puts the trained parts of ``mini`` into the file that the package ships.
+
+    python pretrain/build.py OUT TEXT src/sowa/weights/mini.safetensors
+
+Reads ``OUT/stem.safetensors`` and ``OUT/vision.safetensors``, ``TEXT/text.safetensors``; writes half precision, which
+halves the file; ``sowa`` computes with these values in full precision.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from sowa.model.mini import UNTRAINED, empty_clip
+
+LICENSES = "EfficientNet-Lite0: Apache-2.0; see docs/MODEL_CARD.md for the data"
+
+
+def main(out: Path, text: Path, target: Path) -> None:
+    stem = {f"visual.conv1.{name}": value for name, value in load_file(out / "stem.safetensors").items()}
+    tensors = {**stem, **load_file(out / "vision.safetensors"), **load_file(text / "text.safetensors")}
+    clip = empty_clip()
+    missing, unexpected = clip.load_state_dict(tensors, strict=False)
+    if unexpected or set(missing) - set(UNTRAINED):
+        raise SystemExit(f"the parts don't make the network: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    halves = {
+        name: value.half().contiguous() if value.is_floating_point() else value for name, value in tensors.items()
+    }
+    if not all(value.isfinite().all() for value in halves.values() if value.dtype == torch.float16):
+        raise SystemExit("a value is too large for half precision")
+    save_file(halves, target, metadata={"license": LICENSES})
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main(*(Path(argument) for argument in sys.argv[1:]))

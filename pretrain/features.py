@@ -1,0 +1,150 @@
+"""Caches what the frozen stem makes of every picture that the transformer is trained on.
+
+    python pretrain/features.py CORPUS AUXILIARY OUT [HOLD_OUT]
+
+Reads ``OUT/stem.safetensors`` and ``OUT/teacher.safetensors``; writes shards below ``OUT/features``. Run again, it goes
+on where it was.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from episodes import SIZE, Episode, Image, episode, pictures_of
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from stem import as_input
+from torch import Tensor, nn
+
+from sowa.data import load, read_image, read_mask_at, resize_image
+from sowa.model.mini import HybridStem
+
+EPISODES, SHARD = 800, 20
+AUXILIARY = ("crackforest", "glass174", "kolektorsdd", "neu_seg", "sdu_fibre")
+MASK = 96
+
+
+class Teacher(nn.Module):
+    """Tokens (B, 576, 256) of pictures and their 1,000 ImageNet class scores."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        whole = timm.create_model("tf_efficientnet_lite0")
+        self.conv_head: Any = whole.conv_head
+        self.bn2: Any = whole.bn2
+        self.classifier: Any = whole.classifier
+        self.load_state_dict(load_file(folder / "teacher.safetensors"))
+        self.stem = HybridStem(timm.create_model("tf_efficientnet_lite0"))
+        self.stem.load_state_dict(load_file(folder / "stem.safetensors"))
+        self.eval().to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def forward(self, images: Image) -> tuple[Tensor, Tensor]:
+        """(B, SIZE, SIZE, 3) uint8 to tokens and class scores, both in half precision."""
+        tokens, scores = [], []
+        for part in torch.split(as_input(images), 8):
+            joined, deep = self.stem.sources(part)
+            tokens.append(self.stem.projection(joined).flatten(2).transpose(1, 2).half())
+            scores.append(self.classifier(self.bn2(self.conv_head(deep)).mean((2, 3))).half())
+        return torch.cat(tokens), torch.cat(scores)
+
+
+def shrink(masks: NDArray[np.bool_]) -> Tensor:
+    """Masks (B, SIZE, SIZE) to the share of each cell that is defective, (B, MASK, MASK) in 0..255."""
+    return (F.interpolate(torch.from_numpy(masks)[None].float(), size=MASK, mode="area")[0] * 255).to(torch.uint8)
+
+
+def cache(path: Path, make: Callable[[], dict[str, Tensor]]) -> None:
+    """Writes a shard unless it is there already, whole or not at all."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in make().items()}, path.with_suffix(".part"))
+        path.with_suffix(".part").rename(path)
+        print(path, flush=True)
+
+
+def few_shot(teacher: Teacher, made: Iterable[Episode]) -> dict[str, Tensor]:
+    """Tokens (E, N, 576, 256) and masks (E, N, MASK, MASK) of a shard of episodes."""
+    parts = [(teacher(one.images)[0], shrink(one.masks)) for one in made]
+    return {"tokens": torch.stack([t for t, _ in parts]), "masks": torch.stack([m for _, m in parts])}
+
+
+def photographs(teacher: Teacher, paths: list[Path], seed: int) -> dict[str, Tensor]:
+    """Half of the pictures as a whole, half a mirrored part of them."""
+    rng, images = np.random.default_rng([seed, 11]), list[Image]()
+    for path in paths:
+        image = read_image(path)
+        share = 1.0 if rng.uniform() < 0.5 else rng.uniform(0.5, 0.9)
+        height, width = (round(side * share) for side in image.shape[:2])
+        top, left = int(rng.integers(image.shape[0] - height + 1)), int(rng.integers(image.shape[1] - width + 1))
+        part = image[top : top + height, left : left + width][:, :: int(rng.choice([-1, 1]))]
+        images.append(resize_image(np.ascontiguousarray(part), (SIZE, SIZE)))
+    tokens, scores = teacher(np.stack(images))
+    return {"tokens": tokens, "scores": scores}
+
+
+def auxiliary(teacher: Teacher, root: Path, category: str) -> dict[str, Tensor]:
+    """Tokens, masks and labels of a real data set."""
+    samples = load("pairs", root, category)
+    tokens, masks = [], []
+    for sample in samples:
+        image = read_image(sample.image_path)
+        tokens.append(teacher(resize_image(image, (SIZE, SIZE))[None])[0][0])
+        masks.append(read_mask_at(sample.mask_path, (SIZE, SIZE), (image.shape[0], image.shape[1])))
+    labels = torch.tensor([int(sample.label or 0) for sample in samples])
+    return {"tokens": torch.stack(tokens), "masks": shrink(np.stack(masks)), "labels": labels}
+
+
+_state: dict[str, Any] = {}
+
+
+def start_worker(corpus: Path, out: Path, hold_out: list[str]) -> None:
+    """One thread each: two that share a busy machine wait for each other."""
+    torch.set_num_threads(1)
+    _state["teacher"], _state["pictures"] = Teacher(out), pictures_of(corpus, hold_out)
+
+
+def write_episodes(path: Path, start: int) -> None:
+    """A shard of episodes."""
+    teacher, pictures = _state["teacher"], _state["pictures"]
+    cache(path, lambda: few_shot(teacher, (episode(pictures, seed) for seed in range(start, start + SHARD))))
+
+
+def write_photographs(path: Path, start: int) -> None:
+    """A shard of photographs, none where the corpus has ended."""
+    everything = _state["pictures"]["objects"] + _state["pictures"]["textures"]
+    part = everything[start : start + 10 * SHARD]
+    cache(path, lambda: photographs(_state["teacher"], part, start))
+
+
+def write_auxiliary(path: Path, root: Path) -> None:
+    """A real data set."""
+    cache(path, lambda: auxiliary(_state["teacher"], root, path.stem))
+
+
+def main(corpus: Path, root: Path, out: Path, hold_out: list[str]) -> None:
+    shards, count = out / "features", sum(len(paths) for paths in pictures_of(corpus, hold_out).values())
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), context, start_worker, (corpus, out, hold_out)) as pool:
+        jobs = [pool.submit(write_auxiliary, shards / "auxiliary" / f"{name}.safetensors", root) for name in AUXILIARY]
+        for start in range(0, EPISODES, SHARD):
+            jobs.append(pool.submit(write_episodes, shards / "episodes" / f"{start:05d}.safetensors", start))
+        for start in range(0, count, 10 * SHARD):
+            jobs.append(pool.submit(write_photographs, shards / "photographs" / f"{start:05d}.safetensors", start))
+        for job in jobs:
+            job.result()
+
+
+if __name__ == "__main__":
+    names = Path(sys.argv[4]).read_text().splitlines() if len(sys.argv) > 4 else []
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), names)

@@ -1,0 +1,149 @@
+"""The scripts that make the weights of ``mini``: made-up tasks, what is learned from them, stopping and going on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sowa.synthetic import generate
+
+SCRIPTS = Path(__file__).parents[1] / "pretrain"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:  # short names such as "losses" belong to the scripts alone
+        if Path(getattr(sys.modules[name], "__file__", None) or ".").parent == SCRIPTS:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    for index, (group, category) in enumerate([("objects", "gear"), ("objects", "screw"), ("textures", "wood")]):
+        folder = tmp_path / group / category
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / "1.png"), generate(category, size=208, seed=index).image[..., ::-1])
+    return tmp_path
+
+
+def test_categories_held_out_are_never_read(corpus):
+    from episodes import pictures_of
+
+    assert [path.parent.name for path in pictures_of(corpus, ["screw"])["objects"]] == ["gear"]
+
+
+def test_an_episode_is_four_references_two_normal_and_four_defective_pictures(corpus):
+    from episodes import KINDS, SIZE, episode, pictures_of
+
+    pictures, kinds = pictures_of(corpus, []), set()
+    for seed in range(8):
+        made = episode(pictures, seed)
+        kinds.add(made.kind)
+        assert (made.images.shape, made.images.dtype) == ((10, SIZE, SIZE, 3), np.uint8)
+        assert (made.masks.shape, made.masks.dtype) == ((10, SIZE, SIZE), np.bool_)
+        assert not made.masks[:6].any()
+        assert made.masks[6:].any(axis=(1, 2)).sum() >= 3
+        assert len({image.tobytes() for image in made.images}) == 10, "a picture twice"
+    assert kinds == set(KINDS)
+    again = episode(pictures, 7)
+    np.testing.assert_array_equal(again.images, made.images)
+    np.testing.assert_array_equal(again.masks, made.masks)
+
+
+def patches(*directions: int) -> torch.Tensor:
+    """(N, 324, 8): pictures whose patches all point along one axis each."""
+    return torch.eye(8)[list(directions)][:, None].expand(-1, 324, -1).clone()
+
+
+def test_few_shots_are_learned_where_a_defect_lies_near_the_references():
+    from losses import few_shot_loss
+
+    masks = torch.zeros(7, 72, 72)
+    masks[6, :16, :16] = 1  # sixteen patches
+    near, far = patches(0, 0, 0, 0, 0, 0, 0), patches(0, 0, 0, 0, 0, 0, 0)
+    noise = 0.05 * torch.randn(near.shape, generator=torch.Generator().manual_seed(0))
+    covered = torch.nn.functional.avg_pool2d(masks[6:], 4).flatten() > 0
+    far[6, covered] = torch.eye(8)[1]
+    assert few_shot_loss([far + noise], masks, 4) < 0.1 < 0.4 < few_shot_loss([near + noise], masks, 4)
+    assert few_shot_loss([near + noise], torch.zeros_like(masks), 4) == 0
+
+
+def test_the_dense_loss_is_low_where_the_defect_is_marked():
+    from losses import coverage, dense_loss
+
+    masks = torch.zeros(2, 72, 72)
+    masks[0, 20:40, 20:40] = 1
+    right = (coverage(masks) > 0).float()[None] * 20 - 10
+    assert dense_loss(right, masks) < 0.01 < 1 < dense_loss(-right, masks)
+
+
+def test_a_hidden_class_teaches_nothing():
+    from losses import class_loss
+
+    torch.manual_seed(0)
+    features, names, scale = torch.randn(3, 8), torch.nn.functional.normalize(torch.randn(1000, 8)), torch.tensor(20.0)
+    scores = torch.randn(3, 1000)
+    loss = class_loss(features, scores, names, torch.tensor([5]), scale)
+    scores[:, 5], names[5] = 100.0, -names[5]
+    torch.testing.assert_close(class_loss(features, scores, names, torch.tensor([5]), scale), loss)
+    assert class_loss(features, scores, names, torch.tensor([], dtype=torch.long), scale) != loss
+
+
+@pytest.mark.slow
+def test_a_stopped_run_ends_where_an_unbroken_one_does(tmp_path, monkeypatch):
+    import vision
+
+    monkeypatch.setattr(vision, "EPISODES", 1)
+    monkeypatch.setattr(vision, "PHOTOGRAPHS", 1)
+    monkeypatch.setattr(vision, "REAL", 1)
+    folders = [tmp_path / "whole", tmp_path / "broken"]
+    for folder in folders:
+        write_features(folder)
+    whole = vision.Run(folders[0], folders[0], ["tench"], steps=4)
+    losses = [whole.learn() for _ in range(2)]
+    whole.save()
+    broken = vision.Run(folders[1], folders[1], ["tench"], steps=4)
+    assert broken.learn() == losses[0]
+    broken.save()
+    again = vision.Run(folders[1], folders[1], ["tench"], steps=4)
+    assert again.step == 1
+    assert again.learn() == losses[1]
+    again.save()
+    one, two = (load_file(folder / "vision.safetensors") for folder in folders)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def write_features(folder: Path) -> None:
+    """What ``features.py`` and ``text.py`` write, filled with noise."""
+    draw = torch.Generator().manual_seed(0)
+
+    def tokens(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, 576, 256, generator=draw).half()
+
+    def masks(*shape: int) -> torch.Tensor:
+        marked = torch.zeros(*shape, 96, 96, dtype=torch.uint8)
+        marked[..., -1:, 30:60, 30:60] = 255
+        return marked
+
+    for part in ("episodes", "photographs", "auxiliary"):
+        (folder / "features" / part).mkdir(parents=True)
+    save_file({"tokens": tokens(1, 10), "masks": masks(1, 10)}, folder / "features/episodes/0.safetensors")
+    scores = torch.randn(2, 1000, generator=draw).half()
+    save_file({"tokens": tokens(2), "scores": scores}, folder / "features/photographs/0.safetensors")
+    for name in ("crackforest", "neu_seg", "glass174", "kolektorsdd", "sdu_fibre"):
+        real = {"tokens": tokens(2), "masks": masks(2), "labels": torch.tensor([0, 1])}
+        save_file(real, folder / f"features/auxiliary/{name}.safetensors")
+    names = torch.nn.functional.normalize(torch.randn(1000, 256, generator=draw), dim=1)
+    save_file({"imagenet": names}, folder / "joint.safetensors")
+    (folder / "names.json").write_text(json.dumps({"imagenet": ["Tench", *map(str, range(999))]}))
