@@ -148,7 +148,7 @@ def test_another_rate_is_kept_as_well():
     assert false_positive_rate(4, 4, rate=0.1) == pytest.approx(0.1, abs=0.01)
 
 
-@pytest.mark.parametrize("spread", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("spread", [0.4 * PRIOR_SPREAD, PRIOR_SPREAD, 2 * PRIOR_SPREAD])
 def test_many_references_of_any_spread_reach_the_wanted_rate(spread):
     random = np.random.default_rng(1)
     chances = []

@@ -110,13 +110,16 @@ def test_without_prompts_the_verdict_is_the_memory_banks(bank):
     assert torch.equal(verdict.level_maps, distances.view(2, 3, *GRID))
 
 
-def test_with_both_maps_levels_and_scores_are_added(bank):
+def test_with_both_maps_and_levels_are_added_and_the_memory_gives_the_score(bank):
     seen = observation()
     together, zero_shot = judge(seen, bank.distances(seen.patches), SIGMA), judge(seen, None, SIGMA)
     few_shot = judge(Observation(seen.patches, GRID, SIZE), bank.distances(seen.patches), SIGMA)
     torch.testing.assert_close(together.maps, few_shot.maps + zero_shot.maps)
     torch.testing.assert_close(together.level_maps, few_shot.level_maps + zero_shot.level_maps)
-    torch.testing.assert_close(together.raw_scores, few_shot.raw_scores + zero_shot.raw_scores)
+    assert torch.equal(together.raw_scores, few_shot.raw_scores)
+    quarter = judge(seen, bank.distances(seen.patches), SIGMA, map_weight=0.25)
+    torch.testing.assert_close(quarter.maps, few_shot.maps + 0.25 * zero_shot.maps)
+    torch.testing.assert_close(quarter.level_maps, few_shot.level_maps + 0.25 * zero_shot.level_maps)
 
 
 def test_a_left_out_reference_isnt_compared_with(bank):

@@ -39,7 +39,10 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """Dual learnable prompts (paper section 3.3). ``{}`` in a template stands for the class name."""
+    """Dual learnable prompts (paper section 3.3). ``{}`` in a template stands for the class name.
+
+    ``map_weight`` is what the prompts' map counts beside the memory's where there are both, 1 as published.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
@@ -48,8 +51,11 @@ class PromptConfig:
     abnormal_templates: tuple[str, ...] = ("damaged {}",)
     length: int = 12
     text_linear: bool = True
+    map_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.map_weight < math.inf:
+            raise InputError(f"prompt map weight is {self.map_weight}, allowed is 0 and more")
         if not self.class_names or len(set(self.class_names)) != len(self.class_names):
             raise InputError(f"class names are {list(self.class_names)}, needed is at least one and no name twice")
         if not self.normal_templates or len(self.normal_templates) != len(self.abnormal_templates):

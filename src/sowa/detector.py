@@ -238,7 +238,8 @@ class Sowa:
         """Raw scores and maps of what was observed, against ``bank`` or else the fitted one, or zero-shot."""
         bank = self.bank_ if bank is None else bank
         distances = None if bank is None else bank.distances(observation.patches, leave_out)
-        return judge(observation, distances, self.network.config.sigma)
+        config = self.network.config
+        return judge(observation, distances, config.sigma, config.prompt.map_weight)
 
     def _calibrate(
         self, bank: MemoryBank, references: Sequence[Picture], seed: int, report: Report = silent

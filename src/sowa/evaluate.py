@@ -231,17 +231,18 @@ def _judgements(
     detector: Sowa, observation: Observation, banks: dict[int, tuple[MemoryBank, list[str]]], config: EvaluationConfig
 ) -> Iterator[Judgement]:
     """One judgement per run, in the order of ``_runs``; one search per seed serves all its numbers of shots."""
-    sigma = detector.network.config.sigma
+    network = detector.network.config
     # Untrained prompts are noise: they are shown where zero shots were asked for, and kept out of the rest.
     few_shot = observation if detector.trained else replace(observation, level_maps=None)
     searched: dict[int, Tensor] = {}
     for k_shot, seed in _runs(config):
         if k_shot == 0:
-            yield judge(observation, None, sigma)
+            yield judge(observation, None, network.sigma)
             continue
         if seed not in searched:
             searched = {seed: banks[seed][0].distances_by_image(observation.patches)}
-        yield judge(few_shot, searched[seed][..., :k_shot].amin(dim=-1), sigma)
+        distances = searched[seed][..., :k_shot].amin(dim=-1)
+        yield judge(few_shot, distances, network.sigma, network.prompt.map_weight)
 
 
 def _read(
