@@ -139,7 +139,6 @@ def test_refused(refused: Any, dataset: Path, tiny_backbone: str, tmp_path: Path
         (["predict"], "predict"),
         (["fit"], "--normal"),
         (["predict"], "source"),
-        (["predict", "x"], "--model"),
         (["train", "--dataset", "mvtec", "--root", "x"], "--out"),
         (["test", "--dataset", "mvtec"], "--root"),
         (["fit", "--normal"], "--normal"),

@@ -27,7 +27,7 @@ COMMON = "--device --precision"
 ADAPTER = "depth dropout heads no-value-only position-width value-only window-size"
 PROMPT = (
     "abnormal-templates class-names empty-abnormal-templates empty-class-names empty-normal-templates length "
-    "no-text-linear normal-templates text-linear"
+    "map-weight no-text-linear normal-templates text-linear"
 )
 OPTIONS = {
     "demo": "--out --seed --size",
@@ -263,6 +263,13 @@ def test_predict_without_files_prints_json_lines_alone(sowa_command: Any, detect
     result = sowa_command("predict", judged / "good" / "000.png", "--model", detector_file)
     assert [list(line) for line in result.lines] == [KEYS]
     assert result.lines[0]["image_path"] == str(judged / "good" / "000.png")
+
+
+@pytest.mark.slow
+def test_predict_without_a_model_judges_zero_shot_with_the_embedded_one(sowa_command: Any, judged: Path) -> None:
+    lines = sowa_command("predict", judged).lines
+    assert len(lines) == 10
+    assert all(0 < line["raw_score"] < 1 and line["threshold"] == 0.5 for line in lines)
 
 
 def test_predict_takes_patterns_options_and_its_source_as_a_flag(

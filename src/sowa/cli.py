@@ -97,7 +97,7 @@ def fit(
 def predict(
     source: Path,
     *,
-    model: Path,
+    model: Path | None = None,
     out: Path | None = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     backbone: str | None = None,
@@ -109,7 +109,8 @@ def predict(
 
     Args:
         source: picture, folder or glob pattern
-        model: the detector that `sowa fit` wrote, or weights of `sowa train` to judge without references
+        model: the detector that `sowa fit` wrote, or weights of `sowa train` to judge without references; without it
+            `mini` judges, as it ships
         out: folder for overlays and masks
         json_file: file of JSON lines, one per picture
         backbone: stands in for the one that the detector names, where its file has moved

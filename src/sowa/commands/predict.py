@@ -18,11 +18,13 @@ from sowa.headers import WEIGHTS_FORMAT
 from sowa.progress import Report
 
 
-def load_detector(model: Path, backbone: str | None, device: str, precision: Precision) -> Sowa:
-    """The detector that a file holds, or one without references from a weights file.
+def load_detector(model: Path | None, backbone: str | None, device: str, precision: Precision) -> Sowa:
+    """The detector that a file holds, or one without references: from a weights file, or the embedded one.
 
     ``backbone`` stands in for the one that a detector names. Raises InputError for any other file.
     """
+    if model is None:
+        return Sowa.from_pretrained(backbone or "mini", device=device, precision=precision)
     if file_format(model) == WEIGHTS_FORMAT:
         return Sowa.from_pretrained(str(model), device=device, precision=precision)
     return Sowa.load(model, backbone=backbone, device=device, precision=precision)
