@@ -55,6 +55,12 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, {gpu}, {platform.system()}, Python {platform.python_version()}"
 
 
+def stamp() -> str:
+    """When, of which commit and on what a result was measured."""
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
+    return f"{datetime.date.today()}, commit {commit}; {machine()}."
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
@@ -62,7 +68,6 @@ def main() -> None:
     arguments, extra = parser.parse_known_args()
     extra = [flag for flag in extra if flag != "--"]
     RESULTS.mkdir(exist_ok=True)
-    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     lines, commands = [], []
     for dataset, folder, category in DATASETS:
         wanted = command(dataset, folder, category, arguments.data, extra)
@@ -78,7 +83,7 @@ def main() -> None:
     text = [
         f"# Few-shot accuracy: {arguments.name}",
         "",
-        f"{datetime.date.today()}, commit {commit}; {machine()}. Mean and standard deviation over the seeds {SEEDS};",
+        f"{stamp()} Mean and standard deviation over the seeds {SEEDS};",
         "zero shots don't depend on the seed. Inductive scoring; AUPRO standard, limit 0.3. The references of each run",
         "are in the JSON files beside this one." + untrained,
         "",
