@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from sowa.model.mini import LAYERS, WIDTH, empty_clip
 
-STEPS, WARM_UP, LEARNING_RATE, WEIGHT_DECAY = 1200, 50, 5e-4, 0.05
+STEPS, WARM_UP, LEARNING_RATE, WEIGHT_DECAY = 900, 50, 5e-4, 0.05
 EPISODES, PHOTOGRAPHS, REAL = 3, 6, 2  # per step
 SEEN = ("crackforest", "neu_seg")  # auxiliary data that is trained on
 UNSEEN = ("glass174", "kolektorsdd", "sdu_fibre")  # auxiliary data that settings are judged by
