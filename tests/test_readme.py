@@ -29,7 +29,7 @@ def python_blocks(text: str) -> list[str]:
 
 
 TEXT = README.read_text(encoding="utf-8")
-PARTS, DATASETS = command_blocks(TEXT)
+PARTS, (ZERO_SHOT,), DATASETS = command_blocks(TEXT)
 (PYTHON,) = python_blocks(TEXT)
 
 
@@ -79,6 +79,11 @@ def test_the_commands_for_one_s_own_parts_do_what_is_said(here: Path) -> None:
     assert [list(line) for line in lines] == [list(json.loads(example))] * 2
     names = {path.name for path in (here / "results").iterdir()}
     assert names == {f"{stem}_{kind}" for stem in ("000", "001") for kind in ("overlay.jpg", "mask.png")}
+
+
+def test_pictures_are_judged_without_a_good_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    type_in(ZERO_SHOT)
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_the_python_does_what_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
