@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa.errors import InputError
-from sowa.synthetic.camera import draw_camera
+from sowa.synthetic.camera import draw_camera, expose, illuminate
 from sowa.synthetic.fields import field
 from sowa.synthetic.generator import SMALLEST_SIZE, SyntheticImage, damaged
 from sowa.synthetic.material import Material
@@ -61,7 +61,8 @@ def damage(
         region=np.ones(shape, np.bool_) if region is None else region,
     )
     strength = float(rng.uniform(0.1, 1.0)) if severity is None else severity
-    normal, defective, mask = damaged(surface, camera, 1.0, defect_type, rng, strength)
+    normal = expose(illuminate(surface, camera), camera, 1.0)
+    defective, mask = damaged(surface, normal, camera, 1.0, defect_type, rng, strength)
     change = np.float32(255) * (np.sqrt(np.maximum(defective, 0)) - np.sqrt(np.maximum(normal, 0)))
     picture = np.clip(image + np.round(change), 0, 255).astype(np.uint8)
     return SyntheticImage(picture, mask, "picture", defect_type, seed)

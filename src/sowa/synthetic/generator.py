@@ -115,7 +115,7 @@ def generate(
     picture, mask = expose(light, camera, exposure), np.zeros(shape, np.bool_)
     if defect_type is not None:
         strength = float(damage.uniform(0.25, 1.0)) if severity is None else severity
-        _, picture, mask = damaged(clean, camera, exposure, defect_type, damage, strength)
+        picture, mask = damaged(clean, picture, camera, exposure, defect_type, damage, strength)
     return SyntheticImage(sense(picture, camera, noise), mask, category, defect_type, seed)
 
 
@@ -124,10 +124,15 @@ def _generators(entropy: list[int], count: int) -> list[Generator]:
 
 
 def damaged(
-    clean: Material, camera: Camera, exposure: float, defect_type: str, rng: Generator, severity: float
-) -> tuple[Field, Field, Mask]:
-    """The picture without and with the defect, and what it changed; one that hardly shows is drawn again, stronger."""
-    normal = expose(illuminate(clean, camera), camera, exposure)
+    clean: Material,
+    normal: Field,
+    camera: Camera,
+    exposure: float,
+    defect_type: str,
+    rng: Generator,
+    severity: float,
+) -> tuple[Field, Mask]:
+    """Add the defect and see what it changed; one that hardly shows is drawn again, stronger."""
     best, best_mask = normal, np.zeros(clean.shape, np.bool_)
     enough = max(FEWEST_PIXELS, 40 * pixels_per_unit(clean.shape))
     for attempt in range(12):
@@ -140,7 +145,7 @@ def damaged(
             best, best_mask = defective, mask
         if best_mask.sum() >= enough:
             break
-    return normal, best, best_mask
+    return best, best_mask
 
 
 def changed(normal: Field, defective: Field, threshold: float) -> Mask:
