@@ -9,12 +9,10 @@ pass over the test pictures serves them all.
 from __future__ import annotations
 
 import argparse
-import datetime
-import subprocess
 from pathlib import Path
 
 import numpy as np
-from few_shot import DATASETS, RESULTS, machine
+from few_shot import DATASETS, RESULTS, stamp
 
 from sowa import Sowa
 from sowa.data import choose_references, load, split
@@ -43,11 +41,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     data = parser.parse_args().data
-    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     lines = [
         "# The default threshold",
         "",
-        f"{datetime.date.today()}, commit {commit}; {machine()}.",
+        stamp(),
         "Backbone mini, threshold from the references alone for a target of 1 % false alarms; seeds 0, 1, 2.",
         "",
         "    python benchmarks/threshold.py --data DATA",

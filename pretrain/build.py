@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from sowa.files import replacing
 from sowa.model.mini import UNTRAINED, empty_clip
 
 LICENSES = "EfficientNet-Lite0: Apache-2.0; see docs/MODEL_CARD.md for the data"
@@ -31,7 +32,8 @@ def main(out: Path, text: Path, target: Path) -> None:
     }
     if not all(value.isfinite().all() for value in halves.values() if value.dtype == torch.float16):
         raise SystemExit("a value is too large for half precision")
-    save_file(halves, target, metadata={"license": LICENSES})
+    with replacing(target) as part:
+        save_file(halves, part, metadata={"license": LICENSES})
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 

@@ -27,6 +27,7 @@ from stem import as_input
 from torch import Tensor, nn
 
 from sowa.data import load, read_image, read_mask_at, resize_image
+from sowa.files import replacing
 from sowa.model.mini import HybridStem
 
 EPISODES, SHARD = 800, 20
@@ -67,9 +68,8 @@ def shrink(masks: NDArray[np.bool_]) -> Tensor:
 def cache(path: Path, make: Callable[[], dict[str, Tensor]]) -> None:
     """Writes a shard unless it is there already, whole or not at all."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in make().items()}, path.with_suffix(".part"))
-        path.with_suffix(".part").rename(path)
+        with replacing(path) as part:
+            save_file({name: value.contiguous() for name, value in make().items()}, part)
         print(path, flush=True)
 
 

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sowa.scoring import top_mean
+
 DEFECTIVE = 0.06  # share of a patch that a defect must cover; what is covered less belongs to neither side
 HARD = 0.1  # share of the normal patches, the farthest, that a defective one must beat
 MARGIN = 0.25  # in mean distances of those
-TOP = 0.01  # share of the patches whose mean is a picture's score
 CELL = 4  # side of a patch in pixels of a mask
 
 
@@ -37,7 +38,7 @@ def few_shot_loss(levels: list[Tensor], masks: Tensor, shots: int) -> Tensor:
     unit = MARGIN * hard.detach().mean()
     hard = hard[torch.randperm(len(hard))[:256]]
     patches = F.softplus((hard - defective[:, None]) / unit).mean()
-    scores = distance.topk(round(TOP * distance.shape[1]), dim=1).values.mean(1)
+    scores = top_mean(distance)
     flawed = (covered >= DEFECTIVE).any(1)
     pictures = F.softplus((scores[~flawed] - scores[flawed][:, None]) / unit).mean()
     return 0.5 * patches + 0.5 * pictures

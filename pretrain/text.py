@@ -27,16 +27,17 @@ from typing import Any
 import phrases
 import torch
 import torch.nn.functional as F
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.model import CLIP, CLIPVisionCfg
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sowa.files import replacing
 from sowa.model.backbone import Backbone
+from sowa.model.mini import TEXT, WIDTH
 
-JOINT_WIDTH, TEXT_WIDTH = 256, 128
 BATCH, POOL = 512, 8
 RATE, EMBEDDING_RATE, WARM_UP, DECAY = 1e-3, 3e-4, 100, 0.05
 TEMPERATURE, LEFT_OUT, CHECKPOINT_SECONDS = 0.05, 1000, 120
@@ -45,9 +46,8 @@ LONGEST_CONTEXT, CONTEXT_EVERY, CONTEXT_STD = 16, 5, 0.02
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """A safetensors file that is either the old or the new one, never half of it."""
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
 
 
 def teach(texts: Sequence[str]) -> Tensor:
@@ -101,9 +101,9 @@ def build_student(words_VH: Tensor) -> Backbone:
     Each token starts as what the teacher makes of its spelling, so a word that no phrase has isn't noise.
     """
     vision = CLIPVisionCfg(layers=4, width=64, patch_size=16, image_size=16)
-    clip = CLIP(JOINT_WIDTH, vision_cfg=vision, text_cfg=CLIPTextCfg(width=TEXT_WIDTH, heads=4, layers=4))
+    clip = CLIP(WIDTH, vision_cfg=vision, text_cfg=TEXT)
     centred_VH = words_VH - words_VH.mean(dim=0)
-    start_VW = centred_VH @ principal(centred_VH, TEXT_WIDTH)
+    start_VW = centred_VH @ principal(centred_VH, TEXT.width)
     with torch.no_grad():
         # CLIP's own scale: learned context of prompts is drawn with it.
         clip.token_embedding.weight.copy_(start_VW * (CONTEXT_STD / start_VW.std()))
@@ -131,7 +131,7 @@ def draw_context(step: int, generator: torch.Generator) -> Tensor | None:
     if step % CONTEXT_EVERY:
         return None
     length = int(torch.randint(1, LONGEST_CONTEXT + 1, (), generator=generator))
-    return torch.randn(BATCH, length, TEXT_WIDTH, generator=generator) * CONTEXT_STD
+    return torch.randn(BATCH, length, TEXT.width, generator=generator) * CONTEXT_STD
 
 
 def batches(lengths: Tensor, seed: int) -> Iterator[Tensor]:
@@ -264,7 +264,7 @@ def main(arguments: argparse.Namespace) -> None:
     texts = collect(arguments)
     embeddings = taught([text for group in texts.values() for text in group], out / "teacher.safetensors")
     taught_by = dict(zip(texts, embeddings.split([len(group) for group in texts.values()]), strict=True))
-    projection = principal(taught_by["learned"], JOINT_WIDTH)
+    projection = principal(taught_by["learned"], WIDTH)
     targets = {name: F.normalize(values @ projection, dim=1) for name, values in taught_by.items()}
     wanted = {name: targets[name] for name in ("imagenet", "states")}
     write(out / "joint.safetensors", {"projection": projection, **wanted})

@@ -23,7 +23,10 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from sowa.files import replacing
+from sowa.model.maps import upsample
 from sowa.model.mini import LAYERS, WIDTH, empty_clip
+from sowa.scoring import top_mean
 
 STEPS, WARM_UP, LEARNING_RATE, WEIGHT_DECAY = 900, 50, 5e-4, 0.05
 EPISODES, PHOTOGRAPHS, REAL = 3, 6, 2  # per step
@@ -31,7 +34,7 @@ SEEN = ("crackforest", "neu_seg")  # auxiliary data that is trained on
 UNSEEN = ("glass174", "kolektorsdd", "sdu_fibre")  # auxiliary data that settings are judged by
 KEEP = 3.0  # weight of staying where the stem was
 SHOTS = 4
-GRID, WINDOW = 24, 18
+GRID, WINDOW, MASK = 24, 18, 96
 
 
 class Tower(nn.Module):
@@ -115,11 +118,11 @@ class Run:
             self.optimizer.load_state_dict(saved["optimizer"])
 
     def save(self) -> None:
-        part = self.checkpoint.with_suffix(".part")
         saved = {"step": self.step, "tower": self.tower.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save(saved, part)
-        part.rename(self.checkpoint)
-        save_file(self.tower.trained(), self.out / "vision.safetensors")
+        with replacing(self.checkpoint) as part:
+            torch.save(saved, part)
+        with replacing(self.out / "vision.safetensors") as part:
+            save_file(self.tower.trained(), part)
 
     def learn(self) -> dict[str, float]:
         """One step; the parts of its loss."""
@@ -178,18 +181,16 @@ def judge(tower: Tower, data: Data) -> dict[str, list[float]]:
         unit = torch.stack([F.normalize(level[SHOTS:], dim=-1) for level in levels])
         logits = torch.einsum("lbpd,ld->bp", unit, tower.dense.weight)
         truth = (real["masks"][chosen[SHOTS:]] > 127).flatten().numpy()[::3]
-        pixels = [roc_auc_score(truth, enlarge(values).flatten().numpy()[::3]) for values in (distance, logits)]
+        pixels = [
+            roc_auc_score(truth, upsample(values, (GRID, GRID), (MASK, MASK)).flatten().numpy()[::3])
+            for values in (distance, logits)
+        ]
         label = labels[chosen[SHOTS:]]
-        images = [roc_auc_score(label, values.topk(6).values.mean(1)) for values in (distance, logits)]
+        images = [roc_auc_score(label, top_mean(values)) for values in (distance, logits)]
         found[name] = [round(float(value), 3) for value in (images[0], pixels[0], images[1], pixels[1])]
     found["mean"] = [round(float(value), 3) for value in np.mean(list(found.values()), 0)]
     tower.train()
     return found
-
-
-def enlarge(values: Tensor) -> Tensor:
-    grid = values.unflatten(1, (24, 24))[:, None]
-    return F.interpolate(grid, size=(96, 96), mode="bilinear", align_corners=True)
 
 
 def main(out: Path, joint: Path, hold_out: list[str], steps: int) -> None:
