@@ -20,7 +20,7 @@ from sowa.cli import app, run
 from sowa.commands.predict import unique_names
 from sowa.evaluate import METRICS
 
-KEYS = ["image_path", "score", "raw_score", "threshold", "is_anomalous", "seconds"]
+KEYS = ["image_path", "score", "raw_score", "threshold", "is_anomalous", "seconds", "normal_percentile"]
 SCRIPT = Path(sys.executable).with_name("sowa")
 
 COMMON = "--device --precision"

@@ -24,7 +24,7 @@ from sowa.files import read_metadata
 from sowa.synthetic import generate
 from sowa.synthetic.generator import defect_types
 
-KEYS = ["image_path", "score", "raw_score", "threshold", "is_anomalous", "seconds"]
+KEYS = ["image_path", "score", "raw_score", "threshold", "is_anomalous", "seconds", "normal_percentile"]
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -356,7 +356,7 @@ def test_the_dictionary_has_exactly_the_documented_keys_and_is_json(fitted: sowa
     found = prediction.to_dict()
     assert list(found) == KEYS
     assert json.loads(json.dumps(found)) == found
-    assert [type(value) for value in found.values()] == [str, float, float, float, bool, float]
+    assert [type(value) for value in found.values()] == [str, float, float, float, bool, float, float]
     assert found["seconds"] >= 0
     assert found["raw_score"] == pytest.approx(prediction.raw_score, abs=1e-6)
 

@@ -14,7 +14,7 @@ LAYERS = (
     {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"},
-    {"detector", "train", "evaluate"},
+    {"collect", "detector", "train", "evaluate"},
     {"console", "commands", "cli", "__main__"},
 )
 STAGES = {"backbone", "adapter", "prompts", "alignment", "maps"}

@@ -1,21 +1,26 @@
-"""A threshold from the reference images alone.
+"""Where normal ends: thresholds from normal pictures alone, or from labelled ones.
 
-How far a normal picture lies from the memory bank is seen by leaving each reference image out of the bank in turn. Few
-references say little about the spread, so it is drawn towards what other products show: distances of normal pictures
-are spread by some 8 % (standard deviation of their logarithm on the embedded backbone: 0.04-0.07 on glass edges,
-0.09-0.17 on commutators, 0.14-0.22 on fibre lay-up, 0.04-0.23 on generated products).
+How far a normal picture lies from the memory bank is seen by leaving each reference image out of the bank in turn, or
+on normal pictures that aren't in it. Few pictures say little about the spread, so it is drawn towards what other
+products show: distances of normal pictures are spread by some 8 % (standard deviation of their logarithm on the
+embedded backbone: 0.04-0.07 on glass edges, 0.09-0.17 on commutators, 0.14-0.22 on fibre lay-up, 0.04-0.23 on
+generated products).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from sowa.types import Calibration
+from sowa.errors import InputError
+from sowa.types import Calibration, NormalRange
 
 PRIOR_SPREAD = 0.08
-PRIOR_WEIGHT = 4  # counts as much as this many further reference images
+PRIOR_WEIGHT = 4  # counts as much as this many further pictures
 # Variants of one reference lie nearer to it than other pieces do: mean and deviation, over products, of how far they
 # miss the centre of normal pictures, in logarithms (three real and seven generated products, three references each).
 CENTRE_SHIFT, CENTRE_SPREAD = 0.2, 0.22
@@ -23,35 +28,117 @@ BANK_GAIN = 0.14  # so much does the logarithm of a distance fall when the bank 
 FALSE_POSITIVE_RATE = 0.01
 SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite: identical references
 
+Rule = Literal["f1", "youden", "recall", "cost"]
+"""f1: the largest F1. youden: the largest difference of true and false positive rate. recall: no anomalous picture is
+missed, as few false alarms as that allows. cost: the smallest sum of false alarms and ``missed_cost`` times misses."""
 
-def calibrate(
-    raw_scores: Sequence[float],
-    map_maxima: Sequence[float],
-    references: int,
-    false_positive_rate: float = FALSE_POSITIVE_RATE,
-) -> Calibration:
+
+def from_references(raw_scores: Sequence[float], map_maxima: Sequence[float], references: int) -> Calibration:
     """Calibration from raw scores and map maxima of left-out references, or of variants of a single one.
 
-    The threshold is the upper prediction bound for one more normal picture: it is exceeded at ``false_positive_rate``
-    (0..1) where normal pictures are spread log-normally. ``references`` is the size of the bank; the fewer of them were
-    left out, the wider the bound.
+    ``references`` is the size of the bank; the fewer of them were left out, the wider the ranges. The threshold is that
+    of ``FALSE_POSITIVE_RATE``, see `at_rate`.
     """
-    threshold, spread = _bound(raw_scores, references, false_positive_rate)
-    pixel_threshold, _ = _bound(map_maxima, references, false_positive_rate)
-    return Calibration(threshold, pixel_threshold, spread)
+    if references == 1:
+        image, pixel = (_of_variants(values) for values in (raw_scores, map_maxima))
+    else:
+        shift = -BANK_GAIN * float(np.log(references / (references - 1)))
+        image, pixel = (_range(values, shift) for values in (raw_scores, map_maxima))
+    seen = "1 reference, varied" if references == 1 else f"{references} references, each left out in turn"
+    return _with_ranges(image, pixel, seen)
 
 
-def _bound(values: Sequence[float], references: int, false_positive_rate: float) -> tuple[float, float]:
-    """Prediction bound and spread, with a scaled-inverse-chi-squared prior on the variance of the logarithm."""
-    from scipy.stats import t
+def from_normal(raw_scores: Sequence[float], map_maxima: Sequence[float]) -> Calibration:
+    """Calibration from raw scores and map maxima of normal pictures that aren't in the bank, one or more."""
+    return _with_ranges(_range(raw_scores), _range(map_maxima), f"{len(raw_scores)} normal pictures")
 
-    logs = np.log(np.maximum(np.asarray(values, dtype=np.float64), SMALLEST))
-    alone = references == 1
-    seen = 1 if alone else len(logs)  # variants of a single reference show neither spread nor centre of products
-    centre = logs.mean() + (CENTRE_SHIFT if alone else -BANK_GAIN * np.log(references / (references - 1)))
-    squares = 0.0 if alone else ((logs - logs.mean()) ** 2).sum()
-    freedom = PRIOR_WEIGHT + seen - 1
-    spread = float(np.sqrt((PRIOR_WEIGHT * PRIOR_SPREAD**2 + squares) / freedom))
-    quantile = float(t.ppf(1 - false_positive_rate, freedom))
-    width = np.hypot(spread * np.sqrt(1 + 1 / seen), CENTRE_SPREAD if alone else 0.0)
-    return float(np.exp(centre + quantile * width)), spread
+
+def at_rate(calibration: Calibration, false_positive_rate: float) -> Calibration:
+    """The thresholds that one more normal picture exceeds at ``false_positive_rate``; its ranges stay.
+
+    Raises InputError where the rate isn't between 0 and 1, or no normal picture was seen.
+    """
+    check_rate(false_positive_rate)
+    if calibration.image is None or calibration.pixel is None:
+        raise InputError("the detector has seen no normal picture, so no rate can be kept; fit or calibrate it on some")
+    return replace(
+        calibration,
+        threshold=calibration.image.bound(false_positive_rate),
+        pixel_threshold=calibration.pixel.bound(false_positive_rate),
+        rule=f"false-positive rate {false_positive_rate:g}",
+    )
+
+
+def check_rate(false_positive_rate: float) -> None:
+    """Raises InputError where the rate isn't between 0 and 1."""
+    if not 0 < false_positive_rate < 1:
+        raise InputError(f"false-positive rate is {false_positive_rate}, allowed is above 0 and below 1, such as 0.01")
+
+
+def best_threshold(scores: ArrayLike, labels: ArrayLike, rule: Rule, missed_cost: float = 1.0) -> float:
+    """The threshold that ``rule`` finds best for scores (N,) with labels (N,), 1 where anomalous.
+
+    It lies half-way between two neighbouring scores, or on the highest where it's best to call none anomalous.
+    ``missed_cost`` is what a miss costs, counted in false alarms.
+
+    Raises InputError unless there are pictures of both kinds and ``missed_cost`` is above 0.
+    """
+    score_N, label_N = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
+    anomalous, normal = int(label_N.sum()), int((~label_N).sum())
+    if not anomalous or not normal:
+        raise InputError(
+            f"{normal} normal and {anomalous} anomalous pictures, needed is at least one of each for the rule {rule}"
+        )
+    if not 0 < missed_cost < np.inf:
+        raise InputError(f"missed cost is {missed_cost}, allowed is above 0")
+    ascending_D, place = np.unique(score_N, return_inverse=True)
+    found_D, false_D = (np.bincount(place, kind)[::-1].cumsum() for kind in (label_N, ~label_N))
+    return best_cut(ascending_D[::-1], found_D, false_D, rule, missed_cost)
+
+
+def best_cut(
+    score_D: NDArray[np.floating],
+    found_D: NDArray[np.float64],
+    false_D: NDArray[np.float64],
+    rule: Rule,
+    missed_cost: float = 1.0,
+) -> float:
+    """As `best_threshold`, from D distinct scores, the highest first.
+
+    ``found_D`` and ``false_D`` count the anomalous and the normal at or above each. Of equally good thresholds the
+    highest is taken.
+    """
+    found, false = np.concatenate(([0.0], found_D)), np.concatenate(([0.0], false_D))
+    anomalous, normal = found[-1], max(false[-1], 1)
+    merit = {
+        "f1": 2 * found / (found + false + anomalous),
+        "youden": found / anomalous - false / normal,
+        "recall": np.where(found == anomalous, -false, -np.inf),
+        "cost": -false - missed_cost * (anomalous - found),
+    }
+    called = int(np.argmax(merit[rule]))  # so many distinct scores from the top are anomalous
+    lowest = float(score_D[max(called - 1, 0)])
+    below = lowest if not called else float(score_D[called]) if called < len(score_D) else 0.0
+    return max((lowest + below) / 2, SMALLEST)
+
+
+def _with_ranges(image: NormalRange, pixel: NormalRange, seen: str) -> Calibration:
+    return at_rate(Calibration(image=image, pixel=pixel, seen=seen), FALSE_POSITIVE_RATE)
+
+
+def _range(values: Sequence[float], shift: float = 0.0) -> NormalRange:
+    """Of one more picture, with a scaled-inverse-chi-squared prior on the variance of the logarithm."""
+    logs = _logs(values)
+    freedom = PRIOR_WEIGHT + len(logs) - 1
+    variance = (PRIOR_WEIGHT * PRIOR_SPREAD**2 + ((logs - logs.mean()) ** 2).sum()) / freedom
+    return NormalRange(float(logs.mean()) + shift, float(np.sqrt(variance * (1 + 1 / len(logs)))), freedom)
+
+
+def _of_variants(values: Sequence[float]) -> NormalRange:
+    """Variants of a single reference show neither the spread nor the centre of other pieces."""
+    width = float(np.hypot(PRIOR_SPREAD * np.sqrt(2), CENTRE_SPREAD))
+    return NormalRange(float(_logs(values).mean()) + CENTRE_SHIFT, width, PRIOR_WEIGHT)
+
+
+def _logs(values: Sequence[float]) -> NDArray[np.float64]:
+    return np.log(np.maximum(np.asarray(values, dtype=np.float64), SMALLEST))

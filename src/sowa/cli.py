@@ -55,6 +55,7 @@ def fit(
     backbone: str | None = None,
     k_shot: int | None = None,
     seed: int = 0,
+    false_positive_rate: float = 0.01,
     category: str | None = None,
     image_size: str | None = None,
     batch_size: int = 8,
@@ -70,6 +71,7 @@ def fit(
         backbone: embedded `mini` (default), a model of open_clip such as ViT-L-14-336, NAME:FILE, or NAME:random
         k_shot: how many pictures to take as references, drawn by the seed; all by default
         seed: of the draw
+        false_positive_rate: share of good parts that may be called anomalous, 0 to 1; `sowa calibrate` changes it later
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
     """
@@ -81,7 +83,14 @@ def fit(
         **network, device=device, precision=precision, image_size=_size(image_size), category=category
     )
     with console.progress() as report:
-        detector.fit(normal, k_shot=k_shot, seed=seed, batch_size=batch_size, report=report)
+        detector.fit(
+            normal,
+            k_shot=k_shot,
+            seed=seed,
+            false_positive_rate=false_positive_rate,
+            batch_size=batch_size,
+            report=report,
+        )
     detector.save(out)
     console.skipped(detector.skipped_)
     console.say(
@@ -91,6 +100,51 @@ def fit(
         references=detector.references_,
         threshold=detector.calibration_.threshold,
     )
+
+
+@app.command
+def calibrate(
+    *,
+    model: Path,
+    normal: Path | None = None,
+    false_positive_rate: float | None = None,
+    dataset: str | None = None,
+    root: Path | None = None,
+    category: str | None = None,
+    rule: Literal["f1", "youden", "recall", "cost"] | None = None,
+    missed_cost: float = 1.0,
+    out: Path | None = None,
+    backbone: str | None = None,
+    batch_size: int = 8,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Set a detector's thresholds anew, without fitting it again.
+
+    From further normal pictures (--normal), from labelled ones (--dataset, --root and --rule), or, with neither, from
+    what the detector already knows of normal pictures, for another --false-positive-rate.
+
+    Args:
+        model: the detector that `sowa fit` wrote
+        normal: folder (or file, or glob pattern) of normal pictures that aren't its references
+        false_positive_rate: share of good parts that may be called anomalous, 0 to 1; 0.01 by default
+        dataset: layout of the labelled pictures, such as folder (ROOT/good and ROOT/bad), mvtec, visa
+        root: folder of the labelled pictures; those for testing are used
+        category: the category to use, where there are several
+        rule: f1 (largest F1), youden (true minus false positive rate), recall (no defect missed), cost (see below)
+        missed_cost: what a missed defect costs, counted in false alarms, for --rule cost
+        out: file for the result; by default the detector's own
+        backbone: stands in for the one that the detector names, where its file has moved
+    """
+    from sowa.commands.calibrate import Labelled, calibrate_file
+    from sowa.detector import Sowa
+
+    labelled = Labelled.of(dataset, root, category, rule, missed_cost)
+    if labelled and (normal or false_positive_rate is not None):
+        raise InputError("--rule takes labelled pictures; leave --normal and --false-positive-rate out, or --rule")
+    detector = Sowa.load(model, backbone=backbone, device=device, precision=precision)
+    rate = 0.01 if false_positive_rate is None else false_positive_rate
+    calibrate_file(detector, labelled or normal, rate, out or model, batch_size, Console())
 
 
 @app.command

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -12,11 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.calibration import calibrate
+from sowa import collect
+from sowa.calibration import (
+    FALSE_POSITIVE_RATE,
+    Rule,
+    at_rate,
+    best_cut,
+    best_threshold,
+    check_rate,
+    from_normal,
+    from_references,
+)
 from sowa.config import ModelConfig, to_dict
-from sowa.data.images import resize_image
-from sowa.data.sampling import draw
-from sowa.data.stream import Batch, Picture, pictures, read_batches, variants
+from sowa.data.sampling import draw, split
+from sowa.data.stream import Batch, Picture, pictures, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision, synchronise
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
@@ -27,10 +37,7 @@ from sowa.model.sowa import SowaNetwork
 from sowa.prediction import Prediction
 from sowa.progress import Report, silent
 from sowa.scoring import judge
-from sowa.types import ABNORMAL, Calibration, Judgement, Observation
-
-# The bound that calibration draws has settled long before this many references are left out in turn.
-CALIBRATION_REFERENCES = 32
+from sowa.types import ABNORMAL, Calibration, Judgement, Observation, Sample
 
 
 class Sowa:
@@ -102,16 +109,26 @@ class Sowa:
         return self.bank_ is not None
 
     def fit(
-        self, normal: Any, k_shot: int | None = None, seed: int = 0, batch_size: int = 8, report: Report = silent
+        self,
+        normal: Any,
+        k_shot: int | None = None,
+        seed: int = 0,
+        *,
+        false_positive_rate: float = FALSE_POSITIVE_RATE,
+        batch_size: int = 8,
+        report: Report = silent,
     ) -> Self:
         """Builds the memory bank and the calibration from normal pictures; an earlier bank is replaced.
 
         ``normal`` is a folder, file, glob pattern, PIL picture, array (H, W, 3) uint8, tensor (3, H, W) in 0..1, or a
         list of those. ``k_shot`` pictures are drawn with ``seed``; None takes all. Broken pictures are skipped and
-        the next ones drawn in their place.
+        the next ones drawn in their place. The thresholds are those that one more normal picture exceeds at
+        ``false_positive_rate``, as far as the references tell: each is left out of the bank in turn, a single one
+        varied.
 
         Raises InputError where there are fewer than ``k_shot`` readable pictures, or none.
         """
+        check_rate(false_positive_rate)
         available = pictures(normal)
         if k_shot is not None and not 1 <= k_shot <= len(available):
             raise InputError(f"k-shot is {k_shot}, allowed is 1 to {len(available)}, the pictures that there are")
@@ -123,9 +140,65 @@ class Sowa:
                 f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
                 f"problem: {skipped[0][1]}"
             )
-        self.calibration_ = self._calibrate(bank, references, seed, report)
+        scores = collect.of_references(self, bank, references, seed, report)
+        calibration = from_references(scores.raw_scores, scores.map_maxima, len(references))
+        self.calibration_ = at_rate(calibration, false_positive_rate)
         self.bank_, self.seed_ = bank, seed
         self.references_ = [picture.name for picture in references]
+        return self
+
+    def calibrate(
+        self,
+        normal: Any = None,
+        *,
+        false_positive_rate: float = FALSE_POSITIVE_RATE,
+        batch_size: int = 8,
+        report: Report = silent,
+    ) -> Self:
+        """Sets the thresholds anew; the bank stays.
+
+        ``normal`` are normal pictures that aren't in the bank, as in ``fit``; they tell better than the references do
+        where normal ends. None keeps what is known of normal pictures and only changes the rate.
+
+        Raises InputError where the rate isn't between 0 and 1, no picture can be read, or no normal picture was seen.
+        """
+        check_rate(false_positive_rate)
+        calibration = self.calibration_
+        if normal is not None:
+            self._check_ready()
+            self.skipped_ = []
+            scores = collect.of_pictures(self, pictures(normal), batch_size, self.skipped_, report)
+            calibration = from_normal(scores.raw_scores, scores.map_maxima)
+        self.calibration_ = at_rate(calibration, false_positive_rate)
+        return self
+
+    def calibrate_labelled(
+        self,
+        samples: Sequence[Sample],
+        rule: Rule = "f1",
+        *,
+        missed_cost: float = 1.0,
+        batch_size: int = 8,
+        report: Report = silent,
+    ) -> Self:
+        """Sets the thresholds to what ``rule`` finds best on labelled pictures; the bank stays.
+
+        ``samples`` of the split "test" are used, as ``sowa.data.load`` gives them. The pixel threshold is the best one
+        for pixels where every anomalous picture has a mask and the rule isn't recall; otherwise that of the maps'
+        highest values. Judge the result on other pictures than these.
+
+        Raises InputError unless there are normal and anomalous pictures and ``missed_cost`` is above 0.
+        """
+        self._check_ready()
+        self.skipped_ = []
+        scores = collect.of_samples(self, split(samples, "test"), batch_size, self.skipped_, report)
+        threshold = best_threshold(scores.raw_scores, scores.labels, rule, missed_cost)
+        if scores.pixels is not None and rule != "recall":
+            pixel_threshold = best_cut(*scores.pixels.counts(), rule, missed_cost)
+        else:
+            pixel_threshold = best_threshold(scores.map_maxima, scores.labels, rule, missed_cost)
+        told = f"{rule} on {len(scores.labels)} labelled pictures"
+        self.calibration_ = replace(self.calibration_, threshold=threshold, pixel_threshold=pixel_threshold, rule=told)
         return self
 
     def build_bank(
@@ -163,13 +236,16 @@ class Sowa:
         pictures are skipped and listed in ``skipped_``; the reason is raised as InputError where all are broken.
         Raises InputError where the detector is neither fitted nor trained.
         """
+        self._check_ready()
+        found = self._predict(pictures(source), batch_size)
+        return found if stream else list(found)
+
+    def _check_ready(self) -> None:
         if not self.is_fitted and not self.trained:
             raise InputError(
                 f"backbone {self.network.backbone.name!r} has no trained prompts and no memory bank; fit the detector "
                 "on normal pictures first"
             )
-        found = self._predict(pictures(source), batch_size)
-        return found if stream else list(found)
 
     def _predict(self, wanted: list[Picture], batch_size: int) -> Iterator[Prediction]:
         skipped = self.skipped_ = []
@@ -191,6 +267,7 @@ class Sowa:
                 image_path=picture.name,
                 score=calibration.score(raw),
                 raw_score=raw,
+                normal_percentile=calibration.normal_percentile(raw),
                 threshold=calibration.threshold,
                 is_anomalous=raw > calibration.threshold,
                 anomaly_map=maps[index],
@@ -240,22 +317,6 @@ class Sowa:
         distances = None if bank is None else bank.distances(observation.patches, leave_out)
         config = self.network.config
         return judge(observation, distances, config.sigma, config.prompt.map_weight)
-
-    def _calibrate(
-        self, bank: MemoryBank, references: Sequence[Picture], seed: int, report: Report = silent
-    ) -> Calibration:
-        """Each reference against the bank without it; a single one can only be varied and compared with itself."""
-        alone = len(references) == 1
-        chosen = sorted(draw(range(len(references)), min(len(references), CALIBRATION_REFERENCES), seed))
-        raw_scores, maxima = [], []
-        for done, index in enumerate(chosen, start=1):
-            image = resize_image(references[index].read(), self.image_size)
-            observation = self.observe(variants(image) if alone else image[None])
-            judgement = self.judge(observation, bank, None if alone else torch.tensor([index], device=self.device))
-            raw_scores += judgement.raw_scores.tolist()
-            maxima += judgement.maps.amax(dim=(1, 2)).tolist()
-            report("calibrate", done, len(chosen))
-        return calibrate(raw_scores, maxima, len(references))
 
     def save(self, path: str | Path) -> Path:
         """Writes the fitted detector: bank, calibration, what was trained, and the backbone's identity, not itself.
@@ -318,11 +379,6 @@ class Sowa:
         detector.calibration_ = header.calibration
         detector.references_, detector.seed_ = header.references, header.seed
         return detector
-
-
-def skipped_into(skipped: list[tuple[str, str]]) -> Callable[[Picture, str], None]:
-    """What ``read_batches`` calls for a broken picture: adds its name and the reason to a list."""
-    return lambda picture, why: skipped.append((picture.name, why))
 
 
 def _check_category(category: str | None, network: SowaNetwork) -> str | None:

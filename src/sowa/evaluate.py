@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sowa.config import EvaluationConfig
 from sowa.data import choose_references, read_mask_at, split
-from sowa.data.stream import Batch, Picture, read_batches
-from sowa.detector import Sowa, skipped_into
+from sowa.data.stream import Batch, Picture, read_batches, skipped_into
+from sowa.detector import Sowa
 from sowa.devices import synchronise
 from sowa.errors import InputError
 from sowa.memory import MemoryBank

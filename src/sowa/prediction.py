@@ -19,15 +19,17 @@ class Prediction:
     """What the detector says of one picture.
 
     ``score`` lies in 0..1 and 0.5 is the decision boundary; ``raw_score`` is the method's own number and
-    ``threshold`` the raw score at the boundary. ``anomaly_map`` (H, W) float32 and ``mask`` (H, W) bool are at the
-    size that the network saw; a pixel is in the mask where the map is above ``pixel_threshold``. ``level_maps``
-    (L, h, w) float32 say what each level adds, on the grid of patches. ``seconds`` is the picture's share of its
-    batch's computing time.
+    ``threshold`` the raw score at the boundary. ``normal_percentile`` is the share of normal pictures, 0..100, that are
+    expected to score lower, None where the detector has seen none. ``anomaly_map`` (H, W) float32 and ``mask`` (H, W)
+    bool are at the size that the network saw; a pixel is in the mask where the map is above ``pixel_threshold``.
+    ``level_maps`` (L, h, w) float32 say what each level adds, on the grid of patches. ``seconds`` is the picture's
+    share of its batch's computing time.
     """
 
     image_path: str
     score: float
     raw_score: float
+    normal_percentile: float | None
     threshold: float
     is_anomalous: bool
     anomaly_map: NDArray[np.float32] = field(repr=False)
@@ -52,6 +54,7 @@ class Prediction:
             "threshold": round(self.threshold, 6),
             "is_anomalous": self.is_anomalous,
             "seconds": round(self.seconds, 4),
+            "normal_percentile": None if self.normal_percentile is None else round(self.normal_percentile, 3),
         }
 
     def plot(self) -> NDArray[np.uint8]:

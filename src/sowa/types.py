@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NORMAL, ABNORMAL = 0, 1
+UNSEEN_WIDTH = 0.25  # how gently the score rises where no normal picture tells
 
 
 @dataclass(frozen=True)
@@ -131,21 +132,58 @@ class Judgement:
 
 
 @dataclass(frozen=True)
+class NormalRange:
+    """What one more normal picture is expected to show, as far as the normal pictures seen so far tell.
+
+    The number's logarithm follows Student's t: ``centre``, ``width`` (above 0), ``freedom`` in degrees (above 0). Few
+    pictures leave few degrees of freedom, hence long tails.
+    """
+
+    centre: float
+    width: float
+    freedom: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.centre) or not all(0 < value < math.inf for value in (self.width, self.freedom)):
+            raise ValueError(f"{self}: the centre must be finite, width and freedom above 0")
+
+    def bound(self, false_positive_rate: float) -> float:
+        """The value that one more normal picture exceeds at this rate (0..1, ends excluded)."""
+        from scipy.special import stdtrit  # keeps `import sowa` light
+
+        return math.exp(self.centre + self.width * float(stdtrit(self.freedom, 1 - false_positive_rate)))
+
+    def percentile(self, value: float) -> float:
+        """Share of normal pictures that stay below ``value``, 0..100."""
+        from scipy.special import stdtr
+
+        return 0.0 if value <= 0 else 100 * float(stdtr(self.freedom, (math.log(value) - self.centre) / self.width))
+
+
+@dataclass(frozen=True)
 class Calibration:
-    """Where normal ends. ``threshold`` is a raw score, ``pixel_threshold`` a map value, ``spread`` the standard
-    deviation of the logarithm of normal raw scores."""
+    """Where normal ends. ``threshold`` is a raw score, ``pixel_threshold`` a map value, ``rule`` says in words how
+    they were chosen. ``image`` and ``pixel`` are the ranges of raw scores and of map maxima over normal pictures, and
+    ``seen`` says which pictures those were; a detector that has seen none has no ranges."""
 
     threshold: float = 0.5
     pixel_threshold: float = 2.0
-    spread: float = 0.25
+    rule: str = "half of the abnormal probability"
+    image: NormalRange | None = None
+    pixel: NormalRange | None = None
+    seen: str = "none"
 
     def __post_init__(self) -> None:
-        if not all(0 < value < math.inf for value in (self.threshold, self.pixel_threshold, self.spread)):
-            raise ValueError(f"{self}: each must be a number above 0")
+        if not all(0 < value < math.inf for value in (self.threshold, self.pixel_threshold)):
+            raise ValueError(f"{self}: each threshold must be a number above 0")
 
     def score(self, raw_score: float) -> float:
         """Raw score (0 and more) to 0..1, rising, 0.5 at the threshold."""
         if raw_score <= 0:
             return 0.0
-        distance = (math.log(raw_score) - math.log(self.threshold)) / self.spread
-        return 0.5 * (1 + math.tanh(0.5 * distance))
+        width = self.image.width if self.image else UNSEEN_WIDTH
+        return 0.5 * (1 + math.tanh(0.5 * (math.log(raw_score) - math.log(self.threshold)) / width))
+
+    def normal_percentile(self, raw_score: float) -> float | None:
+        """Share of normal pictures with a lower raw score, 0..100; None where no normal picture was seen."""
+        return self.image.percentile(raw_score) if self.image else None

@@ -45,6 +45,8 @@ def describe_file(path: Path) -> dict[str, Any]:
             "prompts trained": detector.trained,
             "threshold": detector.calibration.threshold,
             "pixel threshold": detector.calibration.pixel_threshold,
+            "thresholds by": detector.calibration.rule,
+            "normal pictures seen": detector.calibration.seen,
             "seed": detector.seed,
             "references": detector.references,
         }

@@ -98,6 +98,11 @@ def read_batches(
         yield Batch(list(found), list(sizes), np.stack(images))
 
 
+def skipped_into(skipped: list[tuple[str, str]]) -> Callable[[Picture, str], None]:
+    """What ``read_batches`` calls for a broken picture: adds its name and the reason to a list."""
+    return lambda picture, why: skipped.append((picture.name, why))
+
+
 def variants(image: Image) -> NDArray[np.uint8]:
     """What the same part may look like in another picture: a little nearer and aside, brighter or darker.
 

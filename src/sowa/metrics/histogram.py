@@ -21,6 +21,12 @@ def keys_of(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
     return np.where(bits & _SIGN, ~bits, bits | _SIGN)
 
 
+def scores_of(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """The scores that have these keys, any shape: the inverse of `keys_of`."""
+    scores: NDArray[np.float32] = np.where(keys & _SIGN, keys ^ _SIGN, ~keys).view(np.float32)
+    return scores
+
+
 class Rows(NamedTuple):
     """Sums per distinct key, in ascending order of key; all (R,)."""
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sowa.metrics import curve as curves
 from sowa.metrics.curve import Estimate, ScoreCurve
-from sowa.metrics.histogram import GroupedHistogram, keys_of
+from sowa.metrics.histogram import GroupedHistogram, keys_of, scores_of
 from sowa.metrics.value import MetricValue
 
 Aupro = Literal["standard", "authors"]
@@ -139,6 +139,15 @@ class PixelMetrics:
             n_normal_pixels=self._normal.n_pixels,
             resolution=2.0 ** (self._dropped_bits - _MANTISSA_BITS) if self._dropped_bits else 0.0,
         )
+
+    def counts(self) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+        """The D distinct scores so far from the highest down, and how many anomalous and how many normal pixels lie at
+        or above each; all (D,). Raises ValueError where there is no pixel."""
+        self._merge()
+        if not self._normal.n_pixels and not self._anomalous.n_pixels:
+            raise ValueError("there are no pixels: add an image first")
+        curve = ScoreCurve.of(self._normal, self._anomalous)
+        return scores_of(curve.keys), curve.tp, curve.fp
 
     def _merge(self) -> None:
         """Empty the buffers; then drop as few low key bits as bring the rows under max_scores.

@@ -1,0 +1,105 @@
+"""Raw scores and map maxima of pictures: what a calibration is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from sowa.data.images import read_mask_at, resize_image
+from sowa.data.sampling import draw
+from sowa.data.stream import Picture, read_batches, skipped_into, variants
+from sowa.errors import InputError
+from sowa.memory import MemoryBank
+from sowa.metrics import PixelMetrics
+from sowa.progress import Report, silent
+from sowa.types import ABNORMAL, Judgement, Sample
+
+if TYPE_CHECKING:
+    from sowa.detector import Sowa
+
+# The range that calibration draws has settled long before this many references are left out in turn.
+LEFT_OUT = 64
+
+
+@dataclass
+class Scores:
+    """``raw_scores`` and ``map_maxima`` of pictures, one of each per picture."""
+
+    raw_scores: list[float] = field(default_factory=list)
+    map_maxima: list[float] = field(default_factory=list)
+
+    def add(self, judgement: Judgement) -> None:
+        """The pictures of one batch."""
+        self.raw_scores += judgement.raw_scores.tolist()
+        self.map_maxima += judgement.maps.amax(dim=(1, 2)).tolist()
+
+
+def of_references(
+    detector: Sowa, bank: MemoryBank, references: Sequence[Picture], seed: int, report: Report = silent
+) -> Scores:
+    """Each reference against the bank without it; a single one can only be varied and compared with itself."""
+    alone = len(references) == 1
+    chosen = sorted(draw(range(len(references)), min(len(references), LEFT_OUT), seed))
+    scores = Scores()
+    for done, index in enumerate(chosen, start=1):
+        image = resize_image(references[index].read(), detector.image_size)
+        observation = detector.observe(variants(image) if alone else image[None])
+        leave_out = None if alone else torch.tensor([index], device=detector.device)
+        scores.add(detector.judge(observation, bank, leave_out))
+        report("calibrate", done, len(chosen))
+    return scores
+
+
+def of_pictures(
+    detector: Sowa,
+    wanted: Sequence[Picture],
+    batch_size: int,
+    skipped: list[tuple[str, str]],
+    report: Report = silent,
+) -> Scores:
+    """Pictures against the detector's own bank, or zero-shot. Raises InputError where none can be read."""
+    scores = Scores()
+    for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped)):
+        scores.add(detector.judge(detector.observe(batch.images)))
+        report("calibrate", len(scores.raw_scores) + len(skipped), len(wanted))
+    if not scores.raw_scores:
+        raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
+    return scores
+
+
+@dataclass
+class LabelledScores(Scores):
+    """Also the ``labels``, 1 where anomalous, and the maps' ``pixels`` where every anomalous picture has a mask."""
+
+    labels: list[int] = field(default_factory=list)
+    pixels: PixelMetrics | None = None
+
+
+def of_samples(
+    detector: Sowa,
+    samples: Sequence[Sample],
+    batch_size: int,
+    skipped: list[tuple[str, str]],
+    report: Report = silent,
+) -> LabelledScores:
+    """Labelled pictures against the detector's own bank, or zero-shot. Raises InputError where none can be read."""
+    by_name = {str(sample.image_path): sample for sample in samples if sample.label is not None}
+    wanted = [Picture(name, sample.image_path) for name, sample in by_name.items()]
+    has_masks = all(sample.mask_path for sample in by_name.values() if sample.label == ABNORMAL)
+    scores = LabelledScores(pixels=PixelMetrics() if has_masks else None)
+    for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped)):
+        judgement = detector.judge(detector.observe(batch.images))
+        scores.add(judgement)
+        of_batch = [by_name[picture.name] for picture in batch.pictures]
+        scores.labels += [sample.label or 0 for sample in of_batch]
+        if scores.pixels is not None:
+            for sample, size, anomaly_map in zip(of_batch, batch.sizes, judgement.maps.cpu().numpy(), strict=True):
+                scores.pixels.update(anomaly_map, read_mask_at(sample.mask_path, detector.image_size, size))
+        report("calibrate", len(scores.labels) + len(skipped), len(wanted))
+    if not scores.labels:
+        problem = skipped[0][1] if skipped else "none of them has a label"
+        raise InputError(f"none of {len(samples)} labelled pictures can be used; first problem: {problem}")
+    return scores

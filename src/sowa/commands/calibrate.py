@@ -1,0 +1,68 @@
+"""``sowa calibrate``: a detector's thresholds, set anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sowa.calibration import Rule
+from sowa.console import Console
+from sowa.data import load
+from sowa.detector import Sowa
+from sowa.errors import InputError
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled pictures, and the rule that chooses a threshold on them."""
+
+    dataset: str
+    root: Path
+    category: str | None
+    rule: Rule
+    missed_cost: float
+
+    @classmethod
+    def of(
+        cls, dataset: str | None, root: Path | None, category: str | None, rule: Rule | None, missed_cost: float
+    ) -> Self | None:
+        """None where no flag speaks of labelled pictures. Raises InputError where only some of them are given."""
+        if dataset is None and root is None and category is None and rule is None:
+            return None
+        if dataset is None or root is None:
+            raise InputError("labelled pictures need --dataset and --root, such as --dataset folder --root parts")
+        return cls(dataset, root, category, rule or "f1", missed_cost)
+
+
+def calibrate_file(
+    detector: Sowa,
+    pictures: Labelled | Path | None,
+    false_positive_rate: float,
+    out: Path,
+    batch_size: int,
+    console: Console,
+) -> None:
+    """Calibrates on labelled or normal pictures, or on none, and saves the detector to ``out``."""
+    before = detector.calibration_
+    with console.progress() as report:
+        if isinstance(pictures, Labelled):
+            samples = load(pictures.dataset, pictures.root, pictures.category)
+            detector.calibrate_labelled(
+                samples, pictures.rule, missed_cost=pictures.missed_cost, batch_size=batch_size, report=report
+            )
+        else:
+            detector.calibrate(pictures, false_positive_rate=false_positive_rate, batch_size=batch_size, report=report)
+    detector.save(out)
+    console.skipped(detector.skipped_)
+    after = detector.calibration_
+    console.say(
+        f"{out}: threshold {before.threshold:.4f} -> {after.threshold:.4f}, of pixels {before.pixel_threshold:.4f} -> "
+        f"{after.pixel_threshold:.4f}; {after.rule}, normal pictures seen: {after.seen}",
+        event="calibrate",
+        out=str(out),
+        threshold=after.threshold,
+        pixel_threshold=after.pixel_threshold,
+        rule=after.rule,
+        seen=after.seen,
+    )
