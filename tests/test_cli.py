@@ -31,7 +31,10 @@ PROMPT = (
 )
 OPTIONS = {
     "demo": "--out --seed --size",
-    "fit": f"--backbone --batch-size --category --image-size --k-shot --model --normal --out --seed {COMMON}",
+    "fit": "--backbone --batch-size --category --false-positive-rate --image-size --k-shot --model --normal --out "
+    f"--seed {COMMON}",
+    "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
+    f"--out --root --rule {COMMON}",
     "predict": f"--backbone --batch-size --json --model --out --source {COMMON}",
     "train": (
         "--backbone --batch-size --category --checkpoint-every --dataset --epochs --image-size --learning-rate "
@@ -124,6 +127,7 @@ def test_help_names_every_option(command: str, sowa_command: Any, monkeypatch: p
     [
         ("demo", "side of the generated pictures in pixels"),
         ("fit", "drawn by the seed"),
+        ("calibrate", "of normal pictures that aren't its references"),
         ("predict", "folder for overlays and masks"),
         ("train", "file for the weights"),
         ("test", "0 is zero-shot"),
