@@ -5,13 +5,11 @@ No torch in here: everything is paths, numpy and Pillow.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from sowa.data import folder, mvtec, pairs, visa
 from sowa.data.decode import MAX_PIXELS, to_rgb
 from sowa.data.files import expand_source, list_images
-from sowa.data.folder import load_folder
+from sowa.data.folder import FOLDER, load_folder
 from sowa.data.images import (
     IMAGE_SUFFIXES,
     decode_image,
@@ -21,28 +19,20 @@ from sowa.data.images import (
     resize_image,
     resize_mask,
 )
-from sowa.data.layout import unknown
-from sowa.data.mvtec import load_mvtec
-from sowa.data.pairs import load_pairs
+from sowa.data.layout import DataSet, unknown
+from sowa.data.mvtec import MVTEC, load_mvtec
+from sowa.data.pairs import PAIRS, load_pairs
 from sowa.data.sampling import choose_references, draw, split
-from sowa.data.visa import load_visa
+from sowa.data.visa import VISA, load_visa
 from sowa.types import Sample
 
-Loader = Callable[[str | Path, str | None], list[Sample]]
-
-DATASETS: dict[str, Loader] = {"folder": load_folder, "mvtec": load_mvtec, "visa": load_visa, "pairs": load_pairs}
-_CATEGORIES: dict[str, Callable[[str | Path], list[str]]] = {
-    "folder": folder.categories,
-    "mvtec": mvtec.categories,
-    "visa": visa.categories,
-    "pairs": pairs.categories,
-}
+DATASETS: dict[str, DataSet] = {"folder": FOLDER, "mvtec": MVTEC, "visa": VISA, "pairs": PAIRS}
 
 __all__ = [
     "DATASETS",
     "IMAGE_SUFFIXES",
     "MAX_PIXELS",
-    "Loader",
+    "DataSet",
     "categories",
     "choose_references",
     "decode_image",
@@ -69,11 +59,9 @@ def load(dataset: str, root: str | Path, category: str | None = None) -> list[Sa
 
     Raises:
         InputError: an unknown data set or category (the message lists what exists, the closest name first), or what
-            the data set's loader raises.
+            the data set's module says.
     """
-    if dataset not in DATASETS:
-        raise unknown("dataset", dataset, DATASETS)
-    return DATASETS[dataset](root, category)
+    return _known(dataset).load(root, category)
 
 
 def categories(dataset: str, root: str | Path) -> list[str]:
@@ -82,6 +70,10 @@ def categories(dataset: str, root: str | Path) -> list[str]:
     Raises:
         InputError: an unknown data set, or ``root`` is missing.
     """
-    if dataset not in _CATEGORIES:
-        raise unknown("dataset", dataset, _CATEGORIES)
-    return _CATEGORIES[dataset](root)
+    return _known(dataset).categories(root)
+
+
+def _known(dataset: str) -> DataSet:
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, DATASETS)
+    return DATASETS[dataset]

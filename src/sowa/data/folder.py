@@ -8,14 +8,16 @@ Case doesn't matter. Folders of masks are not read; use the data sets `mvtec` or
 
 Split where there is no train/ or test/: anomalous pictures are all test; of the sorted normal ones the first,
 third, fifth ... are train and the rest test; without anomalous pictures all normal ones are train.
+
+Refused: a folder that is missing or holds no picture, and the layout of another data set.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sowa.data.files import expand_source, find_images, list_images, sub_folders
-from sowa.data.layout import category_folders, choose, name_of, normal_samples
+from sowa.data.files import find_images, list_images, sub_folders
+from sowa.data.layout import DataSet, name_of, normal_samples
 from sowa.errors import InputError
 from sowa.types import ABNORMAL, NORMAL, Sample
 
@@ -24,36 +26,17 @@ ANOMALOUS_NAMES = (
     *("abnormal", "anomalous", "anomalies", "anomaly", "bad", "defect", "defective", "defects"),
     *("fail", "faulty", "ko", "ng", "nok", "not_good", "reject"),
 )
-__all__ = ["ANOMALOUS_NAMES", "NORMAL_NAMES", "categories", "expand_source", "list_images", "load_folder"]
 _SPLITS = ("train", "test")
 _MASKS = ("ground_truth", "mask", "masks")
 
 
-def categories(root: str | Path) -> list[str]:
-    """Names of the sorted folders inside ``root``, or of ``root`` itself.
-
-    Raises:
-        InputError: the folder is missing.
-    """
-    return sorted(_folders(Path(root)))
-
-
-def load_folder(root: str | Path, category: str | None = None) -> list[Sample]:
-    """The pictures of ``root``/``category``; of all categories, or of ``root`` where there are none, by default.
-
-    Raises:
-        InputError: a folder is missing or holds no picture, or the layout is another data set's.
-    """
-    folder = Path(root)
-    folders = _folders(folder)
-    if category is not None and not _is_category(folder):  # any folder of pictures will do when it is named
-        folders = {sub.name: sub for sub in sub_folders(folder)} | folders
-    chosen = choose(folders, category, folder, "pictures")
-    return [sample for name, path in chosen.items() for sample in _load_category(path, name)]
-
-
-def _folders(root: Path) -> dict[str, Path]:
-    return category_folders(root, _is_category) or {name_of(root): root}
+class _PlainFolders(DataSet):
+    def folders(self, root: Path, category: str | None = None) -> dict[str, Path]:
+        """The sorted folders inside ``root``, or ``root`` itself; any folder of pictures will do when it is named."""
+        found = super().folders(root) or {name_of(root): root}
+        if category is not None and not self.is_category(root):
+            found = {sub.name: sub for sub in sub_folders(root)} | found
+        return found
 
 
 def _is_category(folder: Path) -> bool:
@@ -125,3 +108,7 @@ def _refuse_masks(folder: Path) -> None:
 def _load_nothing(folder: Path) -> list[Sample]:
     list_images(folder)  # raises where there is no picture at all
     raise InputError(f"{folder} has pictures, but none in train/ or test/: move them there or remove these folders")
+
+
+FOLDER = _PlainFolders("pictures", _is_category, _load_category)
+load_folder = FOLDER.load

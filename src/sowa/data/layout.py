@@ -1,14 +1,52 @@
-"""What the data sets' loaders share: choosing categories, matching masks by stem, splitting normal pictures."""
+"""What a data set is, and what its loaders share: categories, masks by stem, the split of normal pictures."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sowa.data.files import find_images, require_folder, sub_folders
 from sowa.errors import InputError
 from sowa.types import ABNORMAL, NORMAL, Sample
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A layout on disk.
+
+    ``read`` lists the pictures of a category, given its folder and name. ``looked_for`` names the layout in messages.
+    """
+
+    looked_for: str
+    is_category: Callable[[Path], bool]
+    read: Callable[[Path, str], list[Sample]]
+
+    def folders(self, root: Path, category: str | None = None) -> dict[str, Path]:
+        """Category name -> its folder; those that there are to choose from where ``category`` is asked for.
+
+        Raises:
+            InputError: ``root`` is missing or isn't a folder.
+        """
+        return category_folders(root, self.is_category)
+
+    def categories(self, root: str | Path) -> list[str]:
+        """Names of the categories that ``root`` holds, sorted; may be empty.
+
+        Raises:
+            InputError: ``root`` is missing or isn't a folder.
+        """
+        return sorted(self.folders(Path(root)))
+
+    def load(self, root: str | Path, category: str | None = None) -> list[Sample]:
+        """The pictures of one category, or of all.
+
+        Raises:
+            InputError: ``root`` or the category is missing, or what the data set's module says.
+        """
+        chosen = choose(self.folders(Path(root), category), category, Path(root), self.looked_for)
+        return [sample for name, folder in chosen.items() for sample in self.read(folder, name)]
 
 
 def category_folders(root: Path, is_category: Callable[[Path], bool]) -> dict[str, Path]:

@@ -2,6 +2,9 @@
 
 root/category/train/good/*, test/good/*, test/<defect type>/*, ground_truth/<defect type>/NAME_mask.png. Suffixes
 may differ between pictures and masks; a mask may also be called NAME. ``root`` may be the category's folder itself.
+
+Train/good comes first, then test/good and each defect type. Refused: a missing folder, picture or mask. A defect type
+without a folder of masks is accepted, its samples have no mask.
 """
 
 from __future__ import annotations
@@ -9,30 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sowa.data.files import find_images, require_folder, sub_folders
-from sowa.data.layout import anomalous_samples, category_folders, choose
+from sowa.data.layout import DataSet, anomalous_samples
 from sowa.errors import InputError
 from sowa.types import NORMAL, Sample
-
-
-def categories(root: str | Path) -> list[str]:
-    """Names of the category folders.
-
-    Raises:
-        InputError: the folder is missing.
-    """
-    return sorted(category_folders(Path(root), _is_category))
-
-
-def load_mvtec(root: str | Path, category: str | None = None) -> list[Sample]:
-    """The pictures of one category, or of all: train/good, test/good, then each defect type.
-
-    Raises:
-        InputError: a folder, a picture or a mask is missing. A defect type without a folder of masks is accepted,
-            its samples have no mask.
-    """
-    layout = "CATEGORY/train/good and CATEGORY/test"
-    chosen = choose(category_folders(Path(root), _is_category), category, Path(root), layout)
-    return [sample for name, folder in chosen.items() for sample in _load_category(folder, name)]
 
 
 def _is_category(folder: Path) -> bool:
@@ -55,3 +37,7 @@ def _load_category(folder: Path, category: str) -> list[Sample]:
                 pictures, category, folder / "ground_truth" / kind.name, [kind.name] * len(pictures), "_mask"
             )
     return samples
+
+
+MVTEC = DataSet("CATEGORY/train/good and CATEGORY/test", _is_category, _load_category)
+load_mvtec = MVTEC.load

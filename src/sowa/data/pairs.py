@@ -4,6 +4,9 @@ A picture is anomalous where its mask is > 0 anywhere; a picture whose mask is e
 good. Anomalous pictures are test. Of all normal ones, sorted by path (good/ before images/), the first, third,
 fifth ... are train, so that they can be reference images, and the rest test. To train on everything, use the
 samples of both splits. ``root`` may be such a folder or hold several, one per category.
+
+Every mask is read, some milliseconds each. Refused: a picture without a mask, a mask without a picture, two files of
+one stem, a broken mask, no picture.
 """
 
 from __future__ import annotations
@@ -12,31 +15,9 @@ from pathlib import Path
 
 from sowa.data.files import find_images
 from sowa.data.images import read_mask
-from sowa.data.layout import by_stem, category_folders, choose, normal_samples
+from sowa.data.layout import DataSet, by_stem, normal_samples
 from sowa.errors import InputError
 from sowa.types import ABNORMAL, Sample
-
-
-def categories(root: str | Path) -> list[str]:
-    """Names of the folders that hold images/ and masks/.
-
-    Raises:
-        InputError: the folder is missing.
-    """
-    return sorted(category_folders(Path(root), _is_category))
-
-
-def load_pairs(root: str | Path, category: str | None = None) -> list[Sample]:
-    """The pictures of one category, or of all. Reads every mask, some milliseconds each.
-
-    Raises:
-        InputError: a picture without a mask, a mask without a picture, two files of one stem, a broken mask, or no
-            picture.
-    """
-    chosen = choose(
-        category_folders(Path(root), _is_category), category, Path(root), "CATEGORY/images and CATEGORY/masks"
-    )
-    return [sample for name, folder in chosen.items() for sample in _load_category(folder, name)]
 
 
 def _is_category(folder: Path) -> bool:
@@ -63,3 +44,7 @@ def _check_pairs(folder: Path, stems: set[str], has: str, lacks: str) -> None:
     if stems:
         first, more = min(stems), f" (and {len(stems) - 1} more)" if len(stems) > 1 else ""
         raise InputError(f"{folder}: {has} {first!r}{more} has no {lacks} of the same name: add or remove one")
+
+
+PAIRS = DataSet("CATEGORY/images and CATEGORY/masks", _is_category, _load_category)
+load_pairs = PAIRS.load

@@ -4,6 +4,9 @@ root/category/Data/Images/{Normal,Anomaly}/*, Data/Masks/Anomaly/NAME.png (class
 image_anno.csv with the defect types. The split is that of root/split_csv/1cls.csv where this file exists; without
 it anomalous pictures are test, and of the sorted normal ones the first, third, fifth ... are train, the rest test.
 ``root`` may be the category's folder itself.
+
+Refused: a missing folder, picture or mask (a category without the folder of masks is accepted), and a broken CSV
+file; the message then names its line.
 """
 
 from __future__ import annotations
@@ -12,35 +15,13 @@ import csv
 from pathlib import Path
 
 from sowa.data.files import find_images, require_folder
-from sowa.data.layout import anomalous_samples, category_folders, choose, normal_samples, unknown
+from sowa.data.layout import DataSet, anomalous_samples, normal_samples, unknown
 from sowa.errors import InputError
 from sowa.types import ABNORMAL, NORMAL, Sample
 
 _SPLIT_FILE = Path("split_csv", "1cls.csv")
 _LABELS = {"normal": NORMAL, "anomaly": ABNORMAL}
 Row = dict[str, str]
-
-
-def categories(root: str | Path) -> list[str]:
-    """Names of the category folders.
-
-    Raises:
-        InputError: the folder is missing.
-    """
-    return sorted(category_folders(Path(root), _is_category))
-
-
-def load_visa(root: str | Path, category: str | None = None) -> list[Sample]:
-    """The pictures of one category, or of all.
-
-    Raises:
-        InputError: a folder, a picture or a mask is missing (a category without the folder of masks is accepted),
-            or a CSV file is broken; the message then names its line.
-    """
-    chosen = choose(
-        category_folders(Path(root), _is_category), category, Path(root), "CATEGORY/Data/Images/{Normal,Anomaly}"
-    )
-    return [sample for name, folder in chosen.items() for sample in _load_category(folder, name)]
 
 
 def _is_category(folder: Path) -> bool:
@@ -115,3 +96,7 @@ def _listed(where: str, root: Path, path: str) -> Path:
         what = path or "the empty path"
         raise InputError(f"{where}: {what} isn't a file in {root}: correct the line or add the file")
     return root / path
+
+
+VISA = DataSet("CATEGORY/Data/Images/{Normal,Anomaly}", _is_category, _load_category)
+load_visa = VISA.load
