@@ -196,7 +196,7 @@ def train(
     on another data set, as the paper does.
 
     Args:
-        dataset: folder, mvtec, visa or pairs
+        dataset: folder, pairs, mvtec, mvtec2, visa, btad, dagm, dtd-synthetic, kolektor, kolektor2, magnetic-tile, mpdd
         root: the data set's folder
         out: file for the weights, *.safetensors
         category: one category; all by default
@@ -244,7 +244,7 @@ def run_test(
     """Measure accuracy on a labelled data set, for several numbers of shots and seeds in one pass.
 
     Args:
-        dataset: folder, mvtec, visa or pairs
+        dataset: folder, pairs, mvtec, mvtec2, visa, btad, dagm, dtd-synthetic, kolektor, kolektor2, magnetic-tile, mpdd
         root: the data set's folder
         category: one category; all by default
         model: weights of `sowa train`, which name their backbone, or with --backbone the authors'

@@ -23,8 +23,8 @@ UNSEEN_WIDTH = 0.25  # how gently the score rises where no normal picture tells
 class Sample:
     """One picture of a data set, not yet read from disk.
 
-    ``label`` is 0 for normal, 1 for anomalous and None where unknown. ``mask_path`` is None for normal pictures and
-    where the data set has no mask.
+    ``split`` is "train", "test" or, where a data set has such pictures, "validation". ``label`` is 0 for normal, 1 for
+    anomalous and None where unknown. ``mask_path`` is None for normal pictures and where the data set has no mask.
     """
 
     image_path: Path

@@ -46,7 +46,7 @@ def test_an_empty_root_is_refused(tmp_path: Path, dataset: str) -> None:
 
 def test_unknown_names_list_what_exists_the_closest_first(tmp_path: Path) -> None:
     for ask in (load, categories):
-        with pytest.raises(InputError, match="unknown dataset 'visual', there is: visa, folder, mvtec, pairs"):
+        with pytest.raises(InputError, match="unknown dataset 'visual', there is: visa, btad, dagm, "):
             ask("visual", tmp_path)
     trees.mvtec(tmp_path)
     with pytest.raises(InputError, match="unknown category 'tyle', there is: tile, bottle"):

@@ -1,4 +1,5 @@
-"""Pictures and data sets on disk. Loaders list files as `Sample`s; only `pairs` reads (its masks) while listing.
+"""Pictures and data sets on disk. Loaders list files as `Sample`s; only `pairs` and `kolektor` read masks
+while listing.
 
 No torch in here: everything is paths, numpy and Pillow.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sowa.data.dagm import DAGM
 from sowa.data.decode import MAX_PIXELS, to_rgb
 from sowa.data.files import expand_source, list_images
 from sowa.data.folder import FOLDER, load_folder
@@ -19,14 +21,30 @@ from sowa.data.images import (
     resize_image,
     resize_mask,
 )
+from sowa.data.kolektor import KOLEKTOR, KOLEKTOR2
 from sowa.data.layout import DataSet, unknown
-from sowa.data.mvtec import MVTEC, load_mvtec
+from sowa.data.magnetic_tile import MAGNETIC_TILE
+from sowa.data.mvtec import BTAD, MVTEC, load_mvtec
+from sowa.data.mvtec2 import MVTEC2
 from sowa.data.pairs import PAIRS, load_pairs
 from sowa.data.sampling import choose_references, draw, split
 from sowa.data.visa import VISA, load_visa
 from sowa.types import Sample
 
-DATASETS: dict[str, DataSet] = {"folder": FOLDER, "mvtec": MVTEC, "visa": VISA, "pairs": PAIRS}
+DATASETS: dict[str, DataSet] = {
+    "folder": FOLDER,
+    "pairs": PAIRS,
+    "mvtec": MVTEC,
+    "mvtec2": MVTEC2,
+    "visa": VISA,
+    "btad": BTAD,
+    "dagm": DAGM,
+    "dtd-synthetic": MVTEC,
+    "kolektor": KOLEKTOR,
+    "kolektor2": KOLEKTOR2,
+    "magnetic-tile": MAGNETIC_TILE,
+    "mpdd": MVTEC,
+}
 
 __all__ = [
     "DATASETS",
@@ -74,6 +92,8 @@ def categories(dataset: str, root: str | Path) -> list[str]:
 
 
 def _known(dataset: str) -> DataSet:
-    if dataset not in DATASETS:
+    """Names may be written with underscores, as flags may."""
+    name = dataset.replace("_", "-")
+    if name not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
-    return DATASETS[dataset]
+    return DATASETS[name]

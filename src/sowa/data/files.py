@@ -53,15 +53,15 @@ def expand_source(source: Source) -> list[Path]:
     return found
 
 
-def require_folder(path: str | os.PathLike[str]) -> Path:
+def require_folder(path: str | os.PathLike[str], fix: str = "check the path") -> Path:
     """``path`` as a Path.
 
     Raises:
-        InputError: it doesn't exist or isn't a folder.
+        InputError: it doesn't exist, and ``fix`` says what to do, or it isn't a folder.
     """
     folder = Path(path)
     if not _true(folder.exists):
-        raise InputError(f"folder {folder} doesn't exist: check the path")
+        raise InputError(f"folder {folder} doesn't exist: {fix}")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder of pictures")
     return folder

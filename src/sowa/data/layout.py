@@ -11,6 +11,8 @@ from sowa.data.files import find_images, require_folder, sub_folders
 from sowa.errors import InputError
 from sowa.types import ABNORMAL, NORMAL, Sample
 
+FIX_LAYOUT = "add it, or check --root and --dataset"
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -114,19 +116,32 @@ def anomalous_samples(
 ) -> list[Sample]:
     """Anomalous test pictures with the masks of folder ``masks``, whose stems may end in ``suffix``.
 
+    The masks may lie beside the pictures: whatever isn't one of these is a mask.
+
     Raises:
         InputError: a picture has no mask although the folder exists.
     """
-    stems = by_stem(find_images(masks, recursive=False)) if masks.is_dir() else None
+    own = set(pictures)
+    stems = by_stem(p for p in find_images(masks, recursive=False) if p not in own) if masks.is_dir() else None
     samples = []
     for path, defect_type in zip(pictures, defect_types, strict=True):
         mask = None
         if stems is not None:
             mask = stems.get(path.stem + suffix) or stems.get(path.stem)
             if mask is None:
-                raise InputError(
-                    f"{path} has no mask {masks / (path.stem + suffix)}.png: add it, or remove {masks} to go "
-                    "without masks"
-                )
+                without = "" if masks == path.parent else f", or remove {masks} to go without masks"
+                raise InputError(f"{path} has no mask {masks / (path.stem + suffix)}.png: add it{without}")
         samples.append(Sample(path, category, "test", ABNORMAL, mask, defect_type))
     return samples
+
+
+def listed(where: str, folder: Path, path: str) -> Path:
+    """The file that a list of the data set names, ``where`` being the list and its line.
+
+    Raises:
+        InputError: there is no such file in ``folder``.
+    """
+    if not path or not (folder / path).is_file():
+        what = path or "the empty path"
+        raise InputError(f"{where}: {what} isn't a file in {folder}: correct the line or add the file")
+    return folder / path

@@ -1,43 +1,69 @@
-"""MVTec AD's layout, which many data sets share.
+"""MVTec AD's layout, which many data sets share, and its relatives, which call some folders otherwise.
 
-root/category/train/good/*, test/good/*, test/<defect type>/*, ground_truth/<defect type>/NAME_mask.png. Suffixes
-may differ between pictures and masks; a mask may also be called NAME. ``root`` may be the category's folder itself.
+MVTec AD, MPDD, DTD-Synthetic (its only defect type is called bad):
+    root/category/train/good/*, test/good/*, test/<defect type>/*, ground_truth/<defect type>/NAME_mask.png
+BTAD (categories 01, 02, 03; the masks of 03 are .bmp):
+    root/category/train/ok/*, test/ok/*, test/ko/*, ground_truth/ko/NAME.png
+MVTec AD 2: see `mvtec2`.
 
-Train/good comes first, then test/good and each defect type. Refused: a missing folder, picture or mask. A defect type
-without a folder of masks is accepted, its samples have no mask.
+The split is the data set's. Suffixes may differ between pictures and masks; a mask may also be called as its picture.
+``root`` may be the category's folder itself. Refused: a missing folder, picture or mask. A defect type without a
+folder of masks is accepted, its samples have no mask.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from sowa.data.files import find_images, require_folder, sub_folders
-from sowa.data.layout import DataSet, anomalous_samples
+from sowa.data.layout import FIX_LAYOUT, DataSet, anomalous_samples
 from sowa.errors import InputError
 from sowa.types import NORMAL, Sample
 
 
-def _is_category(folder: Path) -> bool:
-    return (folder / "train" / "good").is_dir() or (folder / "test").is_dir()
+@dataclass(frozen=True)
+class MvtecLike:
+    """What a relative of MVTec AD calls its folders, and what the stem of a mask adds to its picture's."""
+
+    normal: str = "good"
+    test: str = "test"
+    masks: str = "ground_truth"
+    suffix: str = "_mask"
+
+    def data_set(self) -> DataSet:
+        """The layout under these names."""
+        return DataSet(f"CATEGORY/train/{self.normal} and CATEGORY/{self.test}", self.is_category, self.read)
+
+    def is_category(self, folder: Path) -> bool:
+        """Whether ``folder`` holds at least one of the two folders of pictures."""
+        return (folder / "train" / self.normal).is_dir() or (folder / self.test).is_dir()
+
+    def read(self, folder: Path, category: str) -> list[Sample]:
+        """Normal train pictures, normal test pictures, then each defect type."""
+        samples = self.normal_in(folder / "train", "train", category)
+        if not samples:
+            raise InputError(f"{folder / 'train' / self.normal} holds no picture: put normal pictures there")
+        test, masks = require_folder(folder / self.test, FIX_LAYOUT), folder / self.masks
+        if (test / self.normal).is_dir():
+            samples += self.normal_in(test, "test", category)
+        for kind in sub_folders(test):
+            if kind.name != self.normal and kind != masks:
+                pictures = find_images(kind, recursive=False)
+                kinds = [kind.name] * len(pictures)
+                samples += anomalous_samples(pictures, category, masks / kind.name, kinds, self.suffix)
+        return samples
+
+    def normal_in(self, folder: Path, split: str, category: str) -> list[Sample]:
+        """The normal pictures of one of the category's folders.
+
+        Raises:
+            InputError: it has no folder of them.
+        """
+        pictures = find_images(require_folder(folder / self.normal, FIX_LAYOUT), recursive=False)
+        return [Sample(path, category, split, NORMAL) for path in pictures]
 
 
-def _load_category(folder: Path, category: str) -> list[Sample]:
-    train = find_images(require_folder(folder / "train" / "good"), recursive=False)
-    if not train:
-        raise InputError(f"{folder / 'train' / 'good'} holds no picture: put normal pictures there")
-    samples = [Sample(path, category, "train", NORMAL) for path in train]
-    # "good" first, then the defect types
-    kinds = sorted(sub_folders(require_folder(folder / "test")), key=lambda sub: (sub.name != "good", sub.name))
-    for kind in kinds:
-        pictures = find_images(kind, recursive=False)
-        if kind.name == "good":
-            samples += [Sample(path, category, "test", NORMAL) for path in pictures]
-        else:
-            samples += anomalous_samples(
-                pictures, category, folder / "ground_truth" / kind.name, [kind.name] * len(pictures), "_mask"
-            )
-    return samples
-
-
-MVTEC = DataSet("CATEGORY/train/good and CATEGORY/test", _is_category, _load_category)
+MVTEC = MvtecLike().data_set()
+BTAD = MvtecLike(normal="ok", suffix="").data_set()
 load_mvtec = MVTEC.load

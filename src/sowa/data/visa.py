@@ -15,7 +15,7 @@ import csv
 from pathlib import Path
 
 from sowa.data.files import find_images, require_folder
-from sowa.data.layout import DataSet, anomalous_samples, normal_samples, unknown
+from sowa.data.layout import DataSet, anomalous_samples, listed, normal_samples, unknown
 from sowa.errors import InputError
 from sowa.types import ABNORMAL, NORMAL, Sample
 
@@ -56,11 +56,11 @@ def _load_split(root: Path, category: str, defect_types: dict[str, str]) -> list
         where = f"{file} line {line}"
         _one_of(where, "split", row["split"], ("train", "test"))
         _one_of(where, "label", row["label"], tuple(_LABELS))
-        image, mask, kind = _listed(where, root, row["image"]), None, None
+        image, mask, kind = listed(where, root, row["image"]), None, None
         if row["label"] == "anomaly":
             kind = defect_types.get(image.name)
             if masked or row["mask"]:
-                mask = _listed(where, root, row["mask"])
+                mask = listed(where, root, row["mask"])
         samples.append(Sample(image, category, row["split"], _LABELS[row["label"]], mask, kind))
     return samples
 
@@ -89,13 +89,6 @@ def _read_csv(file: Path, columns: tuple[str, ...]) -> list[tuple[int, Row]]:
 def _one_of(where: str, column: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise InputError(f"{where}: {column} is {value!r}, allowed are {' and '.join(allowed)}")
-
-
-def _listed(where: str, root: Path, path: str) -> Path:
-    if not path or not (root / path).is_file():
-        what = path or "the empty path"
-        raise InputError(f"{where}: {what} isn't a file in {root}: correct the line or add the file")
-    return root / path
 
 
 VISA = DataSet("CATEGORY/Data/Images/{Normal,Anomaly}", _is_category, _load_category)
