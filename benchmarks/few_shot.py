@@ -10,14 +10,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
+from sowa.devices import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 DATASETS = (("mvtec", "magnetic_tile", "tile"), ("mvtec", "mvtec", "toothbrush"), ("visa", "visa", "macaroni1"))
@@ -46,19 +44,10 @@ def rows(category: str, result: dict[str, Any]) -> list[str]:
     ]
 
 
-def machine() -> str:
-    name = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{name}, {os.cpu_count()} cores, {gpu}, {platform.system()}, Python {platform.python_version()}"
-
-
 def stamp() -> str:
     """When, of which commit and on what a result was measured."""
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
-    return f"{datetime.date.today()}, commit {commit}; {machine()}."
+    return f"{datetime.date.today()}, commit {commit}; {describe_machine()}"
 
 
 def main() -> None:

@@ -131,7 +131,11 @@ def _range(values: Sequence[float], shift: float = 0.0) -> NormalRange:
     logs = _logs(values)
     freedom = PRIOR_WEIGHT + len(logs) - 1
     variance = (PRIOR_WEIGHT * PRIOR_SPREAD**2 + ((logs - logs.mean()) ** 2).sum()) / freedom
-    return NormalRange(float(logs.mean()) + shift, float(np.sqrt(variance * (1 + 1 / len(logs)))), freedom)
+    width = float(np.sqrt(variance * (1 + 1 / len(logs))))
+    quarters = np.quantile(logs, (0.25, 0.75))
+    robust = min(width, float(np.diff(quarters)[0]) / 1.34)  # far-off pieces don't widen it (Silverman 1986, eq. 3.31)
+    kernel = max(0.9 * robust * len(logs) ** -0.2, SMALLEST)
+    return NormalRange(float(logs.mean()) + shift, width, freedom, kernel, tuple((logs + shift).tolist()))
 
 
 def _of_variants(values: Sequence[float]) -> NormalRange:

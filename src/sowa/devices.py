@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -47,3 +50,12 @@ def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> Abstra
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def describe_machine() -> str:
+    """Processor, cores, GPU, system and Python in one line, for whoever reads a measured number."""
+    cpus = Path("/proc/cpuinfo")
+    named = [line for line in cpus.read_text().splitlines() if "model name" in line] if cpus.is_file() else []
+    processor = named[0].partition(":")[2].strip() if named else platform.processor()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{processor}, {os.cpu_count()} cores, {gpu}, {platform.system()}, Python {platform.python_version()}."

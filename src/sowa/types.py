@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NORMAL, ABNORMAL = 0, 1
+FEW = 16  # up to so many normal pictures show no shape of their own (chosen on auxiliary data)
 UNSEEN_WIDTH = 0.25  # how gently the score rises where no normal picture tells
 
 
@@ -135,29 +136,47 @@ class Judgement:
 class NormalRange:
     """What one more normal picture is expected to show, as far as the normal pictures seen so far tell.
 
-    The number's logarithm follows Student's t: ``centre``, ``width`` (above 0), ``freedom`` in degrees (above 0). Few
-    pictures leave few degrees of freedom, hence long tails.
+    The number's logarithm follows Student's t (``centre``, ``width``, ``freedom`` in degrees), whose long tails stand
+    for what few pictures can't show. Beyond `FEW` pictures their own ``logs``, each blurred by ``kernel``, tell the
+    shape more and more: distances of normal pictures are often skewed.
     """
 
     centre: float
     width: float
     freedom: float
+    kernel: float = 1.0
+    logs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.centre) or not all(0 < value < math.inf for value in (self.width, self.freedom)):
-            raise ValueError(f"{self}: the centre must be finite, width and freedom above 0")
+        if not all(map(math.isfinite, (self.centre, *self.logs))):
+            raise ValueError("centre and logs of a range must be finite")
+        if not all(0 < value < math.inf for value in (self.width, self.freedom, self.kernel)):
+            raise ValueError(f"width {self.width}, freedom {self.freedom}, kernel {self.kernel}: each must be above 0")
 
     def bound(self, false_positive_rate: float) -> float:
         """The value that one more normal picture exceeds at this rate (0..1, ends excluded)."""
-        from scipy.special import stdtrit  # keeps `import sowa` light
+        from scipy.optimize import brentq  # keeps `import sowa` light
+        from scipy.special import stdtrit
 
-        return math.exp(self.centre + self.width * float(stdtrit(self.freedom, 1 - false_positive_rate)))
+        # All parts of the mixture exceed the lower end at more than the rate, and the upper end at less.
+        reach = self.width * abs(float(stdtrit(min(self.freedom, 1.0), false_positive_rate / 2))) + 10 * self.width
+        ends = min((self.centre, *self.logs)) - reach, max((self.centre, *self.logs)) + reach
+        return math.exp(brentq(lambda log: self._exceeded(log) - false_positive_rate, *ends))
 
     def percentile(self, value: float) -> float:
         """Share of normal pictures that stay below ``value``, 0..100."""
-        from scipy.special import stdtr
+        return 0.0 if value <= 0 else 100 * (1 - self._exceeded(math.log(value)))
 
-        return 0.0 if value <= 0 else 100 * float(stdtr(self.freedom, (math.log(value) - self.centre) / self.width))
+    def _exceeded(self, log: float) -> float:
+        """Chance that one more normal picture lies above."""
+        from scipy.special import ndtr, stdtr
+
+        bell = float(stdtr(self.freedom, (self.centre - log) / self.width))
+        count = len(self.logs)
+        if count <= FEW:
+            return bell
+        own = sum(float(ndtr((seen - log) / self.kernel)) for seen in self.logs) / count
+        return own + (bell - own) * FEW / count
 
 
 @dataclass(frozen=True)
