@@ -13,7 +13,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "sowa"
 LAYERS = (
     {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
-    {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"},
+    {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
+    | {"inspection"},
     {"collect", "detector", "train", "evaluate"},
     {"console", "commands", "cli", "__main__"},
 )

@@ -21,6 +21,7 @@ from sowa.metrics import (
     MetricValue,
     PixelMetrics,
     PixelMetricsResult,
+    image_curves,
     image_metrics,
     pixel_metrics,
 )
@@ -229,6 +230,39 @@ def test_constant_maps() -> None:
 def test_perfect_maps() -> None:
     mask = np.eye(4, dtype=bool)
     assert numbers(pixel_metrics([mask.astype(np.float32)], [mask])) == approx([1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_curves_have_few_points_and_the_areas_of_their_metrics(seed: int) -> None:
+    accumulator = accumulate(data := smooth_data(seed=seed))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 3000)
+    scores = rng.normal(size=3000) + labels
+    found = image_curves(scores, labels)
+    pro = accumulator.pro_curve()
+    assert pro is not None
+    for curve in (*found.values(), pro):
+        assert 100 < len(curve.x) == len(curve.y) <= 300
+        assert (np.diff(curve.x) >= 0).all()
+    assert auc(found["ROC"].x, found["ROC"].y) == pytest.approx(roc_auc_score(labels, scores), abs=2e-3)
+    assert auc(found["PR"].x, found["PR"].y) == pytest.approx(average_precision_score(labels, scores), abs=1e-2)
+    assert (pro.x[0], pro.y[0], pro.x[-1]) == (0, 0, AUPRO_LIMIT)
+    assert auc(pro.x, pro.y) / AUPRO_LIMIT == pytest.approx(slow_aupro(*data), abs=2e-3)
+
+
+def test_a_short_curve_keeps_all_its_corners() -> None:
+    found = image_curves([1, 2, 3, 4], [0, 1, 0, 1])
+    assert list(zip(found["ROC"].x, found["ROC"].y, strict=True)) == [(0, 0), (0, 0.5), (0.5, 0.5), (0.5, 1), (1, 1)]
+
+
+def test_curves_that_are_undefined_are_left_out() -> None:
+    assert image_curves([1, 2], [0, 0]) == {}
+    assert list(image_curves([1, 2], [1, 1])) == ["PR"]
+    assert PixelMetrics().pro_curve() is None
+    for anomalous in (False, True):
+        one_kind = PixelMetrics()
+        one_kind.update(np.ones((2, 2)), np.full((2, 2), anomalous))
+        assert one_kind.pro_curve() is None
 
 
 def test_undefined_metrics_are_nan_with_a_reason() -> None:

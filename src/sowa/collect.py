@@ -1,4 +1,4 @@
-"""Raw scores and map maxima of pictures: what a calibration is made of."""
+"""What calibrations are made of: raw scores and map maxima of pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sowa.calibration import from_references
 from sowa.data.images import read_mask_at, resize_image
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, read_batches, skipped_into, variants
@@ -15,7 +16,7 @@ from sowa.errors import InputError
 from sowa.memory import MemoryBank
 from sowa.metrics import PixelMetrics
 from sowa.progress import Report, silent
-from sowa.types import ABNORMAL, Judgement, Sample
+from sowa.types import ABNORMAL, Calibration, Judgement, Sample
 
 if TYPE_CHECKING:
     from sowa.detector import Sowa
@@ -37,10 +38,10 @@ class Scores:
         self.map_maxima += judgement.maps.amax(dim=(1, 2)).tolist()
 
 
-def of_references(
+def calibration(
     detector: Sowa, bank: MemoryBank, references: Sequence[Picture], seed: int, report: Report = silent
-) -> Scores:
-    """Each reference against the bank without it; a single one can only be varied and compared with itself."""
+) -> Calibration:
+    """What references tell of normal: each against the bank without it, a single one varied and against itself."""
     alone = len(references) == 1
     chosen = sorted(draw(range(len(references)), min(len(references), LEFT_OUT), seed))
     scores = Scores()
@@ -50,7 +51,7 @@ def of_references(
         leave_out = None if alone else torch.tensor([index], device=detector.device)
         scores.add(detector.judge(observation, bank, leave_out))
         report("calibrate", done, len(chosen))
-    return scores
+    return from_references(scores.raw_scores, scores.map_maxima, len(references))
 
 
 def of_pictures(

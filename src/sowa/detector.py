@@ -22,11 +22,10 @@ from sowa.calibration import (
     best_threshold,
     check_rate,
     from_normal,
-    from_references,
 )
 from sowa.config import ModelConfig, to_dict
 from sowa.data.sampling import draw, split
-from sowa.data.stream import Batch, Picture, pictures, read_batches, skipped_into
+from sowa.data.stream import Picture, pictures, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision, synchronise
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
@@ -34,7 +33,7 @@ from sowa.headers import DETECTOR_FORMAT, DetectorHeader, read_header
 from sowa.memory import MemoryBank
 from sowa.model.checkpoint import identity, load_weights, pretrained_network, rebuild, trained_tensors
 from sowa.model.sowa import SowaNetwork
-from sowa.prediction import Prediction
+from sowa.prediction import Prediction, predictions
 from sowa.progress import Report, silent
 from sowa.scoring import judge
 from sowa.types import ABNORMAL, Calibration, Judgement, Observation, Sample
@@ -70,8 +69,7 @@ class Sowa:
     def forget(self) -> None:
         """Back to a detector that hasn't been fitted."""
         self.bank_: MemoryBank | None = None
-        # A zero-shot map sums one probability per level; half of that is the boundary.
-        self.calibration_ = Calibration(pixel_threshold=len(self.network.backbone.levels) / 2)
+        self.calibration_ = self.zero_shot_calibration
         self.references_: list[str] = []
         self.seed_: int | None = None
 
@@ -102,6 +100,11 @@ class Sowa:
         return cls(
             network, trained=trained, device=device, precision=precision, image_size=image_size, category=category
         )
+
+    @property
+    def zero_shot_calibration(self) -> Calibration:
+        """Where normal ends without references: a map sums one probability per level, half of that is the boundary."""
+        return Calibration(pixel_threshold=len(self.network.backbone.levels) / 2)
 
     @property
     def is_fitted(self) -> bool:
@@ -140,9 +143,7 @@ class Sowa:
                 f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
                 f"problem: {skipped[0][1]}"
             )
-        scores = collect.of_references(self, bank, references, seed, report)
-        calibration = from_references(scores.raw_scores, scores.map_maxima, len(references))
-        self.calibration_ = at_rate(calibration, false_positive_rate)
+        self.calibration_ = at_rate(collect.calibration(self, bank, references, seed, report), false_positive_rate)
         self.bank_, self.seed_ = bank, seed
         self.references_ = [picture.name for picture in references]
         return self
@@ -254,29 +255,10 @@ class Sowa:
             judgement = self.judge(self.observe(batch.images))
             synchronise(self.device)
             seconds = (time.perf_counter() - started) / len(batch.pictures)
-            yield from self._predictions(batch, judgement, seconds)
+            yield from predictions(batch, judgement, self.calibration_, seconds)
             started = time.perf_counter()
         if len(skipped) == len(wanted):
             raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
-
-    def _predictions(self, batch: Batch, judgement: Judgement, seconds: float) -> Iterator[Prediction]:
-        calibration = self.calibration_
-        maps, levels = judgement.maps.cpu().numpy(), judgement.level_maps.cpu().numpy()
-        for index, (picture, raw) in enumerate(zip(batch.pictures, judgement.raw_scores.tolist(), strict=True)):
-            yield Prediction(
-                image_path=picture.name,
-                score=calibration.score(raw),
-                raw_score=raw,
-                normal_percentile=calibration.normal_percentile(raw),
-                threshold=calibration.threshold,
-                is_anomalous=raw > calibration.threshold,
-                anomaly_map=maps[index],
-                mask=maps[index] > calibration.pixel_threshold,
-                level_maps=levels[:, index],
-                pixel_threshold=calibration.pixel_threshold,
-                seconds=seconds,
-                source=picture.origin,
-            )
 
     def normalise(self, images: NDArray[np.uint8]) -> Tensor:
         """Pictures (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W) on the detector's device."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,30 +13,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sowa import collect
 from sowa.config import EvaluationConfig
 from sowa.data import choose_references, read_mask_at, split
 from sowa.data.stream import Batch, Picture, read_batches, skipped_into
 from sowa.detector import Sowa
 from sowa.devices import synchronise
 from sowa.errors import InputError
+from sowa.inspection import Inspected, Inspection
 from sowa.memory import MemoryBank
-from sowa.metrics import MetricValue, PixelMetrics, image_metrics
+from sowa.metrics import Curve, MetricValue, PixelMetrics, image_curves, image_metrics
 from sowa.progress import Report, silent
 from sowa.scoring import judge, paper_scores
-from sowa.types import ABNORMAL, NORMAL, Judgement, Observation, Sample
+from sowa.types import ABNORMAL, NORMAL, Calibration, Judgement, Observation, Sample
 
 METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO")
+Banks = dict[int, tuple[MemoryBank, list[str]]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """Metrics of one category with one set of references."""
+    """Metrics of one category with one set of references; ``curves`` by name where the run was inspected."""
 
     category: str
     k_shot: int
     seed: int
     metrics: dict[str, MetricValue]
     references: list[str]
+    curves: dict[str, Curve] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ def _mean_over_seeds(runs: Sequence[Run], name: str) -> dict[str, float | None]:
 class _Tally:
     """What one run collects picture by picture; maps are counted, not kept."""
 
+    inspection: Inspection | None = None
+
     def __init__(self, k_shot: int, seed: int, references: list[str]) -> None:
         self.k_shot, self.seed, self.references = k_shot, seed, references
         self.pixels = PixelMetrics()
@@ -123,7 +130,11 @@ class _Tally:
         else:
             undefined = MetricValue.undefined("an anomalous picture has no mask")
             metrics |= {name: undefined for name in METRICS if name.startswith("pixel")}
-        return Run(category, self.k_shot, self.seed, metrics, self.references)
+        curves = {}
+        if self.inspection:
+            pro = self.pixels.pro_curve() if truth.has_masks else None
+            curves = image_curves(scores, truth.labels) | ({"PRO": pro} if pro else {})
+        return Run(category, self.k_shot, self.seed, metrics, self.references, curves)
 
 
 @dataclass
@@ -143,11 +154,13 @@ def evaluate(
     samples: Sequence[Sample],
     config: EvaluationConfig,
     report: Report = silent,
+    inspect: Callable[[Inspected], None] | None = None,
 ) -> Evaluation:
     """Metrics of ``detector``'s network for each category, number of shots and seed.
 
     References are drawn from the normal train pictures; every labelled picture of the split "test" is judged. Zero
-    shots don't depend on the seed and are run once, under the first one.
+    shots don't depend on the seed and are run once, under the first one. ``inspect`` is called for every picture of one
+    run in each category, that of the most shots and the first seed, with the verdict by that run's own calibration.
 
     Raises InputError where a category has too few references or no labelled test picture.
     """
@@ -155,7 +168,7 @@ def evaluate(
     truths = []
     for category in dict.fromkeys(sample.category for sample in samples):
         of_category = [sample for sample in samples if sample.category == category]
-        found, truth = _evaluate_category(detector, of_category, config, report)
+        found, truth = _evaluate_category(detector, of_category, config, report, inspect)
         runs += found
         truths.append(truth)
     seconds = sum(truth.seconds for truth in truths)
@@ -165,7 +178,11 @@ def evaluate(
 
 
 def _evaluate_category(
-    detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig, report: Report
+    detector: Sowa,
+    samples: Sequence[Sample],
+    config: EvaluationConfig,
+    report: Report,
+    inspect: Callable[[Inspected], None] | None,
 ) -> tuple[list[Run], _Truth]:
     category = samples[0].category
     test = [sample for sample in split(samples, "test") if sample.label is not None]
@@ -174,6 +191,26 @@ def _evaluate_category(
     truth = _Truth(has_masks=all(sample.mask_path for sample in test if sample.label == ABNORMAL))
     banks = _banks(detector, samples, config, truth.skipped)
     tallies = [_Tally(k, seed, banks[seed][1][:k] if k else []) for k, seed in _runs(config)]
+    if inspect:
+        inspected = next(t for t in tallies if (t.k_shot, t.seed) == (max(config.k_shots), config.seeds[0]))
+        inspected.inspection = Inspection(inspect, _calibration(detector, banks, config, report))
+    _judge_all(detector, test, banks, tallies, truth, config, report)
+    if not truth.labels:
+        raise InputError(f"none of {len(test)} test pictures can be read; first problem: {truth.skipped[0][1]}")
+    return [tally.finish(category, truth, config) for tally in tallies], truth
+
+
+def _judge_all(
+    detector: Sowa,
+    test: Sequence[Sample],
+    banks: Banks,
+    tallies: Sequence[_Tally],
+    truth: _Truth,
+    config: EvaluationConfig,
+    report: Report,
+) -> None:
+    """The pass over the test pictures of a category: every run's tally and the truth grow batch by batch."""
+    category = test[0].category
     prompts = detector.trained or config.scoring == "paper" or 0 in config.k_shots
     broken_references = len(truth.skipped)
     for batch, of_batch in _read(test, detector.image_size, config.batch_size, truth.skipped):
@@ -184,17 +221,25 @@ def _evaluate_category(
         started = time.perf_counter()
         observation = detector.observe(batch.images, prompts=prompts, categories=[category] * len(of_batch))
         synchronise(detector.device)
-        encoded = time.perf_counter()
+        seconds = time.perf_counter() - started
         for tally, judgement in zip(tallies, _judgements(detector, observation, banks, config), strict=True):
             tally.add(judgement, masks if truth.has_masks else None)
-        truth.seconds += encoded - started
+            if tally.inspection:
+                tally.inspection.add(batch, of_batch, masks, judgement, seconds)
+        truth.seconds += seconds
         truth.labels += [sample.label == ABNORMAL for sample in of_batch]
         if observation.abnormal_probability is not None:
             truth.probabilities += observation.abnormal_probability.tolist()
         report(f"test {category}", len(truth.labels) + len(truth.skipped) - broken_references, len(test))
-    if not truth.labels:
-        raise InputError(f"none of {len(test)} test pictures can be read; first problem: {truth.skipped[0][1]}")
-    return [tally.finish(category, truth, config) for tally in tallies], truth
+
+
+def _calibration(detector: Sowa, banks: Banks, config: EvaluationConfig, report: Report) -> Calibration:
+    """What `fit` with the references of the most shots and the first seed would come to."""
+    if not banks:
+        return detector.zero_shot_calibration
+    bank, names = banks[config.seeds[0]]
+    references = [Picture(name, Path(name)) for name in names]
+    return collect.calibration(detector, bank, references, config.seeds[0], report)
 
 
 def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:
@@ -207,13 +252,13 @@ def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:
 
 def _banks(
     detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig, skipped: list[tuple[str, str]]
-) -> dict[int, tuple[MemoryBank, list[str]]]:
+) -> Banks:
     """For each seed, the bank of the most shots and its pictures; fewer shots are the first of more.
 
     In place of a broken picture the next one is drawn. Raises InputError where too few can be read.
     """
     most = max(config.k_shots)
-    banks = {}
+    banks: Banks = {}
     for seed in config.seeds if most else ():
         choose_references(samples, most, seed)  # says what's wrong where there are too few
         normal = choose_references(samples, sum(s.split == "train" and s.label == NORMAL for s in samples), seed)
@@ -228,7 +273,7 @@ def _banks(
 
 @torch.inference_mode()
 def _judgements(
-    detector: Sowa, observation: Observation, banks: dict[int, tuple[MemoryBank, list[str]]], config: EvaluationConfig
+    detector: Sowa, observation: Observation, banks: Banks, config: EvaluationConfig
 ) -> Iterator[Judgement]:
     """One judgement per run, in the order of ``_runs``; one search per seed serves all its numbers of shots."""
     network = detector.network.config

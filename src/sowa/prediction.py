@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa.data.images import read_image
+from sowa.data.stream import Batch
 from sowa.files import write_bytes
 from sowa.render import encode, enlarge_mask, overlay
+from sowa.types import Calibration, Judgement
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,3 +77,23 @@ class Prediction:
         write_bytes(target, encode(drawn, "JPEG"))
         write_bytes(target.with_name(f"{name}_mask.png"), encode(enlarge_mask(self.mask, image.shape[:2]), "PNG"))
         return target
+
+
+def predictions(batch: Batch, judgement: Judgement, calibration: Calibration, seconds: float) -> Iterator[Prediction]:
+    """The verdict on each picture of a batch; ``seconds`` is each one's share of the computing time."""
+    maps, levels = judgement.maps.cpu().numpy(), judgement.level_maps.cpu().numpy()
+    for index, (picture, raw) in enumerate(zip(batch.pictures, judgement.raw_scores.tolist(), strict=True)):
+        yield Prediction(
+            image_path=picture.name,
+            score=calibration.score(raw),
+            raw_score=raw,
+            normal_percentile=calibration.normal_percentile(raw),
+            threshold=calibration.threshold,
+            is_anomalous=raw > calibration.threshold,
+            anomaly_map=maps[index],
+            mask=maps[index] > calibration.pixel_threshold,
+            level_maps=levels[:, index],
+            pixel_threshold=calibration.pixel_threshold,
+            seconds=seconds,
+            source=picture.origin,
+        )

@@ -2,21 +2,24 @@
 
 `image_metrics` judges one score per image; `pixel_metrics`, and its incremental form `PixelMetrics`, judge
 anomaly maps against masks. Every metric is a fraction in 0..1, and an undefined one is NaN together with the
-reason, never 0. Nothing here imports torch.
+reason, never 0. `image_curves` and `PixelMetrics.pro_curve` give points to draw. Nothing here imports torch.
 """
 
 from sowa.metrics.curve import AUPRO_LIMIT
 from sowa.metrics.image import ImageMetricsResult, image_metrics
 from sowa.metrics.pixel import Aupro, PixelMetrics, PixelMetricsResult, pixel_metrics
+from sowa.metrics.points import Curve, image_curves
 from sowa.metrics.value import MetricValue
 
 __all__ = [
     "AUPRO_LIMIT",
     "Aupro",
+    "Curve",
     "ImageMetricsResult",
     "MetricValue",
     "PixelMetrics",
     "PixelMetricsResult",
+    "image_curves",
     "image_metrics",
     "pixel_metrics",
 ]

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sowa.metrics import curve as curves
 from sowa.metrics.curve import Estimate, ScoreCurve
 from sowa.metrics.histogram import GroupedHistogram, keys_of, scores_of
+from sowa.metrics.points import Curve, pro_curve
 from sowa.metrics.value import MetricValue
 
 Aupro = Literal["standard", "authors"]
@@ -148,6 +149,13 @@ class PixelMetrics:
             raise ValueError("there are no pixels: add an image first")
         curve = ScoreCurve.of(self._normal, self._anomalous)
         return scores_of(curve.keys), curve.tp, curve.fp
+
+    def pro_curve(self) -> Curve | None:
+        """The curve under which pixel_AUPRO is the (standard) area, up to its limit; None where that is undefined."""
+        self._merge()
+        if not self._anomalous.n_pixels or not self._normal.n_pixels:
+            return None
+        return pro_curve(ScoreCurve.of(self._normal, self._anomalous))
 
     def _merge(self) -> None:
         """Empty the buffers; then drop as few low key bits as bring the rows under max_scores.
