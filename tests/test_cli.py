@@ -35,15 +35,15 @@ OPTIONS = {
     f"--seed {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
-    "predict": f"--backbone --batch-size --json --model --out --source {COMMON}",
+    "predict": f"--backbone --batch-size --json --model --out --report --source {COMMON}",
     "train": (
         "--backbone --batch-size --category --checkpoint-every --dataset --epochs --image-size --learning-rate "
         "--mosaic --out --protocol --root --seed --validation-fraction --weight-decay "
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
-        "--aupro --backbone --batch-size --category --dataset --image-size --json --k-shot --model --root --scoring "
-        f"--seed --seeds {COMMON}"
+        "--aupro --backbone --batch-size --category --dataset --image-size --json --k-shot --model --report --root "
+        f"--scoring --seed --seeds {COMMON}"
     ),
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",
@@ -104,7 +104,7 @@ def weights_file(tiny_backbone: str, dataset: Path, tmp_path_factory: pytest.Tem
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_a_command_has_exactly_these_options(command: str) -> None:
-    arguments = app[command].assemble_argument_collection()
+    arguments = [argument for argument in app[command].assemble_argument_collection() if argument.parse]
     found = {name for argument in arguments for name in argument.names} - {"*", "--adapter", "--prompt"}
     assert found == set(OPTIONS[command].split())
 
@@ -556,7 +556,18 @@ COMMANDS = {
     "demo": ["demo", "--out", "d_1", "--size", "96"],
     "fit": ["fit", "--normal", "n", "--out", "o.sowa", "--k-shot", "2", "--image-size", "96x64"],
     "predict": ["predict", "parts/new", "--model", "m.sowa"],
-    "predict with files": ["predict", "parts/new", "--model", "m.sowa", "--out", "r", "--json", "r.jsonl"],
+    "predict with files": [
+        "predict",
+        "parts/new",
+        "--model",
+        "m.sowa",
+        "--out",
+        "r",
+        "--json",
+        "r.jsonl",
+        "--report",
+        "r.html",
+    ],
     "train": [
         *("train", "--dataset", "pairs", "--root", "r", "--out", "w.safetensors", "--epochs", "3", "--seed", "7"),
         *("--prompt.class-names", "nut", "--prompt.class-names", "bolt", "--adapter.no-value-only"),

@@ -64,7 +64,13 @@ def test_a_file_appears_only_when_the_block_ends(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "raised"), [(RuntimeError, RuntimeError), (KeyboardInterrupt, KeyboardInterrupt), (OSError, InputError)]
+    ("error", "raised"),
+    [
+        (RuntimeError, RuntimeError),
+        (KeyboardInterrupt, KeyboardInterrupt),
+        (OSError, InputError),
+        (BrokenPipeError, BrokenPipeError),
+    ],
 )
 @pytest.mark.parametrize("before", [None, "old"])
 def test_a_block_that_raises_leaves_everything_as_it_was(tmp_path, error, raised, before):

@@ -16,7 +16,7 @@ LAYERS = (
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
     | {"inspection"},
     {"collect", "detector", "train", "evaluate"},
-    {"console", "commands", "cli", "__main__"},
+    {"console", "report", "commands", "cli", "__main__"},
 )
 STAGES = {"backbone", "adapter", "prompts", "alignment", "maps"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -53,7 +53,9 @@ def test_the_rule_sees_every_kind_of_import(tmp_path):
     assert imported(file) == {"cli", "detector"}
 
 
-@pytest.mark.parametrize("statement", ["import sowa", "import sowa.commands.info", "import sowa.metrics, sowa.data"])
+@pytest.mark.parametrize(
+    "statement", ["import sowa", "import sowa.commands.info", "import sowa.metrics, sowa.data, sowa.report"]
+)
 def test_light_imports_load_no_torch(statement):
     code = f"import sys\n{statement}\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

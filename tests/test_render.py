@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from sowa.render import COOLEST, HOTTEST, OPACITY, OUTLINE, enlarge_mask, heat_map, overlay, side_by_side
+from sowa.render import (
+    COOLEST,
+    HOTTEST,
+    OPACITY,
+    OUTLINE,
+    STEPS,
+    enlarge_mask,
+    heat,
+    heat_map,
+    heat_png,
+    overlay,
+    side_by_side,
+)
 
 SIZES = [(1, 1), (1, 50), (33, 7), (200, 300)]
 
@@ -90,3 +105,20 @@ def test_pictures_side_by_side_have_one_height_and_a_white_gap() -> None:
 
 def test_a_very_flat_picture_still_has_a_column_beside_others() -> None:
     assert side_by_side([np.zeros((1000, 1, 3), np.uint8)], height=20).shape == (20, 1, 3)
+
+
+def test_heat_is_tied_to_the_threshold() -> None:
+    assert heat(np.array([0, 3 * COOLEST, 3 * HOTTEST, 99], np.float32), 3.0).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_a_small_heat_map_is_lighter_where_it_is_hotter_and_clear_where_it_is_cold(opaque: bool) -> None:
+    ramp = np.linspace(0, 1, STEPS, dtype=np.float32)
+    data = heat_png(np.stack([ramp, np.full_like(ramp, np.nan)]), opaque)
+    drawn = np.array(Image.open(BytesIO(data)).convert("RGBA"))
+    assert drawn.shape == (2, STEPS, 4)
+    assert (np.diff(drawn[0, :, :3] @ [0.2126, 0.7152, 0.0722]) > 0).all()
+    assert (np.diff(drawn[0, :, 3].astype(int)) > 0).all() != opaque
+    assert drawn[0, [0, -1], 3].tolist() == [255 * opaque, 255]
+    assert not drawn[1, :, 3].any()
+    assert len(data) < 500

@@ -5,8 +5,8 @@ Heavy imports happen inside commands, so that ``sowa --help`` and ``sowa info`` 
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,11 +15,11 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import sowa
-from sowa.commands.flags import hyphens, print_config, read_config, take_config
+from sowa.commands.flags import hyphens, numbers, print_config, read_config, size, take_config
 from sowa.config import AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig
 from sowa.console import Console
 from sowa.errors import InputError, TrainingError
-from sowa.files import file_format, write_bytes
+from sowa.files import file_format
 from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 
 app = App(
@@ -30,6 +30,7 @@ app = App(
 )
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
+Typed = Annotated[str | None, Parameter(parse=False)]  # the command itself, which no flag sets
 
 
 @app.command
@@ -80,7 +81,7 @@ def fit(
     console = Console()
     network = _network(model, backbone)
     detector = Sowa.from_pretrained(
-        **network, device=device, precision=precision, image_size=_size(image_size), category=category
+        **network, device=device, precision=precision, image_size=size(image_size), category=category
     )
     with console.progress() as report:
         detector.fit(
@@ -154,10 +155,12 @@ def predict(
     model: Path | None = None,
     out: Path | None = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    report: Path | None = None,
     backbone: str | None = None,
     batch_size: int = 8,
     device: Device = "auto",
     precision: Precision = "auto",
+    typed: Typed = None,
 ) -> None:
     """Judge pictures with a fitted detector, or zero-shot with trained weights.
 
@@ -167,12 +170,13 @@ def predict(
             `mini` judges, as it ships
         out: folder for overlays and masks
         json_file: file of JSON lines, one per picture
+        report: HTML file that shows every picture and its verdict
         backbone: stands in for the one that the detector names, where its file has moved
     """
-    from sowa.commands.predict import load_detector, predict_to_files
+    from sowa.commands.predict import Outputs, load_detector, predict_to_files
 
     detector = load_detector(model, backbone, device, precision)
-    predict_to_files(detector, source, out, json_file, batch_size, Console())
+    predict_to_files(detector, source, Outputs(out, json_file, report), batch_size, Console(), typed or "")
 
 
 @app.command
@@ -210,7 +214,7 @@ def train(
     samples = load(dataset, root, category)
     model = ModelConfig(adapter=adapter, prompt=prompt)
     detector = Sowa.from_pretrained(
-        backbone, config=model, device=device, precision=precision, image_size=_size(image_size)
+        backbone, config=model, device=device, precision=precision, image_size=size(image_size)
     )
     with console.progress() as report:
         result = run(detector, samples, config, out, report)
@@ -240,6 +244,8 @@ def run_test(
     device: Device = "auto",
     precision: Precision = "auto",
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    report: Path | None = None,
+    typed: Typed = None,
 ) -> None:
     """Measure accuracy on a labelled data set, for several numbers of shots and seeds in one pass.
 
@@ -254,23 +260,18 @@ def run_test(
         scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
         aupro: standard (false positives pooled) or authors (as in their code)
         json_file: file for the result
+        report: HTML file that shows metrics, curves and the verdict on every picture, with the most shots and the
+            first seed
     """
-    from sowa.commands.test import print_evaluation
+    from sowa.commands.test import DataSet, measure_to_files
     from sowa.data import load
     from sowa.detector import Sowa
-    from sowa.evaluate import evaluate
 
-    console = Console()
-    config = EvaluationConfig(_numbers("k-shot", k_shot), _numbers("seeds", seeds), scoring, aupro, batch_size)
+    config = EvaluationConfig(numbers("k-shot", k_shot), numbers("seeds", seeds), scoring, aupro, batch_size)
     samples = load(dataset, root, category)
     network = _network(model, backbone)
-    detector = Sowa.from_pretrained(**network, device=device, precision=precision, image_size=_size(image_size))
-    with console.progress() as report:
-        evaluation = evaluate(detector, dataset, samples, config, report)
-    console.skipped(evaluation.skipped)
-    print_evaluation(evaluation, console)
-    if json_file:
-        write_bytes(json_file, (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
+    detector = Sowa.from_pretrained(**network, device=device, precision=precision, image_size=size(image_size))
+    measure_to_files(detector, DataSet(dataset, root, samples), config, json_file, report, Console(), typed or "")
 
 
 @app.command
@@ -312,24 +313,6 @@ def _network(model: Path | None, backbone: str | None) -> dict[str, Any]:
     return {"name": backbone, "weights": model}
 
 
-def _numbers(flag: str, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--{flag} is {text!r}, needed are whole numbers with commas, such as 0,1,2,4") from None
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    try:
-        sides = [int(part) for part in text.lower().split("x")]
-        height, width = sides * 2 if len(sides) == 1 else sides
-    except ValueError:
-        raise InputError(f"--image-size is {text!r}, needed is a side such as 384 or HEIGHTxWIDTH") from None
-    return height, width
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and ends the process: 0 done, 2 the input is wrong (one line says what), 1 anything else."""
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
@@ -337,6 +320,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs a command; returns the exit code."""
+    typed = arguments
     try:
         arguments, file, printing = take_config([hyphens(argument) for argument in arguments])
         commands = [name for name in app if not name.startswith("-")]
@@ -344,10 +328,12 @@ def run(arguments: list[str]) -> int:
         app.config = (
             () if file is None else (Dict(read_config(file, commands), use_commands_as_keys=False, source=file),)
         )
-        command, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+        command, bound, unparsed = app.parse_args(arguments, print_error=False, exit_on_error=False)
         if printing:
             print_config(command, bound)
             return 0
+        if "typed" in unparsed:
+            bound.arguments["typed"] = shlex.join(["sowa", *typed])
         command(*bound.args, **bound.kwargs)
     except (CycloptsError, InputError) as error:
         print(f"sowa: {' '.join(str(error).split())}", file=sys.stderr)

@@ -44,6 +44,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~UMASK)  # temporary files are made so that nobody else may read them
         temporary.replace(path)
+    except BrokenPipeError:  # somebody stopped reading standard output: nothing is wrong with this file
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{path} can't be written ({reason}); free some space or choose another place") from error

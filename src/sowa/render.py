@@ -14,6 +14,7 @@ OUTLINE = (255, 255, 255)
 # Colours begin at the first of these multiples of the pixel threshold and are hottest from the second on.
 COOLEST, HOTTEST = 0.5, 1.6
 OPACITY = 0.65
+STEPS, DARKEST = 32, 22  # shades of a small heat map, and where in the colour map they begin: black is too heavy
 
 
 def heat_map(
@@ -23,10 +24,35 @@ def heat_map(
 
     Colours are tied to the threshold, not to the picture's own extremes: a normal picture stays cool.
     """
-    heat = cv2.resize(anomaly_map, size[::-1], interpolation=cv2.INTER_LINEAR) / pixel_threshold
-    heat = np.clip((heat - COOLEST) / (HOTTEST - COOLEST), 0.0, 1.0).astype(np.float32)
-    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    return colours.astype(np.uint8), (OPACITY * np.sqrt(heat))[..., None]
+    enlarged = cv2.resize(anomaly_map, size[::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    hot = heat(enlarged, pixel_threshold)
+    opacity = np.float32(OPACITY) * np.sqrt(hot)
+    colours = cv2.applyColorMap((hot * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    return colours.astype(np.uint8), opacity[..., None]
+
+
+def heat(anomaly_map: NDArray[np.float32], pixel_threshold: float) -> NDArray[np.float32]:
+    """How hot each value of a map is, 0..1, same shape."""
+    relative = anomaly_map / pixel_threshold
+    hot: NDArray[np.float32] = np.clip((relative - COOLEST) / (HOTTEST - COOLEST), 0.0, 1.0).astype(np.float32)
+    return hot
+
+
+def heat_png(hot: NDArray[np.float32], opaque: bool = False) -> bytes:
+    """Heat (H, W) in 0..1 as a PNG of ``STEPS`` colours, a few hundred bytes; NaN is clear.
+
+    The colder, the clearer, unless ``opaque``. Colours rise in lightness, so colour-blind readers tell them apart.
+    """
+    ramp = np.linspace(0.0, 1.0, STEPS)
+    shades = (DARKEST + ramp * (255 - DARKEST)).astype(np.uint8)
+    colours = cv2.applyColorMap(shades[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    alpha = np.round(255 * (np.ones(STEPS) if opaque else ramp)).astype(np.uint8)
+    steps = np.where(np.isnan(hot), STEPS, np.round(np.nan_to_num(hot) * (STEPS - 1))).astype(np.uint8)
+    image = PillowImage.frombytes("P", hot.shape[::-1], steps.tobytes())
+    image.putpalette(colours.tobytes() + bytes(3))
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True, transparency=alpha.tobytes() + bytes(1))
+    return buffer.getvalue()
 
 
 def overlay(image: Image, anomaly_map: NDArray[np.float32], mask: NDArray[np.bool_], pixel_threshold: float) -> Image:

@@ -65,6 +65,26 @@ def print_config(command: Callable[..., Any], bound: inspect.BoundArguments) -> 
     print(yaml.safe_dump(given, sort_keys=False, allow_unicode=True), end="")
 
 
+def numbers(flag: str, text: str) -> tuple[int, ...]:
+    """Whole numbers with commas. Raises InputError for anything else."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--{flag} is {text!r}, needed are whole numbers with commas, such as 0,1,2,4") from None
+
+
+def size(text: str | None) -> tuple[int, int] | None:
+    """(H, W) of ``SIDE`` or ``HEIGHTxWIDTH``. Raises InputError for anything else."""
+    if text is None:
+        return None
+    try:
+        sides = [int(part) for part in text.lower().split("x")]
+        height, width = sides * 2 if len(sides) == 1 else sides
+    except ValueError:
+        raise InputError(f"--image-size is {text!r}, needed is a side such as 384 or HEIGHTxWIDTH") from None
+    return height, width
+
+
 def _flag(name: str, hint: Any) -> str:
     """The flag that fills a command's parameter, without its hyphens in front."""
     marks = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Parameter)]

@@ -1,13 +1,18 @@
-"""``sowa predict``: verdicts to JSON lines, overlays and masks."""
+"""``sowa predict``: verdicts to JSON lines, overlays, masks and a report."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from sowa.commands.describe import describe_predictions
 from sowa.console import Console
 from sowa.data.stream import pictures
 from sowa.detector import Sowa
@@ -16,6 +21,7 @@ from sowa.errors import InputError
 from sowa.files import file_format, make_folder, replacing
 from sowa.headers import WEIGHTS_FORMAT
 from sowa.progress import Report
+from sowa.report import ReportWriter, open_report
 
 
 def load_detector(model: Path | None, backbone: str | None, device: str, precision: Precision) -> Sowa:
@@ -30,35 +36,63 @@ def load_detector(model: Path | None, backbone: str | None, device: str, precisi
     return Sowa.load(model, backbone=backbone, device=device, precision=precision)
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """Where ``sowa predict`` writes: a folder of overlays, a file of JSON lines (printed without one), a report."""
+
+    folder: Path | None = None
+    json_file: Path | None = None
+    report: Path | None = None
+
+
 def predict_to_files(
-    detector: Sowa, source: Path, out: Path | None, json_file: Path | None, batch_size: int, console: Console
+    detector: Sowa, source: Path, outputs: Outputs, batch_size: int, console: Console, command: str = ""
 ) -> None:
     """Judges the pictures of ``source`` one batch at a time and writes as it goes.
 
     The JSON lines appear under their name when all pictures are judged, or under FILE.partial where an error ends the
-    run before. Without ``json_file`` they're printed.
+    run before. A report appears when all is done, or not at all; ``command`` is what it says was typed.
     """
+    started = time.perf_counter()
     wanted = [picture.name for picture in pictures(str(source))]
-    if out:
-        wanted = _without_results(wanted, source, out)
-        make_folder(out)
-    with console.progress() as report:
-        if json_file is None:
-            anomalous, judged = _predict(detector, wanted, out, sys.stdout, batch_size, report)
-        else:
-            with replacing(json_file) as temporary, temporary.open("w", encoding="utf-8") as lines:
-                try:
-                    anomalous, judged = _predict(detector, wanted, out, lines, batch_size, report)
-                except InputError:
-                    if lines.tell():
-                        temporary.rename(json_file.with_name(f"{json_file.name}.partial"))
-                    raise
+    if outputs.folder:
+        wanted = _without_results(wanted, source, outputs.folder)
+        make_folder(outputs.folder)
+    with ExitStack() as stack:
+        writer = stack.enter_context(open_report(outputs.report, len(wanted))) if outputs.report else None
+        with console.progress() as report, _lines(outputs.json_file) as lines:
+            anomalous, judged = _predict(detector, wanted, outputs.folder, lines, writer, batch_size, report)
+        if writer:
+            writer.finish(describe_predictions(detector, source, judged, time.perf_counter() - started, command))
     console.skipped(detector.skipped_)
-    console.note(f"{judged} pictures judged, {anomalous} anomalous" + (f"; overlays in {out}" if out else ""))
+    written = [f"overlays in {outputs.folder}"] if outputs.folder else []
+    written += [f"report in {outputs.report}"] if outputs.report else []
+    console.note("; ".join([f"{judged} pictures judged, {anomalous} anomalous", *written]))
+
+
+@contextmanager
+def _lines(json_file: Path | None) -> Iterator[TextIO]:
+    """Where the JSON lines go."""
+    if json_file is None:
+        yield sys.stdout
+        return
+    with replacing(json_file) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        try:
+            yield lines
+        except InputError:
+            if lines.tell():
+                temporary.rename(json_file.with_name(f"{json_file.name}.partial"))
+            raise
 
 
 def _predict(
-    detector: Sowa, wanted: list[str], out: Path | None, lines: TextIO, batch_size: int, report: Report
+    detector: Sowa,
+    wanted: list[str],
+    out: Path | None,
+    lines: TextIO,
+    writer: ReportWriter | None,
+    batch_size: int,
+    report: Report,
 ) -> tuple[int, int]:
     """Writes a line per picture, and overlays into ``out``; numbers of anomalous and of all judged pictures."""
     names = unique_names(wanted)
@@ -67,6 +101,8 @@ def _predict(
         print(json.dumps(prediction.to_dict()), file=lines, flush=lines is sys.stdout)
         if out:
             prediction.save(out, names[prediction.image_path])
+        if writer:
+            writer.add(prediction)
         judged += 1
         anomalous += prediction.is_anomalous
         report("predict", judged + len(detector.skipped_), len(wanted))

@@ -1,35 +1,78 @@
-"""``sowa test``: the table of metrics."""
+"""``sowa test``: the table of metrics, the result as JSON, and a report."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
+from sowa.commands.describe import describe_evaluation, metrics_table
+from sowa.config import EvaluationConfig
 from sowa.console import Console
-from sowa.evaluate import METRICS, Evaluation
+from sowa.data import split
+from sowa.detector import Sowa
+from sowa.evaluate import Evaluation, evaluate
+from sowa.files import write_bytes
+from sowa.inspection import Inspected
+from sowa.report import ReportWriter, open_report
+from sowa.types import Sample
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What was loaded, and from where."""
+
+    name: str
+    root: Path
+    samples: Sequence[Sample]
+
+
+def measure_to_files(
+    detector: Sowa,
+    data: DataSet,
+    config: EvaluationConfig,
+    json_file: Path | None,
+    report_file: Path | None,
+    console: Console,
+    command: str = "",
+) -> None:
+    """Measures, prints the table, and writes what is asked for; ``command`` is what the report says was typed."""
+    with ExitStack() as stack:
+        writer = None
+        if report_file:
+            writer = stack.enter_context(open_report(report_file, len(split(data.samples, "test"))))
+        show = _shown_by(writer) if writer else None
+        with console.progress() as report:
+            evaluation = evaluate(detector, data.name, data.samples, config, report, show)
+        if writer:
+            writer.finish(describe_evaluation(evaluation, detector, data.root, command))
+    console.skipped(evaluation.skipped)
+    print_evaluation(evaluation, console)
+    if json_file:
+        write_bytes(json_file, (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
+
+
+def _shown_by(writer: ReportWriter) -> Callable[[Inspected], None]:
+    def show(inspected: Inspected) -> None:
+        sample = inspected.sample
+        writer.add(
+            inspected.prediction,
+            category=sample.category,
+            label=sample.label,
+            true_mask=inspected.mask,
+            defect_type=sample.defect_type,
+        )
+
+    return show
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Means over seeds with their standard deviation, a line per category and number of shots."""
-    header = ["category", "shots", "seeds", *METRICS]
-    rows: list[list[Any]] = []
-    for category in dict.fromkeys(run.category for run in evaluation.runs):
-        rows += _rows(category, evaluation, category)
-    if len({run.category for run in evaluation.runs}) > 1:
-        rows += _rows("mean", evaluation, None)
-    console.table(f"{evaluation.dataset}, {evaluation.backbone}, {evaluation.config.scoring} scoring", header, rows)
-    if not evaluation.trained and (evaluation.config.scoring == "paper" or any(not r.k_shot for r in evaluation.runs)):
-        console.note("zero shots and paper scores say nothing here: the prompts aren't trained; give --model WEIGHTS")
-    for why in dict.fromkeys(v.why for run in evaluation.runs for v in run.metrics.values() if v.why):
-        console.note(f"–: {why}")
+    """Prints the table of metrics, and what is to be said of it."""
+    table = metrics_table(evaluation)
+    title = f"{evaluation.dataset}, {evaluation.backbone}, {evaluation.config.scoring} scoring"
+    console.table(title, table.header, table.rows)
+    for note in table.notes:
+        console.note(note)
     console.note(f"{evaluation.images_per_second:.1f} pictures a second through the network, which all runs share")
-
-
-def _rows(name: str, evaluation: Evaluation, category: str | None) -> list[list[Any]]:
-    rows = []
-    for row in evaluation.mean(category):
-        cells = [
-            "–" if value["mean"] is None else f"{value['mean']:.4f} ± {value['std']:.4f}"
-            for value in row["metrics"].values()
-        ]
-        rows.append([name, row["k_shot"], row["seeds"], *cells])
-    return rows

@@ -1,0 +1,62 @@
+"""What a picture's card is filed under, and which card comes first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sowa.prediction import Prediction
+from sowa.report.charts import octaves
+from sowa.types import ABNORMAL
+
+Kind = Literal["missed", "alarm", "found", "passed", "anomalous", "normal"]
+"""The first four where the truth is known, the others where it isn't."""
+
+TAGS: dict[Kind, str] = {
+    "missed": "Missed defect",
+    "alarm": "False alarm",
+    "found": "Defect found",
+    "passed": "Normal, passed",
+    "anomalous": "Anomalous",
+    "normal": "Normal",
+}
+LABELLED_FILTERS: dict[str, tuple[Kind, ...]] = {
+    "All": ("missed", "alarm", "found", "passed"),
+    "Errors": ("missed", "alarm"),
+    "Missed": ("missed",),
+    "False alarms": ("alarm",),
+    "Anomalous": ("missed", "found"),
+    "Normal": ("alarm", "passed"),
+}
+FILTERS: dict[str, tuple[Kind, ...]] = {
+    "All": ("anomalous", "normal"),
+    "Anomalous": ("anomalous",),
+    "Normal": ("normal",),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is kept of a picture while its card lies on disk, ``length`` bytes from ``start``."""
+
+    kind: Kind
+    category: str
+    name: str
+    ratio: float
+    start: int
+    length: int
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Ascending: errors first, the furthest from the threshold in front; then the highest scores."""
+        wrong = self.kind in ("missed", "alarm")
+        return not wrong, -abs(octaves(self.ratio)) if wrong else -self.ratio
+
+
+def kind_of(prediction: Prediction, label: int | None) -> Kind:
+    """What the verdict is worth; ``label`` as in `Sample`."""
+    if label is None:
+        return "anomalous" if prediction.is_anomalous else "normal"
+    if label == ABNORMAL:
+        return "found" if prediction.is_anomalous else "missed"
+    return "alarm" if prediction.is_anomalous else "passed"

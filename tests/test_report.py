@@ -1,0 +1,287 @@
+"""The report: what stands in it, in which order, and that nothing half-written or harmful ever does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tracemalloc
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sowa.cli import run
+from sowa.config import EvaluationConfig
+from sowa.data import load
+from sowa.detector import Sowa
+from sowa.errors import InputError
+from sowa.evaluate import METRICS, evaluate
+from sowa.inspection import Inspected
+from sowa.prediction import Prediction
+from sowa.report import Summary, Table, open_report
+from sowa.report.pictures import outline, pictures_of
+
+EVIL = "a/<img src=x onerror=alert(1)>'\"&</script>.png"
+SUMMARY = Summary("Inspection report", "parts", "now", {"Backbone": "tiny"})
+
+
+class Page(HTMLParser):
+    """Elements of a report with their attributes; cards that lie in it as text are read too."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.text = file.read_text(encoding="utf-8")
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.index: list[list[str]] = []
+        self._inside: dict[str, str | None] = {}
+        self.feed(self.text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        self._inside = dict(attributes) if tag == "script" else {}
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = {}
+
+    def handle_data(self, data: str) -> None:
+        if self._inside.get("type") == "text/plain":
+            self.feed_card(data)
+        elif self._inside.get("id") == "index":
+            self.index = json.loads(data)
+        elif data.strip():
+            self.texts.append(" ".join(data.split()))
+
+    def feed_card(self, data: str) -> None:
+        card = HTMLParser()
+        card.handle_starttag = lambda tag, attributes: self.elements.append((tag, dict(attributes)))  # type: ignore[method-assign]
+        card.handle_data = lambda text: self.texts.append(" ".join(text.split()))  # type: ignore[method-assign]
+        card.feed(data)
+
+    def named(self, tag: str, kind: str = "") -> list[dict[str, str | None]]:
+        found = [attributes for name, attributes in self.elements if name == tag]
+        return [attributes for attributes in found if not kind or kind in (attributes.get("class") or "").split()]
+
+
+def judged_picture(name: str, ratio: float, size: tuple[int, int] = (40, 48)) -> Prediction:
+    """A prediction whose raw score is ``ratio`` times the threshold, with one hot patch where it's anomalous."""
+    level_maps = np.full((4, 4, 4), 0.1, np.float32)
+    level_maps[:, 1, 2] = 0.4 * ratio
+    anomaly_map = np.kron(level_maps.sum(axis=0), np.ones((8, 8), np.float32))
+    picture = np.random.default_rng(len(name)).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return Prediction(
+        image_path=name,
+        score=ratio / (1 + ratio),
+        raw_score=2 * ratio,
+        threshold=2.0,
+        is_anomalous=ratio > 1,
+        anomaly_map=anomaly_map,
+        mask=anomaly_map > 1,
+        level_maps=level_maps,
+        pixel_threshold=1.0,
+        seconds=0.1,
+        source=picture,
+    )
+
+
+# What stands in it
+
+
+def test_predict_reports_what_it_judged_and_how(detector_file: Path, judged: Path, tmp_path: Path) -> None:
+    out, lines = tmp_path / "new" / "r.html", tmp_path / "r.jsonl"
+    command = ["predict", str(judged), "--model", str(detector_file), "--report", str(out), "--json", str(lines)]
+    assert run(command) == 0
+    page = Page(out)
+    found = [json.loads(line) for line in lines.read_text().splitlines()]
+    by_score = sorted(found, key=lambda line: -line["raw_score"])
+    assert [path for _, _, path in page.index] == [line["image_path"] for line in by_score]
+    kinds = ["anomalous" if line["is_anomalous"] else "normal" for line in by_score]
+    assert [kind for kind, _, _ in page.index] == kinds
+    assert len(page.named("article")) == len(found)
+    words = "\n".join(page.texts)
+    assert " ".join(["sowa", *command]) in words
+    assert "64 × 64 pixels" in words
+    assert "6 reference pictures" in words
+
+
+def test_pictures_that_were_skipped_are_named_with_the_reason(
+    detector_file: Path, judged: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    (parts / "a.png").write_bytes((judged / "good" / "000.png").read_bytes())
+    (parts / "b.png").write_bytes(b"no picture")
+    assert run(["predict", str(parts), "--model", str(detector_file), "--report", str(tmp_path / "r.html")]) == 0
+    page = Page(tmp_path / "r.html")
+    assert "1 picture skipped" in page.texts
+    assert any(str(parts / "b.png") in text for text in page.texts)
+    assert len(page.index) == 1
+
+
+def test_test_reports_metrics_curves_and_the_worst_errors_first(
+    tiny_backbone: str, dataset: Path, tmp_path: Path
+) -> None:
+    out, result = tmp_path / "r.html", tmp_path / "r.json"
+    flags = ["--dataset", "mvtec", "--root", str(dataset), "--backbone", tiny_backbone, "--k-shot", "1,2"]
+    assert run(["test", *flags, "--seeds", "1,0", "--json", str(result), "--report", str(out)]) == 0
+    page, found = Page(out), json.loads(result.read_text())
+    for row in found["mean"]:
+        for name in METRICS:
+            assert "{mean:.4f} ± {std:.4f}".format(**row["metrics"][name]) in page.texts
+    plots = [attributes["aria-label"] or "" for attributes in page.named("svg", "plot")]
+    shown = [r for r in found["runs"] if (r["k_shot"], r["seed"]) == (2, 1)]
+    assert len(shown) == 2
+    for metrics in (r["metrics"] for r in shown):
+        for name, area in (("ROC", "image_AUROC"), ("PR", "image_AP"), ("PRO", "pixel_AUPRO")):
+            assert f"{name} curve, {area.replace('_', ' ')} {metrics[area]:.3f}" in plots
+    thresholds = re.findall(r"At the threshold ([\d.]+), of pixels", page.text)
+    assert len(thresholds) == 2
+    assert all(any(re.fullmatch(f"raw [\\d.]+ [>≤] {value}", text) for text in page.texts) for value in thresholds)
+    names = {name for r in shown for name in r["references"]}
+    assert names <= set(page.texts)
+    kinds = [kind for kind, _, _ in page.index]
+    samples = [s for s in load("mvtec", dataset) if s.split == "test"]
+    assert len(kinds) == len(samples)
+    wrong = sum(kind in ("missed", "alarm") for kind in kinds)
+    assert all(kind in ("missed", "alarm") for kind in kinds[:wrong])
+    truth = {str(s.image_path): s.label for s in samples}
+    assert all((kind in ("missed", "found")) == bool(truth[path]) for kind, _, path in page.index)
+
+
+def test_undefined_metrics_come_with_the_reason(tiny_backbone: str, normal: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data" / "part"
+    for part in ("train", "test"):
+        (root / part / "good").mkdir(parents=True)
+        for path in sorted(normal.iterdir())[:2]:
+            (root / part / "good" / path.name).write_bytes(path.read_bytes())
+    flags = ["--root", str(root.parent), "--backbone", tiny_backbone, "--k-shot", "1", "--seeds", "0"]
+    assert run(["test", "--dataset", "mvtec", *flags, "--report", str(tmp_path / "r.html")]) == 0
+    page = Page(tmp_path / "r.html")
+    assert "–: only normal images" in page.texts
+    assert len(page.named("svg", "plot")) == 1  # the histogram
+
+
+def test_cards_come_worst_errors_first_then_by_score(tmp_path: Path) -> None:
+    pictures = {"passed": (0.5, 0), "alarm": (1.5, 0), "found": (9.0, 1), "missed": (0.2, 1), "close": (0.9, 1)}
+    with open_report(tmp_path / "r.html", 5) as writer:
+        for name, (ratio, label) in pictures.items():
+            writer.add(judged_picture(name, ratio), label=label)
+        writer.finish(SUMMARY)
+    assert [name for _, _, name in Page(tmp_path / "r.html").index] == ["missed", "alarm", "close", "found", "passed"]
+
+
+def test_a_card_shows_score_verdict_defect_and_both_outlines(tmp_path: Path) -> None:
+    true_mask = np.zeros((32, 32), bool)
+    true_mask[4:9, 4:9] = True
+    with open_report(tmp_path / "r.html", 1) as writer:
+        picture = judged_picture("x/y/000.png", 3.0)
+        writer.add(picture, category="nut", label=1, true_mask=true_mask, defect_type="hole")
+        writer.finish(SUMMARY)
+    page = Page(tmp_path / "r.html")
+    assert {"y/000.png", "x/y/000.png", "Defect found", "0.75", "raw 6 > 2", "hole · nut"} <= set(page.texts)
+    assert page.named("path", "true")[0]["d"] == outline(true_mask)
+    assert page.named("path", "predicted")[0]["d"] == outline(picture.mask)
+    assert [bool(image["alt"]) for image in page.named("img")] == [True, False, True]
+
+
+@pytest.mark.parametrize("name", [EVIL, pytest.param(os.fsdecode(b"\xfc.png"), id="not Unicode")])
+def test_whatever_a_file_is_called_is_only_text(name: str, tmp_path: Path) -> None:
+    if sys.platform != "linux" and name != EVIL:
+        pytest.skip("other systems have no such file names")
+    with open_report(tmp_path / "r.html", 30) as writer:
+        for number in range(30):  # beyond the first 24 cards are text
+            picture = judged_picture(f"{number}{name}", 0.5)
+            writer.add(picture, category=EVIL, label=1, defect_type=EVIL)
+        facts = {EVIL: EVIL}
+        table = Table([EVIL], [[EVIL]], [EVIL])
+        writer.finish(Summary(EVIL, EVIL, EVIL, facts, {EVIL: [EVIL]}, [(EVIL, EVIL)], table, {}, EVIL))
+    page = Page(tmp_path / "r.html")
+    assert not [image for image in page.named("img") if image.get("src") == "x"]
+    assert not [attributes for _, attributes in page.elements if "onerror" in attributes]
+    types = [script.get("type") for script in page.named("script")]
+    assert types == ["application/json", *["text/plain"] * 6, None]
+    assert len(page.named("article")) == 30
+    (policy,) = [meta["content"] or "" for meta in page.named("meta") if meta.get("http-equiv")]
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+
+
+# Small, streamed, whole
+
+
+def test_a_picture_costs_a_few_kilobytes_whatever_its_size() -> None:
+    large = replace(judged_picture("large", 3.0, (2000, 1000)), source=np.zeros((2000, 1000, 3), np.uint8))
+    found = pictures_of(large, None, 224)
+    assert found.ratio == 0.5
+    assert sum(map(len, (found.photo, found.heat, found.levels, found.predicted))) < 5000
+
+
+def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
+    with open_report(tmp_path / "r.html", 200) as writer:
+        writer.add(judged_picture("first", 0.5))
+        tracemalloc.start()
+        for number in range(200):
+            writer.add(judged_picture(f"{number:03d}", 0.5))
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        writer.finish(SUMMARY)
+    assert held < 200 * 1000  # a card alone is longer
+    assert (tmp_path / "r.html").stat().st_size > 200 * 3000
+
+
+@pytest.mark.parametrize("error", [InputError("bad"), RuntimeError("bad"), KeyboardInterrupt(), BrokenPipeError()])
+def test_a_run_that_fails_leaves_what_was_there(error: BaseException, tmp_path: Path) -> None:
+    def failing(name: str) -> None:
+        with open_report(tmp_path / name, 2) as writer:
+            writer.add(judged_picture("a", 0.5))
+            raise error
+
+    (tmp_path / "old.html").write_text("old")
+    for name in ("old.html", "new.html"):
+        with pytest.raises(type(error)):
+            failing(name)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.html"]
+    assert (tmp_path / "old.html").read_text() == "old"
+
+
+def test_a_place_that_can_t_be_written_is_refused_before_the_run(
+    detector_file: Path, tiny_backbone: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file" / "r.html", tmp_path):
+        data = ["--dataset", "mvtec", "--root", str(dataset), "--backbone", tiny_backbone]
+        for command in (["predict", str(dataset), "--model", str(detector_file)], ["test", *data]):
+            assert run([*command, "--report", str(target)]) == 2
+            said = capsys.readouterr()
+            assert said.out == ""
+            assert re.fullmatch(r"sowa: .*can't be written.*\n", said.err)
+
+
+# What it is made from
+
+
+def test_every_picture_of_one_run_is_inspected_with_that_run_s_own_threshold(tiny_backbone: str, dataset: Path) -> None:
+    detector = Sowa.from_pretrained(tiny_backbone)
+    samples = load("mvtec", dataset, "wood")
+    seen: list[Inspected] = []
+    config = EvaluationConfig(k_shots=(0, 2, 1), seeds=(3, 0))
+    found = evaluate(detector, "mvtec", samples, config, inspect=seen.append)
+    (inspected,) = [run for run in found.runs if run.curves]
+    assert (inspected.k_shot, inspected.seed) == (2, 3)
+    assert set(inspected.curves) == {"ROC", "PR", "PRO"}
+    assert [i.sample for i in seen] == [s for s in samples if s.split == "test"]
+    detector.fit(inspected.references, seed=3)
+    for expected, one in zip(detector.predict([str(i.sample.image_path) for i in seen]), seen, strict=True):
+        assert one.prediction.raw_score == pytest.approx(expected.raw_score, rel=1e-4)
+        assert one.prediction.threshold == pytest.approx(expected.threshold, rel=1e-4)
+        assert one.prediction.mask.shape == one.mask.shape  # type: ignore[union-attr]
+        assert one.mask.any() == (one.sample.label == 1)  # type: ignore[union-attr]
+
+
+def test_a_report_of_no_picture_is_a_report_still(tmp_path: Path) -> None:
+    with open_report(tmp_path / "r.html", 0) as writer:
+        writer.finish(SUMMARY)
+    assert Page(tmp_path / "r.html").index == []
