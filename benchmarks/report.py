@@ -65,7 +65,7 @@ def write(path: Path, count: int) -> tuple[float, float]:
             anomaly_map = cv2.resize(level_maps.sum(axis=0), (SIDE, SIDE)).astype(np.float32)
             raw, image = float(anomaly_map.max()), np.roll(pieces[number % len(pieces)], number, axis=1)
             name, mask = f"parts/{'hole' if anomalous else 'good'}/{number:05d}.png", anomaly_map > 1.8
-            verdict = (raw / (raw + 1.8), raw, 1.8, raw > 1.8, anomaly_map, mask, level_maps, 1.8, 0.1, image)
+            verdict = (raw / (raw + 1.8), raw, 99.0, 1.8, raw > 1.8, anomaly_map, mask, level_maps, 1.8, 0.1, image)
             true_mask = np.zeros(mask.shape, bool)
             true_mask[16 * y : 16 * (y + 4), 16 * x : 16 * (x + 4)] = anomalous
             writer.add(Prediction(name, *verdict), label=int(anomalous), true_mask=true_mask)

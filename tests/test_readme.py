@@ -29,7 +29,7 @@ def python_blocks(text: str) -> list[str]:
 
 
 TEXT = README.read_text(encoding="utf-8")
-PARTS, (ZERO_SHOT,), DATASETS = command_blocks(TEXT)
+PARTS, CALIBRATE, (ZERO_SHOT,), DATASETS = command_blocks(TEXT)
 (PYTHON,) = python_blocks(TEXT)
 
 
@@ -79,6 +79,18 @@ def test_the_commands_for_one_s_own_parts_do_what_is_said(here: Path) -> None:
     assert [list(line) for line in lines] == [list(json.loads(example))] * 2
     names = {path.name for path in (here / "results").iterdir()}
     assert names == {f"{stem}_{kind}" for stem in ("000", "001") for kind in ("overlay.jpg", "mask.png")}
+
+
+def test_a_threshold_is_moved_as_said(here: Path) -> None:
+    type_in(PARTS[0])
+    shutil.copytree("parts/new", "parts/more")
+    shutil.copytree("parts/good", "parts/judged/good")
+    shutil.copytree("mvtec/bottle/test/scratch", "parts/judged/scratch")
+    thresholds = []
+    for line in CALIBRATE:
+        type_in(line)
+        thresholds.append(sowa.Sowa.load("parts.sowa").calibration_.threshold)
+    assert len(set(thresholds)) == len(CALIBRATE) == 3
 
 
 def test_pictures_are_judged_without_a_good_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,7 @@ def judged_picture(name: str, ratio: float, size: tuple[int, int] = (40, 48)) ->
         image_path=name,
         score=ratio / (1 + ratio),
         raw_score=2 * ratio,
+        normal_percentile=99.0,
         threshold=2.0,
         is_anomalous=ratio > 1,
         anomaly_map=anomaly_map,

@@ -76,7 +76,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
             anomaly_map = np.kron(grid.sum(axis=0), np.ones((16, 16), np.float32))
             name = f"parts/{EVIL}" if number == 7 else f"parts/{number:03d}.png"
             anomalous, mask = bool(ratio > 1), anomaly_map > 1
-            verdict = (name, ratio / (1 + ratio), ratio, 1.0, anomalous, anomaly_map, mask, grid, 1.0, 0.1, piece.image)
+            judged = (name, ratio / (1 + ratio), ratio, 99.0, 1.0, anomalous)
+            verdict = (*judged, anomaly_map, mask, grid, 1.0, 0.1, piece.image)
             category = "capsule" if number % 2 else "pill"
             writer.add(Prediction(*verdict), category=category, label=label, true_mask=piece.mask)
         plots = [Plot(kind, curve, "area 0.5") for kind, curve in image_curves(ratios, labels).items()]
