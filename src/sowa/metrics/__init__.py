@@ -5,6 +5,7 @@ anomaly maps against masks. Every metric is a fraction in 0..1, and an undefined
 reason, never 0. Nothing here imports torch.
 """
 
+from sowa.metrics.by_size import SIZE_EDGES, OfSize, PixelMetricsBySize
 from sowa.metrics.curve import AUPRO_LIMIT
 from sowa.metrics.image import ImageMetricsResult, image_metrics
 from sowa.metrics.pixel import Aupro, PixelMetrics, PixelMetricsResult, pixel_metrics
@@ -12,10 +13,13 @@ from sowa.metrics.value import MetricValue
 
 __all__ = [
     "AUPRO_LIMIT",
+    "SIZE_EDGES",
     "Aupro",
     "ImageMetricsResult",
     "MetricValue",
+    "OfSize",
     "PixelMetrics",
+    "PixelMetricsBySize",
     "PixelMetricsResult",
     "image_metrics",
     "pixel_metrics",
