@@ -235,6 +235,7 @@ def run_test(
     seeds: Annotated[str, Parameter(name=["--seeds", "--seed"])] = "0,1,2",
     scoring: Literal["inductive", "paper"] = "inductive",
     aupro: Literal["standard", "authors"] = "standard",
+    bootstrap: int = 0,
     image_size: str | None = None,
     batch_size: int = 8,
     device: Device = "auto",
@@ -253,6 +254,7 @@ def run_test(
         seeds: seeds of the draws, with commas
         scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
         aupro: standard (false positives pooled) or authors (as in their code)
+        bootstrap: number of resamples of the test pictures for 95 % confidence intervals, such as 1000; 0 for none
         json_file: file for the result
     """
     from sowa.commands.test import print_evaluation
@@ -261,7 +263,9 @@ def run_test(
     from sowa.evaluate import evaluate
 
     console = Console()
-    config = EvaluationConfig(_numbers("k-shot", k_shot), _numbers("seeds", seeds), scoring, aupro, batch_size)
+    config = EvaluationConfig(
+        _numbers("k-shot", k_shot), _numbers("seeds", seeds), scoring, aupro, batch_size, bootstrap
+    )
     samples = load(dataset, root, category)
     network = _network(model, backbone)
     detector = Sowa.from_pretrained(**network, device=device, precision=precision, image_size=_size(image_size))

@@ -37,7 +37,7 @@ def image_metrics(scores: Iterable[float], labels: Iterable[int]) -> ImageMetric
     an anomalous one.
     Raises ValueError if the lengths differ, a score is NaN or infinite, or a label is neither 0 nor 1.
     """
-    score_N, label_N = _checked(scores, labels)
+    score_N, label_N = checked_scores(scores, labels)
     n_anomalous = int(label_N.sum())
     if n_anomalous == 0:
         why = "only normal images" if len(label_N) else "no images"
@@ -62,7 +62,7 @@ def image_metrics(scores: Iterable[float], labels: Iterable[int]) -> ImageMetric
     )
 
 
-def _checked(scores: Iterable[float], labels: Iterable[int]) -> tuple[_Floats, _Bools]:
+def checked_scores(scores: Iterable[float], labels: Iterable[int]) -> tuple[_Floats, _Bools]:
     """Scores and labels as arrays. Raises ValueError as `image_metrics` says."""
     score_N = np.asarray(list(scores), dtype=np.float64)
     raw_label_N = np.asarray(list(labels))
