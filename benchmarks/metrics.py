@@ -144,7 +144,7 @@ def against_the_loop() -> list[str]:
         "their region's",
         f"size. The largest difference of our exact metrics from scikit-learn's is {off:.1e}.",
         "",
-        "Two thirds of our exact time is numpy's sort, which is slow in its AVX-512 form on AMD's Zen 4. Exact with",
+        "Two thirds of our exact time is numpy's sort, on this machine slower with AVX-512 than with AVX2. Exact with",
         f"`{AVX2}`, in a process of its own: {each(exact_seconds(AVX2))} s.",
     ]
 

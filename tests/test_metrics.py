@@ -40,7 +40,7 @@ from sowa.metrics import (
     image_metrics,
     pixel_metrics,
 )
-from sowa.metrics.histogram import ScoreHistograms, count_pixels, keys_of, pack, rows_by_dropped_bits
+from sowa.metrics.histogram import ScoreHistograms, count_keys, count_pixels, keys_of, pack, rows_by_dropped_bits
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
@@ -147,6 +147,9 @@ def test_counting_and_sorting_give_the_same_rows(pixels: list[tuple[int, int]], 
         assert rows.keys.tolist() == sorted(expected)
         assert rows.counts.tolist() == [len(expected[key]) for key in sorted(expected)]
         assert rows.weights == approx([sum(expected[key]) for key in sorted(expected)], 1e-12)
+        ungrouped = count_keys(some.copy(), dropped_bits)
+        assert np.array_equal(ungrouped.keys, rows.keys)
+        assert np.array_equal(ungrouped.counts, rows.counts)
 
 
 @few
