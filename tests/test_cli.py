@@ -42,8 +42,8 @@ OPTIONS = {
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
-        "--aupro --backbone --batch-size --category --dataset --image-size --json --k-shot --model --report --root "
-        f"--scoring --seed --seeds {COMMON}"
+        "--aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot --model "
+        f"--report --root --scoring --seed --seeds {COMMON}"
     ),
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",
@@ -467,6 +467,22 @@ def test_scoring_and_aupro_reach_the_evaluation(
     )
     found = json.loads(out.read_text())
     assert (found["scoring"], found["aupro"]) == ("paper", "authors")
+
+
+def test_bootstrap_adds_intervals_to_the_table_and_the_json(
+    sowa_command: Any, tiny_backbone: str, dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "result.json"
+    arguments = ("test", "--dataset", "mvtec", "--root", dataset, "--category", "wood", "--backbone", tiny_backbone)
+    plain = sowa_command(*arguments, "--k-shot", "1", "--seeds", "0", "--json", out)
+    assert "intervals" not in json.loads(out.read_text())["runs"][0]
+    assert "95 %" not in plain.out
+    asked = sowa_command(*arguments, "--k-shot", "1", "--seeds", "0", "--json", out, "--bootstrap", "20")
+    (run,) = json.loads(out.read_text())["runs"]
+    assert set(run["intervals"]) == set(METRICS)
+    low, high = run["intervals"]["pixel_AUROC"]
+    assert f"{low:.4f}–{high:.4f}" in asked.out
+    assert any("20 resamples" in note for note in asked.notes)
 
 
 # info, doctor, demo

@@ -113,6 +113,7 @@ def test_a_value_of_the_wrong_type_is_refused_in_one_line_that_names_the_field(k
         (EvaluationConfig, {"seeds": ()}),
         (EvaluationConfig, {"seeds": (0, -1)}),
         (EvaluationConfig, {"batch_size": 0}),
+        (EvaluationConfig, {"bootstrap": -1}),
     ],
 )
 def test_a_value_out_of_range_is_refused(kind: Any, values: dict[str, Any]) -> None:

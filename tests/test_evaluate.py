@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -20,7 +21,7 @@ from sowa.config import EvaluationConfig
 from sowa.data import choose_references, load, read_image, read_mask, resize_image, resize_mask, split
 from sowa.errors import InputError
 from sowa.evaluate import METRICS, Evaluation, Run, evaluate
-from sowa.metrics import MetricValue, PixelMetrics
+from sowa.metrics import MetricValue, PixelBootstrap, PixelMetrics, bootstrap_images
 from sowa.types import ABNORMAL, Sample
 
 IMAGE, PIXEL = METRICS[:3], METRICS[3:]
@@ -105,6 +106,31 @@ def test_zero_shot_metrics_are_those_of_a_plain_loop(prompted: sowa.Sowa, sample
     scores, maps, masks = judge_by_hand(prompted, samples, 0, 0)
     labels = [sample.label for sample in split(samples, "test")]
     check_against_scikit_learn(run_once(prompted, samples, 0), labels, scores, maps, masks)
+
+
+@pytest.mark.parametrize("aupro", ["standard", "authors"])
+def test_intervals_are_those_of_the_pictures_scores_and_maps(
+    prompted: sowa.Sowa, samples: list[Sample], aupro: str
+) -> None:
+    scores, maps, masks = judge_by_hand(prompted, samples, 1, 0)
+    expected = bootstrap_images(scores, [sample.label for sample in split(samples, "test")], 50)
+    pixels = PixelBootstrap()
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        pixels.update(anomaly_map, mask)
+    expected |= pixels.intervals(50)
+    plain = run_once(prompted, samples, 1, aupro=aupro)
+    run = run_once(prompted, samples, 1, aupro=aupro, bootstrap=50)
+    assert (plain.intervals, plain.metrics) == ({}, run.metrics)
+    assert set(run.intervals) == set(METRICS if aupro == "standard" else METRICS[:-1])
+    for name, interval in run.intervals.items():
+        assert interval.to_json() == pytest.approx(expected[name].to_json(), abs=1e-3), name
+
+
+def test_pictures_without_masks_have_intervals_of_image_metrics_alone(
+    detector: sowa.Sowa, samples: list[Sample]
+) -> None:
+    without = [dataclasses.replace(sample, mask_path=None) for sample in samples]
+    assert set(run_once(detector, without, 1, bootstrap=5).intervals) == set(IMAGE)
 
 
 def check_against_scikit_learn(found: Run, labels: list, scores: list, maps: list, masks: list) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -11,8 +12,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from skimage.measure import label, regionprops
+from reference.slow_metrics import (
+    TIED,
+    DataSet,
+    Map,
+    Mask,
+    accumulate,
+    approx,
+    data_sets,
+    few,
+    flat,
+    region_data,
+    regions_of,
+    slow_aupro,
+    slow_aupro_authors,
+    slow_f1_max,
+    smooth_data,
+)
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from sowa.metrics import (
@@ -21,136 +37,20 @@ from sowa.metrics import (
     MetricValue,
     PixelMetrics,
     PixelMetricsResult,
+    curve,
     image_curves,
     image_metrics,
     pixel_metrics,
 )
-from sowa.metrics.histogram import keys_of
+from sowa.metrics.histogram import ScoreHistograms, count_keys, count_pixels, keys_of, pack, rows_by_dropped_bits
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
-Map = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-DataSet = tuple[list[Map], list[Mask]]
-
-few = settings(max_examples=120, deadline=None)
 either_aupro: st.SearchStrategy[Aupro] = st.sampled_from(["standard", "authors"])
-
-
-# --- oracles --------------------------------------------------------------------------------------
-
-
-def regions_of(mask: Mask) -> list[NDArray[np.intp]]:
-    return [region.coords for region in regionprops(label(mask.astype(np.uint8)))]  # type: ignore[no-untyped-call]
-
-
-def mean_overlap(found: list[Mask], masks: list[Mask]) -> float:
-    overlaps = []
-    for found_HW, mask in zip(found, masks, strict=True):
-        overlaps += [found_HW[yx[:, 0], yx[:, 1]].mean() for yx in regions_of(mask)]
-    return float(np.mean(overlaps))
-
-
-def slow_f1_max(labels: Mask, scores: Map) -> float:
-    best = 0.0
-    for threshold in np.unique(scores):
-        found = scores >= threshold
-        tp = int((found & labels).sum())
-        best = max(best, 2 * tp / int(found.sum() + labels.sum()))
-    return best
-
-
-def slow_aupro(maps: list[Map], masks: list[Mask]) -> float:
-    """Every distinct threshold, one segment at a time."""
-    if not any(m.any() for m in masks) or all(m.all() for m in masks):
-        return math.nan
-    n_normal = sum(int((~m).sum()) for m in masks)
-    area, last_fpr, last_pro = 0.0, 0.0, 0.0
-    for threshold in np.unique(np.concatenate([a.ravel() for a in maps]))[::-1]:
-        found = [a >= threshold for a in maps]
-        fpr = sum(int((f & ~m).sum()) for f, m in zip(found, masks, strict=True)) / n_normal
-        pro = mean_overlap(found, masks)
-        if fpr > AUPRO_LIMIT:
-            share = (AUPRO_LIMIT - last_fpr) / (fpr - last_fpr)
-            fpr, pro = AUPRO_LIMIT, last_pro + share * (pro - last_pro)
-        area += (fpr - last_fpr) * (pro + last_pro) / 2
-        last_fpr, last_pro = fpr, pro
-        if fpr >= AUPRO_LIMIT:
-            break
-    return area / AUPRO_LIMIT
-
-
-def slow_aupro_authors(maps: list[Map], masks: list[Mask]) -> float:
-    """200 equidistant thresholds, FPR averaged over images, kept points rescaled."""
-    if not any(m.any() for m in masks) or all(m.all() for m in masks):
-        return math.nan
-    scores = np.concatenate([a.ravel() for a in maps])
-    lowest, highest = scores.min(), scores.max()
-    if lowest == highest:
-        return math.nan
-    pros, fprs = [], []
-    for threshold in np.arange(lowest, highest, (highest - lowest) / 200):
-        found = [a > threshold for a in maps]
-        pros.append(mean_overlap(found, masks))
-        fprs.append(np.mean([f[~m].mean() for f, m in zip(found, masks, strict=True) if not m.all()]))
-    pro, fpr = np.array(pros), np.array(fprs)
-    kept = fpr < AUPRO_LIMIT - 1e-12  # at the limit rounding alone would decide
-    pro, fpr = pro[kept], fpr[kept]
-    if len(fpr) == 0 or fpr.max() - fpr.min() < 1e-12:
-        return math.nan
-    return float(auc((fpr - fpr.min()) / (fpr.max() - fpr.min()), pro))
-
-
-# --- data -----------------------------------------------------------------------------------------
-
-TIED = [-2.5, -1e-3, -0.0, 0.0, 1e-40, 0.1, 0.30000001192092896, 0.5, 7.0]
-
-
-@st.composite
-def data_sets(draw: st.DrawFn, max_images: int = 4) -> DataSet:
-    """A few tiny images of unlike sizes: heavy ties, and masks from empty to full."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    values = np.array(draw(st.lists(st.sampled_from(TIED), min_size=1, max_size=9)), dtype=np.float32)
-    maps, masks = [], []
-    for density in draw(st.lists(st.sampled_from([0, 0.1, 0.3, 0.6, 1]), min_size=1, max_size=max_images)):
-        shape = tuple(rng.integers(1, 8, size=2))
-        maps.append(rng.choice(values, shape))
-        masks.append(rng.random(shape) < density)
-    return maps, masks
-
-
-def smooth_data(n_images: int = 6, side: int = 48, seed: int = 0) -> DataSet:
-    """Distinct scores nearly everywhere; every second image has two square defects."""
-    rng = np.random.default_rng(seed)
-    maps, masks = [], []
-    for i in range(n_images):
-        mask = np.zeros((side, side), bool)
-        if i % 2:
-            for y, x in rng.integers(0, side - 9, size=(2, 2)):
-                mask[y : y + 9, x : x + 9] = True
-        maps.append((rng.normal(size=mask.shape) + 1.5 * mask).astype(np.float32))
-        masks.append(mask)
-    return maps, masks
-
-
-def flat(data: DataSet) -> tuple[Mask, Map]:
-    maps, masks = data
-    return np.concatenate([m.ravel() for m in masks]), np.concatenate([a.ravel() for a in maps])
-
-
-def accumulate(data: DataSet, order: list[int] | None = None, **options: int) -> PixelMetrics:
-    accumulator = PixelMetrics(**options)
-    for i in order or range(len(data[0])):
-        accumulator.update(data[0][i], data[1][i])
-    return accumulator
 
 
 def numbers(result: PixelMetricsResult) -> list[float]:
     return [value.value for value in result.metrics().values()]
-
-
-def approx(expected: object, tolerance: float = 1e-9) -> object:
-    return pytest.approx(expected, abs=tolerance, rel=0, nan_ok=True)
 
 
 # --- pixel metrics --------------------------------------------------------------------------------
@@ -181,6 +81,84 @@ def test_authors_aupro_equals_slow_oracle(data: DataSet) -> None:
     result = pixel_metrics(*data, aupro="authors")
     assert result.aupro == "authors"
     assert result.pixel_AUPRO.value == approx(slow_aupro_authors(*data))
+
+
+@few
+@given(region_data())
+def test_regions_of_every_kind_equal_scikit_learn_and_slow_oracle(data: DataSet) -> None:
+    labels, scores = flat(data)
+    result = pixel_metrics(*data)
+    assert result.n_regions == sum(len(regions_of(mask)) for mask in data[1])
+    assert result.pixel_AUPRO.value == approx(slow_aupro(*data))
+    if labels.any() and not labels.all():
+        assert result.pixel_AUROC.value == approx(roc_auc_score(labels, scores))
+        assert result.pixel_AP.value == approx(average_precision_score(labels, scores))
+        assert result.pixel_F1Max.value == approx(slow_f1_max(labels, scores))
+
+
+@few
+@given(st.lists(region_data(), min_size=2, max_size=5), st.integers(1, 60), st.integers(2, 200))
+def test_data_sets_may_be_added_one_after_another(many: list[DataSet], buffer_pixels: int, max_scores: int) -> None:
+    merged = [m for maps, _ in many for m in maps], [m for _, masks in many for m in masks]
+    exact = pixel_metrics(*merged).metrics()
+    assert numbers(accumulate(merged, buffer_pixels=buffer_pixels).compute()) == approx(
+        [value.value for value in exact.values()], 1e-12
+    )
+    streamed = accumulate(merged, buffer_pixels=buffer_pixels, max_scores=max_scores)
+    for name, value in streamed.compute().metrics().items():
+        assert value.why == exact[name].why
+        if value.why is None:
+            assert value.error_bound is not None
+            assert abs(value.value - exact[name].value) <= value.error_bound + 1e-12
+    assert streamed.stored_scores <= max_scores
+
+
+@few
+@given(data_sets(), st.integers(2, 40))
+def test_the_scores_left_out_of_the_curve_change_nothing(data: DataSet, max_scores: int) -> None:
+    histograms = ScoreHistograms(2, max_scores, buffer_pixels=10)
+    normal, anomalous = histograms.all
+    for anomaly_map, mask in zip(*data, strict=True):
+        keys = keys_of(anomaly_map)
+        normal.add_group(keys[~mask])
+        anomalous.add_group(keys[mask])
+        histograms.merge_if_full()
+    histograms.merge()
+    if not anomalous.n_pixels:
+        return
+    corners = curve.ScoreCurve.of(normal, anomalous, curve.corner_keys(normal, anomalous))
+    everything = curve.ScoreCurve.of(normal, anomalous, curve.all_keys(normal, anomalous))
+    for metric in (curve.auroc, curve.average_precision, curve.f1_max, curve.aupro):
+        assert metric(corners) == approx(metric(everything), 1e-12)
+
+
+@few
+@given(
+    st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 3)), min_size=1),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 32),
+)
+def test_counting_and_sorting_give_the_same_rows(pixels: list[tuple[int, int]], base: int, dropped_bits: int) -> None:
+    keys, groups = np.array([key for key, _ in pixels], np.uint32), np.array([group for _, group in pixels])
+    near = np.uint32(base) ^ (keys & np.uint32(7))  # few possible keys: counted; the others are mostly sorted
+    for some, shares in product((keys, near), (1 / np.arange(1.0, 5.0), np.full(4, 0.25))):
+        rows = count_pixels(pack(some, groups), shares, dropped_bits)
+        expected: dict[int, list[float]] = {}
+        for key, group in zip(some.tolist(), groups, strict=True):
+            expected.setdefault(key >> dropped_bits << dropped_bits, []).append(shares[group])
+        assert rows.keys.tolist() == sorted(expected)
+        assert rows.counts.tolist() == [len(expected[key]) for key in sorted(expected)]
+        assert rows.weights == approx([sum(expected[key]) for key in sorted(expected)], 1e-12)
+        ungrouped = count_keys(some.copy(), dropped_bits)
+        assert np.array_equal(ungrouped.keys, rows.keys)
+        assert np.array_equal(ungrouped.counts, rows.counts)
+
+
+@few
+@given(st.sets(st.integers(0, 2**32 - 1), max_size=20))
+def test_how_many_keys_remain_is_known_before_bits_are_dropped(keys: set[int]) -> None:
+    found = rows_by_dropped_bits(np.array(sorted(keys), np.uint32))
+    assert found.tolist() == [len({key >> bits for key in keys}) for bits in range(33)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -241,9 +219,9 @@ def test_curves_have_few_points_and_the_areas_of_their_metrics(seed: int) -> Non
     found = image_curves(scores, labels)
     pro = accumulator.pro_curve()
     assert pro is not None
-    for curve in (*found.values(), pro):
-        assert 100 < len(curve.x) == len(curve.y) <= 300
-        assert (np.diff(curve.x) >= 0).all()
+    for drawn in (*found.values(), pro):
+        assert 100 < len(drawn.x) == len(drawn.y) <= 300
+        assert (np.diff(drawn.x) >= 0).all()
     assert auc(found["ROC"].x, found["ROC"].y) == pytest.approx(roc_auc_score(labels, scores), abs=2e-3)
     assert auc(found["PR"].x, found["PR"].y) == pytest.approx(average_precision_score(labels, scores), abs=1e-2)
     assert (pro.x[0], pro.y[0], pro.x[-1]) == (0, 0, AUPRO_LIMIT)
@@ -578,6 +556,17 @@ def test_bad_options_are_refused() -> None:
         pixel_metrics([ZEROS, ZEROS], [MASK])
     with pytest.raises(ValueError, match="0 maps but more masks"):
         pixel_metrics([], [MASK])
+
+
+@few
+@given(data_sets(), st.integers(1, 40), st.sampled_from([3, 2**22]))
+def test_standard_metrics_do_not_need_image_rates(data: DataSet, buffer_pixels: int, max_scores: int) -> None:
+    plain = PixelMetrics(max_scores, buffer_pixels, image_rates=False)
+    for anomaly_map, mask in zip(*data, strict=True):
+        plain.update(anomaly_map, mask)
+    assert plain.compute() == accumulate(data, buffer_pixels=buffer_pixels, max_scores=max_scores).compute()
+    with pytest.raises(ValueError, match="needs false positive rates by image: leave image_rates=False out"):
+        plain.compute("authors")
 
 
 def test_masks_may_be_integers() -> None:

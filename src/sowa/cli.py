@@ -239,6 +239,7 @@ def run_test(
     seeds: Annotated[str, Parameter(name=["--seeds", "--seed"])] = "0,1,2",
     scoring: Literal["inductive", "paper"] = "inductive",
     aupro: Literal["standard", "authors"] = "standard",
+    bootstrap: int = 0,
     image_size: str | None = None,
     batch_size: int = 8,
     device: Device = "auto",
@@ -259,6 +260,7 @@ def run_test(
         seeds: seeds of the draws, with commas
         scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
         aupro: standard (false positives pooled) or authors (as in their code)
+        bootstrap: number of resamples of the test pictures for 95 % confidence intervals, such as 1000; 0 for none
         json_file: file for the result
         report: HTML file that shows metrics, curves and the verdict on every picture, with the most shots and the
             first seed
@@ -267,7 +269,7 @@ def run_test(
     from sowa.data import load
     from sowa.detector import Sowa
 
-    config = EvaluationConfig(numbers("k-shot", k_shot), numbers("seeds", seeds), scoring, aupro, batch_size)
+    config = EvaluationConfig(numbers("k-shot", k_shot), numbers("seeds", seeds), scoring, aupro, batch_size, bootstrap)
     samples = load(dataset, root, category)
     network = _network(model, backbone)
     detector = Sowa.from_pretrained(**network, device=device, precision=precision, image_size=size(image_size))

@@ -126,13 +126,15 @@ class TrainConfig:
 @dataclass(frozen=True)
 class EvaluationConfig:
     """How a labelled data set is judged. ``scoring`` "paper" mixes the test images of a category as the authors do;
-    "inductive" judges each picture by itself. ``aupro`` "standard" pools false positives, "authors" follows theirs."""
+    "inductive" judges each picture by itself. ``aupro`` "standard" pools false positives, "authors" follows theirs.
+    ``bootstrap`` is the number of resamples for confidence intervals, 0 for none."""
 
     k_shots: tuple[int, ...] = (0, 1, 2, 4)
     seeds: tuple[int, ...] = (0, 1, 2)
     scoring: Literal["inductive", "paper"] = "inductive"
     aupro: Literal["standard", "authors"] = "standard"
     batch_size: int = 8
+    bootstrap: int = 0
 
     def __post_init__(self) -> None:
         if not self.k_shots or min(self.k_shots) < 0 or not self.seeds or min(self.seeds) < 0:
@@ -141,6 +143,8 @@ class EvaluationConfig:
             )
         if self.batch_size < 1:
             raise InputError(f"batch size is {self.batch_size}, allowed is 1 and more")
+        if self.bootstrap < 0:
+            raise InputError(f"bootstrap is {self.bootstrap}, allowed are 0 (no intervals) and more, such as 1000")
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:

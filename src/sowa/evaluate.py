@@ -22,7 +22,16 @@ from sowa.devices import synchronise
 from sowa.errors import InputError
 from sowa.inspection import Inspected, Inspection
 from sowa.memory import MemoryBank
-from sowa.metrics import Curve, MetricValue, PixelMetrics, image_curves, image_metrics
+from sowa.metrics import (
+    Curve,
+    Interval,
+    MetricValue,
+    PixelBootstrap,
+    PixelMetrics,
+    bootstrap_images,
+    image_curves,
+    image_metrics,
+)
 from sowa.progress import Report, silent
 from sowa.scoring import judge, paper_scores
 from sowa.types import ABNORMAL, NORMAL, Calibration, Judgement, Observation, Sample
@@ -33,13 +42,15 @@ Banks = dict[int, tuple[MemoryBank, list[str]]]
 
 @dataclass(frozen=True)
 class Run:
-    """Metrics of one category with one set of references; ``curves`` by name where the run was inspected."""
+    """Metrics of one category with one set of references; their intervals where `EvaluationConfig.bootstrap` asks, and
+    ``curves`` by name where the run was inspected."""
 
     category: str
     k_shot: int
     seed: int
     metrics: dict[str, MetricValue]
     references: list[str]
+    intervals: dict[str, Interval] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
 
 
@@ -84,6 +95,7 @@ class Evaluation:
                     "metrics": {name: value.to_json() for name, value in run.metrics.items()},
                     "why": {name: value.why for name, value in run.metrics.items() if value.why},
                     "references": run.references,
+                    **({"intervals": _to_json(run.intervals)} if self.config.bootstrap else {}),
                 }
                 for run in self.runs
             ],
@@ -91,6 +103,10 @@ class Evaluation:
             "images_per_second": round(self.images_per_second, 3),
             "skipped": [{"image_path": path, "why": why} for path, why in self.skipped],
         }
+
+
+def _to_json(intervals: dict[str, Interval]) -> dict[str, list[float] | None]:
+    return {name: interval.to_json() for name, interval in intervals.items()}
 
 
 def _mean_over_seeds(runs: Sequence[Run], name: str) -> dict[str, float | None]:
@@ -105,9 +121,10 @@ class _Tally:
 
     inspection: Inspection | None = None
 
-    def __init__(self, k_shot: int, seed: int, references: list[str]) -> None:
+    def __init__(self, k_shot: int, seed: int, references: list[str], config: EvaluationConfig) -> None:
         self.k_shot, self.seed, self.references = k_shot, seed, references
-        self.pixels = PixelMetrics()
+        self.pixels = PixelMetrics(image_rates=config.aupro == "authors")
+        self.resampled = PixelBootstrap() if config.bootstrap else None
         self.raw_scores: list[float] = []
         self.maxima: list[float] = []
 
@@ -117,6 +134,8 @@ class _Tally:
         if masks is not None:
             for anomaly_map, mask in zip(judgement.maps.cpu().numpy(), masks, strict=True):
                 self.pixels.update(anomaly_map, mask)
+                if self.resampled:
+                    self.resampled.update(anomaly_map, mask)
 
     def finish(self, category: str, truth: _Truth, config: EvaluationConfig) -> Run:
         scores = self.raw_scores
@@ -134,7 +153,19 @@ class _Tally:
         if self.inspection:
             pro = self.pixels.pro_curve() if truth.has_masks else None
             curves = image_curves(scores, truth.labels) | ({"PRO": pro} if pro else {})
-        return Run(category, self.k_shot, self.seed, metrics, self.references, curves)
+        intervals = self._intervals(scores, truth, config)
+        return Run(category, self.k_shot, self.seed, metrics, self.references, intervals, curves)
+
+    def _intervals(self, scores: list[float], truth: _Truth, config: EvaluationConfig) -> dict[str, Interval]:
+        """Of all metrics that exist; the authors' AUPRO depends on the extremes of all scores and has none."""
+        if not self.resampled:
+            return {}
+        intervals = bootstrap_images(scores, truth.labels, config.bootstrap)
+        if truth.has_masks:
+            intervals |= self.resampled.intervals(config.bootstrap)
+            if config.aupro == "authors":
+                del intervals["pixel_AUPRO"]
+        return intervals
 
 
 @dataclass
@@ -190,7 +221,7 @@ def _evaluate_category(
         raise InputError(f"category {category!r} has no labelled test picture; add normal and anomalous ones")
     truth = _Truth(has_masks=all(sample.mask_path for sample in test if sample.label == ABNORMAL))
     banks = _banks(detector, samples, config, truth.skipped)
-    tallies = [_Tally(k, seed, banks[seed][1][:k] if k else []) for k, seed in _runs(config)]
+    tallies = [_Tally(k, seed, banks[seed][1][:k] if k else [], config) for k, seed in _runs(config)]
     if inspect:
         inspected = next(t for t in tallies if (t.k_shot, t.seed) == (max(config.k_shots), config.seeds[0]))
         inspected.inspection = Inspection(inspect, _calibration(detector, banks, config, report))

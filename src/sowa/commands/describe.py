@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sowa.detector import Sowa
 from sowa.evaluate import METRICS, Evaluation, Run
 from sowa.report import Plot, Summary, Table
@@ -79,6 +81,10 @@ def metrics_table(evaluation: Evaluation) -> Table:
     notes = []
     if not evaluation.trained and (evaluation.config.scoring == "paper" or any(not r.k_shot for r in evaluation.runs)):
         notes = ["zero shots and paper scores say nothing here: the prompts aren't trained; give --model WEIGHTS"]
+    if evaluation.config.bootstrap:
+        notes.append(
+            f"95 %: intervals over the pictures, {evaluation.config.bootstrap} resamples; ends averaged over seeds"
+        )
     whys = dict.fromkeys(v.why for run in evaluation.runs for v in run.metrics.values() if v.why)
     return Table(["category", "shots", "seeds", *METRICS], rows, [*notes, *(f"–: {why}" for why in whys)])
 
@@ -91,7 +97,16 @@ def _rows(name: str, evaluation: Evaluation, category: str | None) -> list[list[
             for value in row["metrics"].values()
         ]
         rows.append([name, row["k_shot"], row["seeds"], *cells])
+        if category and evaluation.config.bootstrap:
+            runs = [run for run in evaluation.runs if (run.category, run.k_shot) == (category, row["k_shot"])]
+            rows.append(["", "", "95 %", *(_interval(runs, metric) for metric in METRICS)])
     return rows
+
+
+def _interval(runs: list[Run], metric: str) -> str:
+    ends = [(run.intervals[metric].low, run.intervals[metric].high) for run in runs if metric in run.intervals]
+    low, high = np.mean(ends, axis=0) if ends else (np.nan, np.nan)
+    return "–" if np.isnan(low) else f"{low:.4f}–{high:.4f}"
 
 
 def _network(detector: Sowa) -> dict[str, str]:

@@ -1,19 +1,21 @@
 """Pixel metrics as pure functions of one cumulated histogram.
 
-Every threshold that matters is a distinct score. Going through them from the highest down, four sums say what
-is at or above the threshold: anomalous pixels, normal pixels, regions (each shared by its pixels), images
-(each shared by its normal pixels). All metrics below read those sums.
+Every threshold that matters is a distinct score. Going through them from the highest down, three sums say what
+is at or above the threshold: anomalous pixels, normal pixels, regions (each shared by its pixels). All metrics
+below read those sums; the authors' AUPRO reads the histograms themselves, at its own thresholds.
 
-Shapes: D distinct scores.
+Shapes: D distinct scores; R rows of a histogram; ... any number of curves over the same scores.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sowa.metrics.histogram import GroupedHistogram, keys_of
+from sowa.metrics.histogram import GroupedHistogram, distinct, keys_of
+
+Floats = NDArray[np.float64]
 
 AUPRO_LIMIT = 0.3
 """False positive rate up to which PRO is integrated (Bergmann et al., MVTec AD, section 5.1)."""
@@ -25,65 +27,72 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class ScoreCurve:
-    """What lies at or above each distinct score, from the highest score (index 0) down; all arrays (D,).
+    """What lies at or above each distinct score, from the highest score (index 0) down; all arrays (..., D).
 
-    keys: uint32, see `keys_of`. tp, fp: pixels. tpr, fpr: fractions of all anomalous and all normal pixels.
-    pro: mean over regions of the covered fraction. image_fpr: mean over images of the false positive rate;
-    images without a normal pixel are left out.
+    tp, fp: pixels, or images. pro: mean over regions of the covered fraction; only `aupro` reads it.
     """
 
-    keys: NDArray[np.uint32]
-    tp: NDArray[np.float64]
-    fp: NDArray[np.float64]
-    tpr: NDArray[np.float64]
-    fpr: NDArray[np.float64]
-    pro: NDArray[np.float64]
-    image_fpr: NDArray[np.float64]
+    tp: Floats
+    fp: Floats
+    pro: Floats
 
     @classmethod
-    def of(cls, normal: GroupedHistogram, anomalous: GroupedHistogram) -> "ScoreCurve":
-        """The curve of two flushed histograms: normal pixels by image, anomalous ones (at least 1) by region.
+    def of(cls, normal: GroupedHistogram, anomalous: GroupedHistogram, keys: NDArray[np.uint32]) -> "ScoreCurve":
+        """The curve of two flushed histograms: normal pixels by image, anomalous ones by region.
 
-        Without normal pixels fpr and image_fpr are all zero.
+        keys: ascending, (D,), as `all_keys` or `corner_keys` gives them.
         """
-        ascending = np.concatenate((normal.rows.keys, anomalous.rows.keys))
-        ascending.sort()
-        ascending = ascending[np.diff(ascending, prepend=ascending[0] ^ 1) != 0]  # each key once
-        tp, pro = _cumulated_from_top(ascending, anomalous)
-        fp, image_fpr = _cumulated_from_top(ascending, normal)
-        return cls(
-            keys=ascending[::-1],
-            tp=tp,
-            fp=fp,
-            tpr=tp / max(anomalous.n_pixels, 1),
-            fpr=fp / max(normal.n_pixels, 1),
-            pro=pro / max(anomalous.n_groups, 1),
-            image_fpr=image_fpr / max(normal.n_groups, 1),
-        )
+        tp = at_or_above(keys[::-1], anomalous.rows.keys, anomalous.rows.counts)
+        fp = at_or_above(keys[::-1], normal.rows.keys, normal.rows.counts)
+        regions = at_or_above(keys[::-1], anomalous.rows.keys, anomalous.rows.weights)
+        return cls(tp, fp, regions / max(anomalous.n_groups, 1))
+
+    @property
+    def tpr(self) -> Floats:
+        """Fraction of all anomalous pixels; zero where there is none."""
+        return self.tp / np.maximum(self.tp[..., -1:], 1)
+
+    @property
+    def fpr(self) -> Floats:
+        """Fraction of all normal pixels; zero where there is none."""
+        return self.fp / np.maximum(self.fp[..., -1:], 1)
 
 
-def _cumulated_from_top(
-    ascending: NDArray[np.uint32], histogram: GroupedHistogram
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Counts and weights at or above each key, for keys from the highest down; both (D,)."""
-    place = len(ascending) - 1 - np.searchsorted(ascending, histogram.rows.keys)
-    counts, weights = np.zeros(len(ascending)), np.zeros(len(ascending))
-    counts[place] = histogram.rows.counts
-    weights[place] = histogram.rows.weights
-    return np.cumsum(counts, out=counts), np.cumsum(weights, out=weights)
+def all_keys(normal: GroupedHistogram, anomalous: GroupedHistogram) -> NDArray[np.uint32]:
+    """Every distinct key, ascending (D,)."""
+    return distinct(normal.rows.keys, anomalous.rows.keys)
+
+
+def corner_keys(normal: GroupedHistogram, anomalous: GroupedHistogram) -> NDArray[np.uint32]:
+    """The keys between which the curves are straight, ascending (D,); every metric is the same on them.
+
+    Where only normal pixels lie, TP and PRO stand still: of a run of normal scores the lowest is enough. Most
+    pixels are normal, so that most scores drop out.
+    """
+    above = np.searchsorted(normal.rows.keys, anomalous.rows.keys, side="right")
+    ends = normal.rows.keys[above[above < len(normal.rows.keys)]]
+    return distinct(normal.rows.keys[:1], ends, anomalous.rows.keys)
+
+
+def at_or_above(keys: NDArray[np.uint32], row_keys: NDArray[np.uint32], amounts: NDArray[Any]) -> Floats:
+    """Sums of the amounts (R,) of all rows at or above each key (D,)."""
+    summed = np.zeros(len(amounts) + 1, amounts.dtype)
+    np.cumsum(amounts[::-1], out=summed[1:])
+    return summed[len(amounts) - np.searchsorted(row_keys, keys)].astype(np.float64, copy=False)
 
 
 class Estimate(NamedTuple):
-    """A metric, and how far off the exact value can be if every distinct score is a merger of several."""
+    """A metric of each curve (...,), and how far off the exact value can be if every distinct score is a merger of
+    several."""
 
-    value: float
-    merge_error: float
+    value: Floats
+    merge_error: Floats
 
 
 def auroc(curve: ScoreCurve) -> Estimate:
     """Area under TPR over FPR; ties count half. Error: half of each merged score's rectangle."""
-    d_tpr, d_fpr = _steps(curve.tpr), _steps(curve.fpr)
-    return Estimate(float(np.sum(d_fpr * (curve.tpr - d_tpr / 2))), float(np.sum(d_fpr * d_tpr)) / 2)
+    tpr, d_tpr, d_fpr = curve.tpr, _steps(curve.tpr), _steps(curve.fpr)
+    return Estimate(np.sum(d_fpr * (tpr - d_tpr / 2), axis=-1), np.sum(d_fpr * d_tpr, axis=-1) / 2)
 
 
 def average_precision(curve: ScoreCurve) -> Estimate:
@@ -92,24 +101,20 @@ def average_precision(curve: ScoreCurve) -> Estimate:
     Error: inside a merged score the precision lies between that with all its normal pixels first and that
     with all its anomalous pixels first.
     """
-    d_recall = _steps(curve.tpr)
-    precision = curve.tp / (curve.tp + curve.fp)
-    step = d_recall > 0
-    tp, fp = curve.tp[step], curve.fp[step]
-    tp_before = (curve.tp - _steps(curve.tp))[step]
-    fp_before = (curve.fp - _steps(curve.fp))[step]
-    highest = tp / (tp + fp_before)
+    tp, fp, d_recall = curve.tp, curve.fp, _steps(curve.tpr)
+    precision = tp / np.maximum(tp + fp, 1)
+    tp_before, fp_before = tp - _steps(tp), fp - _steps(fp)
+    highest = tp / np.maximum(tp + fp_before, 1)
     lowest = (tp_before + 1) / (tp_before + 1 + fp)
-    off = np.maximum(highest - precision[step], precision[step] - lowest)
-    return Estimate(float(np.sum(d_recall * precision)), float(np.sum(d_recall[step] * off)))
+    off = np.maximum(highest - precision, precision - lowest)
+    return Estimate(np.sum(d_recall * precision, axis=-1), np.sum(d_recall * off, axis=-1))
 
 
 def f1_max(curve: ScoreCurve) -> Estimate:
     """Largest F1 = 2 TP / (2 TP + FP + FN) over all thresholds. Error: upwards only."""
-    total = curve.tp[-1]
-    value = float(np.max(2 * curve.tp / (curve.tp + curve.fp + total)))
-    fp_before = curve.fp - _steps(curve.fp)
-    highest = float(np.max(2 * curve.tp / (curve.tp + fp_before + total)))
+    tp, fp, total = curve.tp, curve.fp, curve.tp[..., -1:]
+    value = np.max(2 * tp / (tp + fp + total), axis=-1)
+    highest = np.max(2 * tp / (tp + fp - _steps(fp) + total), axis=-1)
     return Estimate(value, highest - value)
 
 
@@ -119,25 +124,26 @@ def aupro(curve: ScoreCurve, limit: float = AUPRO_LIMIT) -> Estimate:
     The curve starts at (0, 0), is linear between its points, and is cut at the limit by interpolation.
     Error: half of each merged score's rectangle, all of the one that the limit cuts.
     """
-    fpr = np.concatenate(([0.0], curve.fpr))
-    pro = np.concatenate(([0.0], curve.pro))
-    inside = int(np.searchsorted(fpr, limit, side="right"))  # points with FPR <= limit; at least (0, 0)
-    x, y = fpr[:inside], pro[:inside]
-    error = float(np.sum(np.diff(x) * np.diff(y))) / 2
-    if inside < len(fpr):
-        at_limit = np.interp(limit, fpr[inside - 1 : inside + 1], pro[inside - 1 : inside + 1])
-        error += float((limit - x[-1]) * (pro[inside] - y[-1]))
-        x, y = np.append(x, limit), np.append(y, at_limit)
-    return Estimate(_area(x, y) / limit, error / limit)
+    d_fpr, d_pro = _steps(curve.fpr), _steps(curve.pro)
+    width = _steps(np.minimum(curve.fpr, limit))
+    share = width / np.where(d_fpr > 0, d_fpr, 1)  # of each segment, how much lies up to the limit
+    area = np.sum(width * (curve.pro - d_pro * (1 - share / 2)), axis=-1)
+    error = np.sum(width * d_pro * np.where(width < d_fpr, 1, 0.5), axis=-1)
+    return Estimate(area / limit, error / limit)
 
 
 def aupro_authors(
-    curve: ScoreCurve, lowest: np.float32, highest: np.float32, limit: float = AUPRO_LIMIT
+    normal: GroupedHistogram,
+    anomalous: GroupedHistogram,
+    lowest: np.float32,
+    highest: np.float32,
+    limit: float = AUPRO_LIMIT,
 ) -> float | str:
     """AUPRO as the authors of arXiv 2407.03634 compute it; lowest and highest are the extremes of all scores.
 
     200 equidistant thresholds; a pixel is found where its score is above the threshold; FPR is averaged over
-    images; points with FPR under the limit are kept, and their FPR is rescaled by its own extremes to 0..1.
+    images that have a normal pixel; points with FPR under the limit are kept, and their FPR is rescaled by its
+    own extremes to 0..1.
     Returns the reason instead of a number where that is undefined.
     """
     with np.errstate(over="ignore", under="ignore"):
@@ -148,9 +154,9 @@ def aupro_authors(
         return f"the score range {lowest}..{highest} has no 200 steps in float32"
     # As numpy 2 evaluates theirs: the step is float32, the thresholds are float64, the comparison is exact.
     thresholds = _round_down(np.arange(lowest, highest, step, dtype=np.float64))
-    above = len(curve.keys) - np.searchsorted(curve.keys[::-1], keys_of(thresholds), side="right")
-    fpr = np.concatenate(([0.0], curve.image_fpr))[above]
-    pro = np.concatenate(([0.0], curve.pro))[above]
+    above = keys_of(thresholds) + np.uint32(1)
+    fpr = at_or_above(above, normal.rows.keys, normal.rows.weights) / normal.n_groups
+    pro = at_or_above(above, anomalous.rows.keys, anomalous.rows.weights) / anomalous.n_groups
     kept = fpr < limit - _ROUNDING
     fpr, pro = fpr[kept], pro[kept]
     if not len(fpr):
@@ -160,17 +166,17 @@ def aupro_authors(
     return -_area((fpr - fpr[-1]) / (fpr[0] - fpr[-1]), pro)
 
 
-def _round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
+def _round_down(values: Floats) -> NDArray[np.float32]:
     """The largest float32 not above each value: a float32 score exceeds both or neither."""
     nearest = values.astype(np.float32)
     return np.where(nearest > values, np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
-def _steps(cumulated: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What each distinct score adds to a cumulated sum (D,)."""
+def _steps(cumulated: Floats) -> Floats:
+    """What each distinct score adds to a cumulated sum (..., D)."""
     return np.diff(cumulated, prepend=0.0)
 
 
-def _area(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def _area(x: Floats, y: Floats) -> float:
     """Trapezoid area under y over ascending x; negative if x descends."""
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]))) / 2
