@@ -31,8 +31,8 @@ PROMPT = (
 )
 OPTIONS = {
     "demo": "--out --seed --size",
-    "fit": "--backbone --batch-size --category --false-positive-rate --image-size --k-shot --model --normal --out "
-    f"--seed {COMMON}",
+    "fit": "--augment --backbone --batch-size --category --false-positive-rate --image-size --k-shot --model "
+    f"--no-augment --no-tiled --normal --out --seed --tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
     "predict": f"--backbone --batch-size --json --model --out --report --source {COMMON}",
@@ -42,8 +42,8 @@ OPTIONS = {
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
-        "--aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot --model "
-        f"--report --root --scoring --seed --seeds {COMMON}"
+        "--augment --aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot "
+        f"--model --no-augment --no-tiled --report --root --scoring --seed --seeds --tiled {COMMON}"
     ),
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",

@@ -59,6 +59,8 @@ def fit(
     false_positive_rate: float = 0.01,
     category: str | None = None,
     image_size: str | None = None,
+    tiled: bool = False,
+    augment: bool = False,
     batch_size: int = 8,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -75,13 +77,21 @@ def fit(
         false_positive_rate: share of good parts that may be called anomalous, 0 to 1; `sowa calibrate` changes it later
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
+        tiled: see large pictures through overlapping windows, for defects that are small in them; slower
+        augment: see each reference brighter and darker too, where the light drifts
     """
     from sowa.detector import Sowa
 
     console = Console()
     network = _network(model, backbone)
     detector = Sowa.from_pretrained(
-        **network, device=device, precision=precision, image_size=size(image_size), category=category
+        **network,
+        device=device,
+        precision=precision,
+        image_size=size(image_size),
+        tiled=tiled,
+        augment=augment,
+        category=category,
     )
     with console.progress() as report:
         detector.fit(
@@ -241,6 +251,8 @@ def run_test(
     aupro: Literal["standard", "authors"] = "standard",
     bootstrap: int = 0,
     image_size: str | None = None,
+    tiled: bool = False,
+    augment: bool = False,
     batch_size: int = 8,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -260,6 +272,8 @@ def run_test(
         seeds: seeds of the draws, with commas
         scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
         aupro: standard (false positives pooled) or authors (as in their code)
+        tiled: as in `sowa fit`
+        augment: as in `sowa fit`
         bootstrap: number of resamples of the test pictures for 95 % confidence intervals, such as 1000; 0 for none
         json_file: file for the result
         report: HTML file that shows metrics, curves and the verdict on every picture, with the most shots and the
@@ -272,7 +286,9 @@ def run_test(
     config = EvaluationConfig(numbers("k-shot", k_shot), numbers("seeds", seeds), scoring, aupro, batch_size, bootstrap)
     samples = load(dataset, root, category)
     network = _network(model, backbone)
-    detector = Sowa.from_pretrained(**network, device=device, precision=precision, image_size=size(image_size))
+    detector = Sowa.from_pretrained(
+        **network, device=device, precision=precision, image_size=size(image_size), tiled=tiled, augment=augment
+    )
     measure_to_files(detector, DataSet(dataset, root, samples), config, json_file, report, Console(), typed or "")
 
 

@@ -25,7 +25,7 @@ from sowa.calibration import (
 )
 from sowa.config import ModelConfig, to_dict
 from sowa.data.sampling import draw, split
-from sowa.data.stream import Picture, pictures, read_batches, skipped_into
+from sowa.data.stream import LIGHTS, Picture, lights, pictures, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision, synchronise
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
@@ -36,6 +36,7 @@ from sowa.model.sowa import SowaNetwork
 from sowa.prediction import Prediction, predictions
 from sowa.progress import Report, silent
 from sowa.scoring import judge
+from sowa.tiling import join, places
 from sowa.types import ABNORMAL, Calibration, Judgement, Observation, Sample
 
 
@@ -55,6 +56,8 @@ class Sowa:
         device: str = "auto",
         precision: Precision = "auto",
         image_size: tuple[int, int] | None = None,
+        tiled: bool = False,
+        augment: bool = False,
         category: str | None = None,
     ) -> None:
         self.device = choose_device(device)
@@ -62,7 +65,8 @@ class Sowa:
         self.network = network.to(self.device).eval()
         self.trained = trained
         self.category = _check_category(category, network)
-        self.image_size = _check_image_size(image_size, network)
+        self.image_size = _check_image_size(image_size, network, tiled)
+        self.tiled, self.augment = tiled, augment
         self.skipped_: list[tuple[str, str]] = []
         self.forget()
 
@@ -83,6 +87,8 @@ class Sowa:
         device: str = "auto",
         precision: Precision = "auto",
         image_size: tuple[int, int] | None = None,
+        tiled: bool = False,
+        augment: bool = False,
         category: str | None = None,
     ) -> Self:
         """A detector that hasn't been fitted.
@@ -91,14 +97,23 @@ class Sowa:
         train`` wrote, which name their backbone. ``weights`` is a checkpoint of the authors for the backbone ``name``.
         Without trained weights the prompts know nothing of defects, so such a detector judges by its memory bank
         alone. ``config`` is needed where it isn't the published one and no file tells it. ``image_size`` is (H, W) in
-        pixels, by default the backbone's own. ``category`` names the class whose prompts are used where there are
-        several; others stand for the first.
+        pixels, by default the backbone's own. ``tiled`` has a larger picture, by default of twice the sides, seen
+        through overlapping windows of the backbone's size, for small defects. ``augment`` has each reference seen
+        brighter and darker too. ``category`` names the class whose prompts are used where there are several; others
+        stand for the first.
 
         Raises InputError for an unknown backbone, device or precision, and for a file that doesn't fit.
         """
         network, trained = pretrained_network(name, weights, config)
         return cls(
-            network, trained=trained, device=device, precision=precision, image_size=image_size, category=category
+            network,
+            trained=trained,
+            device=device,
+            precision=precision,
+            image_size=image_size,
+            tiled=tiled,
+            augment=augment,
+            category=category,
         )
 
     @property
@@ -212,10 +227,12 @@ class Sowa:
         references: list[Picture] = []
         skipped: list[tuple[str, str]] = []
 
-        def patches() -> Iterator[tuple[Tensor, ...]]:
+        def patches() -> Iterator[Sequence[Tensor]]:
             for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(skipped), limit=at_most):
                 references.extend(batch.pictures)
-                yield self.observe(batch.images, prompts=False).patches
+                views = lights(batch.images) if self.augment else [batch.images]
+                seen = [self.observe(view, prompts=False).patches for view in views]
+                yield [torch.cat(level, dim=1) for level in zip(*seen, strict=True)]  # a reference has all its views
                 report("fit", len(references), at_most)
             if not references:
                 raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
@@ -276,16 +293,28 @@ class Sowa:
         per picture, are the classes whose prompts are used, by default the detector's own.
         """
         pixels = self.normalise(images)
+        prompts = self.trained if prompts is None else prompts
+        names = categories or [self.category or ""] * len(images)
+        if not self.tiled:
+            return self._observe(pixels, prompts, names)
+        backbone, height, width = self.network.backbone, *self.network.backbone.image_size
+        at = places(self.image_size, backbone.image_size, backbone.patch_size)
+        windows = (pixels[:, :, top : top + height, left : left + width] for top, left in at)
+        parts = [self._observe(window, prompts, names) for window in windows]
+        return join(parts, at, self.image_size, backbone.patch_size)
+
+    def _observe(self, pixels: Tensor, prompts: bool, categories: Sequence[str]) -> Observation:
+        """Of normalised pixels (B, 3, H, W) as they are."""
+        size = (pixels.shape[-2], pixels.shape[-1])
         with autocast(self.device, self.precision):
-            if not (self.trained if prompts is None else prompts):
+            if not prompts:
                 levels = self.network.backbone(pixels)
-                return Observation(tuple(p.float() for p in levels.patches), levels.grid, self.image_size)
-            names = categories or [self.category or ""] * len(images)
-            output = self.network(pixels, self.network.class_index(names).to(self.device))
+                return Observation(tuple(p.float() for p in levels.patches), levels.grid, size)
+            output = self.network(pixels, self.network.class_index(categories).to(self.device))
         return Observation(
             patches=tuple(p.float() for p in output.patches),
             grid=output.grid,
-            size=self.image_size,
+            size=size,
             level_maps=tuple(m.float() for m in output.level_maps),
             abnormal_probability=output.text_probs[:, ABNORMAL].float(),
         )
@@ -315,6 +344,8 @@ class Sowa:
             backbone=identity(self.network.backbone),
             trained=self.trained,
             image_size=self.image_size,
+            tiled=self.tiled,
+            augment=self.augment,
             category=self.category,
             calibration=self.calibration_,
             references=self.references_,
@@ -339,8 +370,9 @@ class Sowa:
         header = read_header(DetectorHeader, metadata, path)
         network = rebuild(header.config, header.backbone, path, backbone)
         bank = tensors.pop("bank", torch.empty(0))
-        size = _check_image_size(header.image_size, network)
+        size = _check_image_size(header.image_size, network, header.tiled)
         patches = size[0] // network.backbone.patch_size[0] * (size[1] // network.backbone.patch_size[1])
+        patches *= 1 + len(LIGHTS) if header.augment else 1
         expected = (len(network.backbone.levels), len(header.references), patches, network.backbone.embed_dim)
         if tuple(bank.shape) != expected or 0 in expected or not torch.isfinite(bank).all():
             raise InputError(
@@ -355,6 +387,8 @@ class Sowa:
             device=device,
             precision=precision,
             image_size=header.image_size,
+            tiled=header.tiled,
+            augment=header.augment,
             category=header.category,
         )
         detector.bank_ = MemoryBank(bank.to(detector.device))
@@ -370,10 +404,16 @@ def _check_category(category: str | None, network: SowaNetwork) -> str | None:
     return category
 
 
-def _check_image_size(wanted: tuple[int, int] | None, network: SowaNetwork) -> tuple[int, int]:
-    size, patch = wanted or network.backbone.image_size, network.backbone.patch_size
+def _check_image_size(wanted: tuple[int, int] | None, network: SowaNetwork, tiled: bool) -> tuple[int, int]:
+    own, patch = network.backbone.image_size, network.backbone.patch_size
+    size = wanted or ((2 * own[0], 2 * own[1]) if tiled else own)
     if any(side < unit or side % unit for side, unit in zip(size, patch, strict=True)):
         raise InputError(
             f"image size is {size[0]} x {size[1]} pixels, needed are multiples of the patch ({patch[0]} x {patch[1]})"
+        )
+    if tiled and (size == own or size[0] < own[0] or size[1] < own[1]):
+        raise InputError(
+            f"image size is {size[0]} x {size[1]} pixels, but tiles are of {own[0]} x {own[1]}; give a larger image "
+            f"size, such as {2 * own[0]} x {2 * own[1]}, or leave the tiles out"
         )
     return size

@@ -50,6 +50,8 @@ class DetectorHeader:
     backbone: Identity
     trained: bool
     image_size: tuple[int, int]
+    tiled: bool
+    augment: bool
     category: str | None
     calibration: Calibration
     references: list[str]

@@ -1,0 +1,73 @@
+"""Pictures larger than the backbone's own size, seen through overlapping windows of that size.
+
+A window keeps the scale that the backbone was trained at, so small defects of large pictures stay visible; enlarging
+the whole input doesn't. What windows say of the same patch is averaged.
+
+Shapes: B pictures, T windows, P patches of a window, E joint width, L levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from sowa.types import Observation
+
+OVERLAP = 0.25  # of a window, at least
+Place = tuple[int, int]
+
+
+def places(size: tuple[int, int], window: tuple[int, int], patch: tuple[int, int]) -> list[Place]:
+    """Top left corners in pixels of the windows that cover ``size`` (H, W), on the grid of patches, evenly spread.
+
+    Raises ValueError where ``size`` is smaller than ``window``.
+    """
+    rows, columns = (_starts(*sides) for sides in zip(size, window, patch, strict=True))
+    return [(top, left) for top in rows for left in columns]
+
+
+def _starts(length: int, window: int, patch: int) -> list[int]:
+    if length < window:
+        raise ValueError(f"{length} pixels are less than a window of {window}")
+    free = (length - window) // patch
+    steps = ceil(free * patch / (window * (1 - OVERLAP)))
+    return [round(free * step / max(steps, 1)) * patch for step in range(steps + 1)]
+
+
+def join(
+    parts: Sequence[Observation], at: Sequence[Place], size: tuple[int, int], patch: tuple[int, int]
+) -> Observation:
+    """One observation of whole pictures of ``size`` (H, W) from one per window, T in all, at ``at``.
+
+    Patches and maps are averaged where windows overlap; a picture is as abnormal as its most abnormal window.
+    """
+    first = parts[0]
+    grid = size[0] // patch[0], size[1] // patch[1]
+    corners = [(top // patch[0], left // patch[1]) for top, left in at]
+    patches = []
+    for level in range(len(first.patches)):
+        tokens = [part.patches[level].unflatten(1, part.grid) for part in parts]
+        patches.append(_mean(tokens, corners, grid).flatten(1, 2))
+    maps, probability = None, None
+    if first.level_maps is not None and first.abnormal_probability is not None:
+        levels = zip(*(part.level_maps or () for part in parts), strict=True)
+        maps = tuple(_mean([one[..., None] for one in level], at, size)[..., 0] for level in levels)
+        probability = torch.stack(
+            [part.abnormal_probability for part in parts if part.abnormal_probability is not None]
+        )
+        probability = probability.amax(dim=0)
+    return Observation(tuple(patches), grid, size, maps, probability)
+
+
+def _mean(windows: Sequence[Tensor], at: Sequence[Place], size: tuple[int, int]) -> Tensor:
+    """Windows T times (B, h, w, E) laid down at ``at`` on a canvas (B, H, W, E), averaged where they overlap."""
+    batch, height, width, channels = windows[0].shape
+    total = windows[0].new_zeros(batch, *size, channels)
+    count = windows[0].new_zeros(1, *size, 1)
+    for window, (top, left) in zip(windows, at, strict=True):
+        total[:, top : top + height, left : left + width] += window
+        count[:, top : top + height, left : left + width] += 1
+    return total / count
