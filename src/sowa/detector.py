@@ -23,20 +23,20 @@ from sowa.calibration import (
     check_rate,
     from_normal,
 )
-from sowa.config import ModelConfig, to_dict
+from sowa.config import ModelConfig
 from sowa.data.sampling import draw, split
-from sowa.data.stream import LIGHTS, Picture, lights, pictures, read_batches, skipped_into
+from sowa.data.stream import Picture, lights, pictures, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision, synchronise
 from sowa.errors import InputError
-from sowa.files import read_safetensors, write_safetensors
-from sowa.headers import DETECTOR_FORMAT, DetectorHeader, read_header
+from sowa.headers import DetectorHeader
 from sowa.memory import MemoryBank
-from sowa.model.checkpoint import identity, load_weights, pretrained_network, rebuild, trained_tensors
+from sowa.model.checkpoint import identity, pretrained_network, trained_tensors
 from sowa.model.sowa import SowaNetwork
 from sowa.prediction import Prediction, predictions
 from sowa.progress import Report, silent
 from sowa.scoring import judge
-from sowa.tiling import join, places
+from sowa.storage import read_detector, write_detector
+from sowa.tiling import check_image_size, join, places
 from sowa.types import ABNORMAL, Calibration, Judgement, Observation, Sample
 
 
@@ -65,7 +65,7 @@ class Sowa:
         self.network = network.to(self.device).eval()
         self.trained = trained
         self.category = _check_category(category, network)
-        self.image_size = _check_image_size(image_size, network, tiled)
+        self.image_size = check_image_size(image_size, network.backbone, tiled)
         self.tiled, self.augment = tiled, augment
         self.skipped_: list[tuple[str, str]] = []
         self.forget()
@@ -336,9 +336,6 @@ class Sowa:
         """
         if self.bank_ is None:
             raise InputError("the detector isn't fitted, so there is nothing to save; fit it first")
-        tensors = {"bank": self.bank_.features.cpu().contiguous()}
-        if self.trained:
-            tensors |= trained_tensors(self.network)
         header = DetectorHeader(
             config=self.network.config,
             backbone=identity(self.network.backbone),
@@ -351,7 +348,8 @@ class Sowa:
             references=self.references_,
             seed=self.seed_,
         )
-        write_safetensors(Path(path), tensors, DETECTOR_FORMAT, to_dict(header))
+        trained = trained_tensors(self.network) if self.trained else {}
+        write_detector(Path(path), header, self.bank_.features, trained)
         return Path(path)
 
     @classmethod
@@ -365,22 +363,7 @@ class Sowa:
 
         Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
         """
-        path = Path(path)
-        tensors, metadata = read_safetensors(path, DETECTOR_FORMAT)
-        header = read_header(DetectorHeader, metadata, path)
-        network = rebuild(header.config, header.backbone, path, backbone)
-        bank = tensors.pop("bank", torch.empty(0))
-        size = _check_image_size(header.image_size, network, header.tiled)
-        patches = size[0] // network.backbone.patch_size[0] * (size[1] // network.backbone.patch_size[1])
-        patches *= 1 + len(LIGHTS) if header.augment else 1
-        expected = (len(network.backbone.levels), len(header.references), patches, network.backbone.embed_dim)
-        if tuple(bank.shape) != expected or 0 in expected or not torch.isfinite(bank).all():
-            raise InputError(
-                f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "
-                "fit it anew"
-            )
-        if header.trained:
-            load_weights(network, tensors, str(path))
+        header, network, bank = read_detector(Path(path), backbone)
         detector = cls(
             network,
             trained=header.trained,
@@ -402,18 +385,3 @@ def _check_category(category: str | None, network: SowaNetwork) -> str | None:
     if category is not None and category not in known:
         raise InputError(f"category {category!r} is unknown to the prompts, allowed are {', '.join(known)}")
     return category
-
-
-def _check_image_size(wanted: tuple[int, int] | None, network: SowaNetwork, tiled: bool) -> tuple[int, int]:
-    own, patch = network.backbone.image_size, network.backbone.patch_size
-    size = wanted or ((2 * own[0], 2 * own[1]) if tiled else own)
-    if any(side < unit or side % unit for side, unit in zip(size, patch, strict=True)):
-        raise InputError(
-            f"image size is {size[0]} x {size[1]} pixels, needed are multiples of the patch ({patch[0]} x {patch[1]})"
-        )
-    if tiled and (size == own or size[0] < own[0] or size[1] < own[1]):
-        raise InputError(
-            f"image size is {size[0]} x {size[1]} pixels, but tiles are of {own[0]} x {own[1]}; give a larger image "
-            f"size, such as {2 * own[0]} x {2 * own[1]}, or leave the tiles out"
-        )
-    return size

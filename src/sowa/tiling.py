@@ -14,10 +14,31 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from sowa.errors import InputError
+from sowa.model.backbone import Backbone
 from sowa.types import Observation
 
 OVERLAP = 0.25  # of a window, at least
 Place = tuple[int, int]
+
+
+def check_image_size(wanted: tuple[int, int] | None, backbone: Backbone, tiled: bool) -> tuple[int, int]:
+    """The size (H, W) at which pictures are seen: ``wanted``, or the backbone's own, or twice that for tiles.
+
+    Raises InputError where the patches, or the tiles, don't fit.
+    """
+    own, patch = backbone.image_size, backbone.patch_size
+    size = wanted or ((2 * own[0], 2 * own[1]) if tiled else own)
+    if any(side < unit or side % unit for side, unit in zip(size, patch, strict=True)):
+        raise InputError(
+            f"image size is {size[0]} x {size[1]} pixels, needed are multiples of the patch ({patch[0]} x {patch[1]})"
+        )
+    if tiled and (size == own or size[0] < own[0] or size[1] < own[1]):
+        raise InputError(
+            f"image size is {size[0]} x {size[1]} pixels, but tiles are of {own[0]} x {own[1]}; give a larger image "
+            f"size, such as {2 * own[0]} x {2 * own[1]}, or leave the tiles out"
+        )
+    return size
 
 
 def places(size: tuple[int, int], window: tuple[int, int], patch: tuple[int, int]) -> list[Place]:

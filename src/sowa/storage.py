@@ -1,0 +1,45 @@
+"""The detector's file: a safetensors archive whose header says everything but the memory bank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sowa.config import to_dict
+from sowa.data.stream import LIGHTS
+from sowa.errors import InputError
+from sowa.files import read_safetensors, write_safetensors
+from sowa.headers import DETECTOR_FORMAT, DetectorHeader, read_header
+from sowa.model.checkpoint import load_weights, rebuild
+from sowa.model.sowa import SowaNetwork
+from sowa.tiling import check_image_size
+
+
+def write_detector(path: Path, header: DetectorHeader, bank: Tensor, trained: Mapping[str, Tensor]) -> None:
+    """Writes header, bank (L, K, P, E) and trained tensors. Raises InputError where the file can't be written."""
+    write_safetensors(path, {"bank": bank.cpu().contiguous(), **trained}, DETECTOR_FORMAT, to_dict(header))
+
+
+def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, SowaNetwork, Tensor]:
+    """Header, network with its trained weights, and bank (L, K, P, E) of a file; ``backbone`` as in ``Sowa.load``.
+
+    Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
+    """
+    tensors, metadata = read_safetensors(path, DETECTOR_FORMAT)
+    header = read_header(DetectorHeader, metadata, path)
+    network = rebuild(header.config, header.backbone, path, backbone)
+    bank = tensors.pop("bank", torch.empty(0))
+    size, patch = check_image_size(header.image_size, network.backbone, header.tiled), network.backbone.patch_size
+    patches = (size[0] // patch[0]) * (size[1] // patch[1]) * (1 + len(LIGHTS) if header.augment else 1)
+    expected = (len(network.backbone.levels), len(header.references), patches, network.backbone.embed_dim)
+    if tuple(bank.shape) != expected or 0 in expected or not torch.isfinite(bank).all():
+        raise InputError(
+            f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "
+            "fit it anew"
+        )
+    if header.trained:
+        load_weights(network, tensors, str(path))
+    return header, network, bank
