@@ -27,7 +27,7 @@ from sowa.memory import MemoryBank
 from sowa.scoring import few_shot_map, top_mean, zero_shot_map
 from sowa.types import ABNORMAL, NORMAL, Calibration, Observation, Sample
 
-POOL, UNSEEN, DRAWS = 120, 150, 30
+POOL, UNSEEN, DRAWS = 100, 120, 30
 SHOTS, RATES = (4, 16, 50), (0.01, 0.05, 0.1)
 Values = tuple[Tensor, Tensor]  # raw scores and map maxima (N,)
 

@@ -169,13 +169,14 @@ class NormalRange:
 
     def _exceeded(self, log: float) -> float:
         """Chance that one more normal picture lies above."""
+        import numpy as np
         from scipy.special import ndtr, stdtr
 
         bell = float(stdtr(self.freedom, (self.centre - log) / self.width))
         count = len(self.logs)
         if count <= FEW:
             return bell
-        own = sum(float(ndtr((seen - log) / self.kernel)) for seen in self.logs) / count
+        own = float(ndtr((np.array(self.logs) - log) / self.kernel).mean())
         return own + (bell - own) * FEW / count
 
 
