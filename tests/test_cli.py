@@ -18,7 +18,7 @@ from PIL import Image
 import sowa
 from sowa.cli import app, run
 from sowa.commands.predict import unique_names
-from sowa.evaluate import METRICS
+from sowa.results import METRICS
 
 KEYS = ["image_path", "score", "raw_score", "threshold", "is_anomalous", "seconds", "normal_percentile"]
 SCRIPT = Path(sys.executable).with_name("sowa")

@@ -20,8 +20,9 @@ import sowa
 from sowa.config import EvaluationConfig
 from sowa.data import choose_references, load, read_image, read_mask, resize_image, resize_mask, split
 from sowa.errors import InputError
-from sowa.evaluate import METRICS, Evaluation, Run, evaluate
+from sowa.evaluate import evaluate
 from sowa.metrics import MetricValue, PixelBootstrap, PixelMetrics, bootstrap_images
+from sowa.results import METRICS, Evaluation, Run
 from sowa.types import ABNORMAL, Sample
 
 IMAGE, PIXEL = METRICS[:3], METRICS[3:]

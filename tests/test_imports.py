@@ -14,7 +14,7 @@ LAYERS = (
     {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
-    | {"inspection", "storage", "tiling"},
+    | {"inspection", "results", "storage", "tiling"},
     {"collect", "detector", "train", "evaluate"},
     {"console", "report", "commands", "cli", "__main__"},
 )

@@ -19,11 +19,12 @@ from sowa.config import EvaluationConfig
 from sowa.data import load
 from sowa.detector import Sowa
 from sowa.errors import InputError
-from sowa.evaluate import METRICS, evaluate
+from sowa.evaluate import evaluate
 from sowa.inspection import Inspected
 from sowa.prediction import Prediction
 from sowa.report import Summary, Table, open_report
 from sowa.report.pictures import outline, pictures_of
+from sowa.results import METRICS
 
 EVIL = "a/<img src=x onerror=alert(1)>'\"&</script>.png"
 SUMMARY = Summary("Inspection report", "parts", "now", {"Backbone": "tiny"})

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sowa.detector import Sowa
-from sowa.evaluate import METRICS, Evaluation, Run
 from sowa.report import Plot, Summary, Table
+from sowa.results import METRICS, Evaluation, Run
 
 AREAS = {"ROC": "image_AUROC", "PR": "image_AP", "PRO": "pixel_AUPRO"}
 

@@ -13,10 +13,11 @@ from sowa.config import EvaluationConfig
 from sowa.console import Console
 from sowa.data import split
 from sowa.detector import Sowa
-from sowa.evaluate import Evaluation, evaluate
+from sowa.evaluate import evaluate
 from sowa.files import write_bytes
 from sowa.inspection import Inspected
 from sowa.report import ReportWriter, open_report
+from sowa.results import Evaluation
 from sowa.types import Sample
 
 
