@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import Sowa
+from sowa.coreset import choose
 from sowa.data import choose_references, load, read_image, read_mask_at, resize_image, split
 from sowa.data.stream import LIGHTS
 from sowa.memory import MemoryBank, normalise
@@ -145,19 +146,6 @@ def foreground(bank: Tensor, query: Tensor, found: Tensor) -> Tensor:
     return found * ((query[-1] @ border) < limit)
 
 
-def coreset(pool: Tensor, count: int) -> list[int]:
-    """Pictures chosen one by one so that the others of the pool come to lie nearest."""
-    found = torch.stack([distances(pool[:, i : i + 1], pool) for i in range(pool.shape[1])])  # K, L, N, P
-    chosen: list[int] = []
-    nearest = torch.full_like(found[0], 2.0)
-    for _ in range(count):
-        costs = [float(top_mean(torch.minimum(nearest, one).sum(dim=0)).mean()) for one in found]
-        best = min((i for i in range(len(costs)) if i not in chosen), key=costs.__getitem__)
-        chosen.append(best)
-        nearest = torch.minimum(nearest, found[best])
-    return chosen
-
-
 def accuracy(raw: Tensor, patches: Tensor, of: Scene) -> tuple[float, float]:
     side = round(patches.shape[-1] ** 0.5)
     pixels = PixelMetrics(max_scores=2**16)
@@ -203,10 +191,10 @@ def main() -> None:
     for dataset, folder, category in sets:
         of = scene(detector, load(dataset, f"{arguments.data}/{folder}", category), arguments.at_most)
         found = [measure(of, seed) for seed in SEEDS]
-        chosen = of.pool[:, coreset(of.pool, SHOTS)]
+        chosen = of.pool[:, choose(of.pool, of.pool.shape[2], SHOTS)]
         picked = distances(chosen, of.test).sum(dim=0)
         for results in found:
-            results["references chosen by coreset"] = accuracy(top_mean(picked), picked, of)
+            results["references chosen by coreset (`--coreset`)"] = accuracy(top_mean(picked), picked, of)
         for name in found[0]:
             image, pixel = np.mean([results[name] for results in found], axis=0)
             plain = np.mean([results["as it is"] for results in found], axis=0)

@@ -31,8 +31,8 @@ PROMPT = (
 )
 OPTIONS = {
     "demo": "--out --seed --size",
-    "fit": "--augment --backbone --batch-size --category --false-positive-rate --image-size --k-shot --model "
-    f"--no-augment --no-tiled --normal --out --seed --tiled {COMMON}",
+    "fit": "--augment --backbone --batch-size --category --coreset --false-positive-rate --image-size --k-shot --model "
+    f"--no-augment --no-coreset --no-tiled --normal --out --seed --tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
     "predict": f"--backbone --batch-size --json --model --out --report --source {COMMON}",

@@ -14,7 +14,7 @@ LAYERS = (
     {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
-    | {"inspection", "results", "storage", "tiling"},
+    | {"coreset", "inspection", "results", "storage", "tiling"},
     {"collect", "detector", "train", "evaluate"},
     {"console", "report", "commands", "cli", "__main__"},
 )

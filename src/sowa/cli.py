@@ -56,6 +56,7 @@ def fit(
     backbone: str | None = None,
     k_shot: int | None = None,
     seed: int = 0,
+    coreset: bool = False,
     false_positive_rate: float = 0.01,
     category: str | None = None,
     image_size: str | None = None,
@@ -74,6 +75,7 @@ def fit(
         backbone: embedded `mini` (default), a model of open_clip such as ViT-L-14-336, NAME:FILE, or NAME:random
         k_shot: how many pictures to take as references, drawn by the seed; all by default
         seed: of the draw
+        coreset: take those k-shot pictures that the others look most like, instead of any; worth it with many pictures
         false_positive_rate: share of good parts that may be called anomalous, 0 to 1; `sowa calibrate` changes it later
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
@@ -98,6 +100,7 @@ def fit(
             normal,
             k_shot=k_shot,
             seed=seed,
+            coreset=coreset,
             false_positive_rate=false_positive_rate,
             batch_size=batch_size,
             report=report,

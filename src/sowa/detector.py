@@ -24,8 +24,9 @@ from sowa.calibration import (
     from_normal,
 )
 from sowa.config import ModelConfig
+from sowa.coreset import CANDIDATES, choose
 from sowa.data.sampling import draw, split
-from sowa.data.stream import Picture, lights, pictures, read_batches, skipped_into
+from sowa.data.stream import LIGHTS, Picture, lights, pictures, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision, synchronise
 from sowa.errors import InputError
 from sowa.headers import DetectorHeader
@@ -132,6 +133,7 @@ class Sowa:
         k_shot: int | None = None,
         seed: int = 0,
         *,
+        coreset: bool = False,
         false_positive_rate: float = FALSE_POSITIVE_RATE,
         batch_size: int = 8,
         report: Report = silent,
@@ -140,9 +142,10 @@ class Sowa:
 
         ``normal`` is a folder, file, glob pattern, PIL picture, array (H, W, 3) uint8, tensor (3, H, W) in 0..1, or a
         list of those. ``k_shot`` pictures are drawn with ``seed``; None takes all. Broken pictures are skipped and
-        the next ones drawn in their place. The thresholds are those that one more normal picture exceeds at
-        ``false_positive_rate``, as far as the references tell: each is left out of the bank in turn, a single one
-        varied.
+        the next ones drawn in their place. With ``coreset``, of up to `CANDIDATES` drawn pictures those ``k_shot`` are
+        taken that the others lie nearest to. The thresholds are those that one more normal picture exceeds at
+        ``false_positive_rate``, as far as can be told: from the pictures that the coreset left, or else from each
+        reference left out of the bank in turn, a single one varied.
 
         Raises InputError where there are fewer than ``k_shot`` readable pictures, or none.
         """
@@ -151,17 +154,43 @@ class Sowa:
         if k_shot is not None and not 1 <= k_shot <= len(available):
             raise InputError(f"k-shot is {k_shot}, allowed is 1 to {len(available)}, the pictures that there are")
         drawn = draw(available, len(available), seed) if k_shot else available
-        bank, references, skipped = self.build_bank(drawn, k_shot or len(available), batch_size, report)
-        self.skipped_ = skipped
+        skipped: list[tuple[str, str]] = []
+        others: list[Picture] = []
+        if coreset and k_shot:
+            drawn, others = self._cover(drawn, k_shot, batch_size, skipped, report)
+        bank, references, broken = self.build_bank(drawn, k_shot or len(available), batch_size, report)
+        self.skipped_ = skipped = skipped + broken
         if len(references) < (k_shot or 1):
             raise InputError(
                 f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
                 f"problem: {skipped[0][1]}"
             )
-        self.calibration_ = at_rate(collect.calibration(self, bank, references, seed, report), false_positive_rate)
         self.bank_, self.seed_ = bank, seed
         self.references_ = [picture.name for picture in references]
+        if others:
+            scores = collect.of_pictures(self, others, batch_size, skipped, report)
+            calibration = from_normal(scores.raw_scores, scores.map_maxima)
+        else:
+            calibration = collect.calibration(self, bank, references, seed, report)
+        self.calibration_ = at_rate(calibration, false_positive_rate)
         return self
+
+    def _cover(
+        self,
+        drawn: Sequence[Picture],
+        count: int,
+        batch_size: int,
+        skipped: list[tuple[str, str]],
+        report: Report,
+    ) -> tuple[list[Picture], list[Picture]]:
+        """The readable candidates that the others lie nearest to, and the others."""
+        bank, candidates, broken = self.build_bank(drawn, CANDIDATES, batch_size, report)
+        skipped += broken
+        views = 1 + len(LIGHTS) if self.augment else 1
+        patches = bank.features.shape[2] // views
+        with torch.inference_mode():
+            chosen = choose(bank.features, patches, min(count, len(candidates)), report)
+        return [candidates[i] for i in chosen], [one for i, one in enumerate(candidates) if i not in chosen]
 
     def calibrate(
         self,
