@@ -102,11 +102,18 @@ def train(
     detector.trained = True
     after = validate(detector, held_out, config.batch_size, state.skipped, report)
     backbone = identity(detector.network.backbone)
-    how = {**to_dict(config), "pictures": len(training), "pictures_sha256": run["pictures"]}
+    how = recipe(detector, samples, config)
     header = WeightsHeader(detector.network.config, backbone, how, state.before, after, state.epoch_losses)
     save_weights(detector.network, out, header)
     checkpoint.unlink()
     return TrainResult(out, state.before, after, state.epoch_losses, state.skipped)
+
+
+def recipe(detector: Sowa, samples: Sequence[Sample], config: TrainConfig) -> dict[str, Any]:
+    """What the header of weights says under ``train``: the settings and which pictures they were trained on."""
+    training, _ = hold_out(samples, config)
+    pictures = {"pictures": len(training), "pictures_sha256": _sha256(training)}
+    return {**to_dict(config), **pictures, "image_size": list(detector.image_size)}
 
 
 def _loss(detector: Sowa, loader: _Loader, step: int) -> Tensor:
@@ -252,14 +259,18 @@ def _try_read(
 
 def _describe_run(detector: Sowa, training: Sequence[Sample], config: TrainConfig) -> dict[str, Any]:
     """What two runs must share for one to go on where the other was stopped."""
-    pictures = "\n".join(f"{sample.image_path} {sample.mask_path} {sample.category}" for sample in training)
     return {
         "train": to_dict(config),
         "network": to_dict(detector.network.config),
         "backbone": to_dict(identity(detector.network.backbone)),
         "image_size": detector.image_size,
-        "pictures": hashlib.sha256(pictures.encode()).hexdigest(),
+        "pictures": _sha256(training),
     }
+
+
+def _sha256(training: Sequence[Sample]) -> str:
+    pictures = "\n".join(f"{sample.image_path} {sample.mask_path} {sample.category}" for sample in training)
+    return hashlib.sha256(pictures.encode()).hexdigest()
 
 
 def _save_checkpoint(
