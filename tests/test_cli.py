@@ -45,6 +45,10 @@ OPTIONS = {
         "--augment --aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot "
         f"--model --no-augment --no-tiled --report --root --scoring --seed --seeds --tiled {COMMON}"
     ),
+    "benchmark": (
+        "--aupro --backbone --batch-size --datasets --epochs --image-size --k-shot --model --no-train --out --root "
+        f"--scoring --seed --seeds --suite {COMMON}"
+    ),
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",
 }
@@ -131,6 +135,7 @@ def test_help_names_every_option(command: str, sowa_command: Any, monkeypatch: p
         ("predict", "folder for overlays and masks"),
         ("train", "file for the weights"),
         ("test", "0 is zero-shot"),
+        ("benchmark", "names with commas, to judge some of the suite only"),
         ("info", "a *.sowa or *.safetensors file"),
     ],
 )
@@ -590,6 +595,7 @@ COMMANDS = {
     ],
     "test": ["test", "--dataset", "mvtec", "--root", "r", "--k-shot", "1", "--scoring", "paper"],
     "test with a file": ["test", "--dataset", "mvtec", "--root", "r", "--json", "r.json", "--category", "no"],
+    "benchmark": ["benchmark", "--root", "r", "--out", "o", "--no-train", "--datasets", "visa,btad"],
     "info": ["info", "f.sowa", "--json"],
     "doctor": ["doctor", "--json"],
 }

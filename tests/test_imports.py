@@ -16,7 +16,7 @@ LAYERS = (
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
     | {"coreset", "inspection", "results", "storage", "tiling"},
     {"collect", "detector", "train", "evaluate"},
-    {"console", "report", "commands", "cli", "__main__"},
+    {"console", "report", "benchmark", "commands", "cli", "__main__"},
 )
 STAGES = {"backbone", "adapter", "prompts", "alignment", "maps"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

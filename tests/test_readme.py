@@ -29,7 +29,7 @@ def python_blocks(text: str) -> list[str]:
 
 
 TEXT = README.read_text(encoding="utf-8")
-PARTS, CALIBRATE, (ZERO_SHOT,), DATASETS = command_blocks(TEXT)
+PARTS, CALIBRATE, (ZERO_SHOT,), DATASETS, (BENCHMARK,) = command_blocks(TEXT)
 (PYTHON,) = python_blocks(TEXT)
 
 
@@ -112,6 +112,15 @@ def test_the_commands_for_data_sets_do_what_is_said(here: Path) -> None:
         type_in(line)
     assert len(json.loads((here / "result.json").read_text())["runs"]) == 1 + 3 * 3
     assert sowa.Sowa.load(here / "parts.sowa").trained
+
+
+@pytest.mark.slow
+def test_the_benchmark_leaves_its_results_where_it_is_said(here: Path) -> None:
+    """On some of the pictures: MVTec AD alone, judged by the weights that `mini` ships with."""
+    (here / "datasets").mkdir()
+    (here / "mvtec").rename(here / "datasets" / "mvtec")
+    type_in(BENCHMARK.replace("DATASETS", "datasets") + " --no-train --k-shot 0 --seeds 0")
+    assert "bottle" in (here / "benchmark" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_commands_is_complete() -> None:

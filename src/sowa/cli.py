@@ -296,6 +296,58 @@ def run_test(
 
 
 @app.command
+def benchmark(
+    *,
+    root: Path,
+    out: Path,
+    suite: Literal["paper", "all"] = "paper",
+    datasets: str | None = None,
+    no_train: Annotated[bool, Parameter(negative=())] = False,
+    epochs: int = 1,
+    model: Path | None = None,
+    backbone: str | None = None,
+    k_shot: str = "0,1,2,4",
+    seeds: Annotated[str, Parameter(name=["--seeds", "--seed"])] = "0,1,2",
+    scoring: Literal["inductive", "paper"] = "inductive",
+    aupro: Literal["standard", "authors"] = "standard",
+    image_size: str | None = None,
+    batch_size: int = 8,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    typed: Typed = None,
+) -> None:
+    """Run the published evaluation: train on one data set, judge the others, for all numbers of shots and seeds.
+
+    Each category's row is written as soon as it's there, so a run that was stopped goes on where it was. Tables and
+    pictures appear in OUT/README.md.
+
+    Args:
+        root: folder that holds the data sets, each in a folder of its name or its archive's
+        out: folder for weights, rows, tables and pictures
+        suite: paper (mvtec, visa, btad, dagm, dtd-synthetic), or all (mvtec2, mpdd, kolektor, kolektor2 and
+            magnetic-tile too)
+        datasets: names with commas, to judge some of the suite only
+        no_train: judge with the weights that the network has, as with --model; otherwise weights are trained on VisA to
+            judge the others, and on MVTec AD to judge VisA
+        epochs: of that training
+        model: weights of `sowa train`, which name their backbone, or with --backbone the authors'
+        backbone: as in `sowa fit`
+        k_shot: numbers of reference pictures, with commas; 0 is zero-shot
+        seeds: seeds of the draws, with commas
+        scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
+        aupro: standard (false positives pooled) or authors (as in their code)
+    """
+    from sowa.benchmark import BenchmarkConfig, Network
+    from sowa.commands.benchmark import benchmark_to_files
+
+    evaluation = EvaluationConfig(numbers("k-shot", k_shot), numbers("seeds", seeds), scoring, aupro, batch_size)
+    chosen = tuple(name.strip().replace("_", "-") for name in datasets.split(",")) if datasets else ()
+    config = BenchmarkConfig(suite, not no_train and model is None, epochs, datasets=chosen, evaluation=evaluation)
+    network = Network(**_network(model, backbone), device=device, precision=precision, image_size=size(image_size))
+    benchmark_to_files(network, root, out, config, Console(), typed or "")
+
+
+@app.command
 def info(file: Path | None = None, *, json_out: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """Show what a detector or weights file holds, or what the package offers.
 
