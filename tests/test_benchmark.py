@@ -23,9 +23,9 @@ from sowa.cli import run as run_command
 from sowa.config import EvaluationConfig
 from sowa.data import load
 from sowa.errors import InputError
-from sowa.evaluate import METRICS
 from sowa.files import read_safetensors, write_bytes
 from sowa.headers import WEIGHTS_FORMAT
+from sowa.results import METRICS
 from sowa.synthetic import write_dataset
 
 SHOTS, SEEDS = (0, 1, 2, 4), (0, 1)

@@ -22,7 +22,7 @@ from sowa.benchmark.summary import (
     size_regions,
     summary,
 )
-from sowa.evaluate import METRICS
+from sowa.results import METRICS
 
 CATEGORIES = {"mvtec": 15, "visa": 12, "btad": 3, "dagm": 10, "dtd-synthetic": 12}  # as published
 OURS = "this run"
