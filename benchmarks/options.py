@@ -90,7 +90,7 @@ def scene(detector: Sowa, samples: Sequence[Sample], at_most: int) -> Scene:
     return Scene(
         pool=see(detector, images),
         turned=seen_as(detector, images[: SHOTS * len(SEEDS)], TURNS),
-        lit=seen_as(detector, images[: SHOTS * len(SEEDS)], LIT),
+        lit=seen_as(detector, images, LIT),
         test=see(detector, [read_image(sample.image_path) for sample in test]),
         labels=[sample.label == ABNORMAL for sample in test],
         masks=[read_mask_at(sample.mask_path, (SIDE, SIDE)) for sample in test],
@@ -191,10 +191,15 @@ def main() -> None:
     for dataset, folder, category in sets:
         of = scene(detector, load(dataset, f"{arguments.data}/{folder}", category), arguments.at_most)
         found = [measure(of, seed) for seed in SEEDS]
-        chosen = of.pool[:, choose(of.pool, of.pool.shape[2], SHOTS)]
-        picked = distances(chosen, of.test).sum(dim=0)
+        covering = choose(of.pool, of.pool.shape[2], SHOTS)
+        picked = distances(of.pool[:, covering], of.test)
+        both = torch.minimum(picked, distances(of.lit[:, covering], of.test))
         for results in found:
-            results["references chosen by coreset (`--coreset`)"] = accuracy(top_mean(picked), picked, of)
+            for way, patches in (
+                ("references chosen by coreset (`--coreset`)", picked),
+                ("chosen by coreset, brighter and darker (`--config accurate`)", both),
+            ):
+                results[way] = accuracy(top_mean(patches.sum(dim=0)), patches.sum(dim=0), of)
         for name in found[0]:
             image, pixel = np.mean([results[name] for results in found], axis=0)
             plain = np.mean([results["as it is"] for results in found], axis=0)

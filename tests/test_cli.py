@@ -573,9 +573,35 @@ def test_a_config_file_of_one_run_is_forgotten_by_the_next(
     assert len(sowa_command(*arguments).lines[0]["references"]) == 6
 
 
+def test_a_preset_is_a_config_by_name(sowa_command: Any, tiny_backbone: str, normal: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.sowa"
+    arguments = ["fit", "--normal", normal, "--backbone", tiny_backbone, "--k-shot", "2", "--out", out]
+    sowa_command(*arguments, "--config", "accurate")
+    detector = sowa.Sowa.load(out)
+    assert detector.augment
+    assert detector.calibration_.seen == "4 normal pictures"  # those that the coreset left
+    sowa_command(*arguments, "--config", "accurate", "--no-augment")
+    assert not sowa.Sowa.load(out).augment
+
+
+@pytest.mark.parametrize(
+    "preset", sorted((Path(sowa.__file__).parent / "presets").iterdir()), ids=lambda path: path.stem
+)
+def test_every_preset_runs_the_command_that_it_states(
+    preset: Path, sowa_command: Any, normal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = re.findall(r"^# +sowa (.*)$", preset.read_text(), flags=re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    Path("parts").mkdir()
+    Path("parts/good").symlink_to(normal)
+    sowa_command(*line.split())
+    assert Path("parts.sowa").is_file()
+
+
 COMMANDS = {
+    "calibrate": ["calibrate", "--model", "m.sowa", "--rule", "cost", "--missed-cost", "3"],
     "demo": ["demo", "--out", "d_1", "--size", "96"],
-    "fit": ["fit", "--normal", "n", "--out", "o.sowa", "--k-shot", "2", "--image-size", "96x64"],
+    "fit": ["fit", "--normal", "n", "--out", "o.sowa", "--k-shot", "2", "--image-size", "96x64", "--tiled"],
     "predict": ["predict", "parts/new", "--model", "m.sowa"],
     "predict with files": [
         "predict",

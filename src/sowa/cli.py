@@ -26,7 +26,8 @@ app = App(
     name="sowa",
     version=sowa.__version__,
     help="Find defects in pictures of parts from a handful of normal pictures, or none.",
-    help_epilogue="Every command takes --config FILE (YAML with its flags) and --print-config (writes that file).",
+    help_epilogue="Every command takes --config FILE (YAML with its flags, or the name of a preset) and --print-config "
+    "(writes that file).",
 )
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -75,7 +76,7 @@ def fit(
         backbone: embedded `mini` (default), a model of open_clip such as ViT-L-14-336, NAME:FILE, or NAME:random
         k_shot: how many pictures to take as references, drawn by the seed; all by default
         seed: of the draw
-        coreset: take those k-shot pictures that the others look most like, instead of any; worth it with many pictures
+        coreset: with --k-shot, take those pictures that the others look most like, instead of any
         false_positive_rate: share of good parts that may be called anomalous, 0 to 1; `sowa calibrate` changes it later
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's

@@ -10,9 +10,12 @@ from typing import Any, get_type_hints
 
 from cyclopts import Parameter
 
+import sowa
 from sowa.config import to_dict
 from sowa.errors import InputError
 from sowa.files import is_file
+
+PRESETS = Path(sowa.__file__).with_name("presets")
 
 
 def hyphens(argument: str) -> str:
@@ -37,13 +40,17 @@ def take_config(arguments: list[str]) -> tuple[list[str], str | None, bool]:
 
 
 def read_config(path: str, commands: Collection[str]) -> dict[str, Any]:
-    """Flags and values of a YAML file. Raises InputError for anything else."""
+    """Flags and values of a YAML file, or of a preset of that name. Raises InputError for anything else."""
     import yaml
 
-    if not is_file(path):
-        raise InputError(f"--config {path!r} is no file; give a file of YAML with the command's flags")
+    presets = {file.stem: file for file in PRESETS.glob("*.yaml")}
+    if not is_file(path) and path not in presets:
+        raise InputError(
+            f"--config {path!r} is no file and no preset; give a file of YAML with the command's flags, or one of "
+            f"{', '.join(sorted(presets))}"
+        )
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load((Path(path) if is_file(path) else presets[path]).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InputError(f"--config {path} is no YAML ({error})") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) and key not in commands for key in values):
