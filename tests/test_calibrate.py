@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sowa
 from sowa.cli import run
@@ -73,7 +74,7 @@ def test_labelled_pictures_are_told_apart_as_the_rule_wants(detector: sowa.Sowa,
     samples = load("mvtec", dataset, "wood")
     detector.calibrate_labelled(samples, rule, missed_cost=1000)
     test = [sample for sample in samples if sample.split == "test"]
-    assert detector.calibration_.rule == f"{rule} on {len(test)} labelled pictures"
+    assert detector.calibration_.rule == f"{rule} on {len(test)} labelled pictures"  # the six others are its references
     called = [p.is_anomalous for p in detector.predict([sample.image_path for sample in test])]
     anomalous = [sample.label == ABNORMAL for sample in test]
     if rule in ("recall", "cost"):
@@ -121,6 +122,59 @@ def test_broken_pictures_are_skipped_and_listed(detector: sowa.Sowa, judged: Pat
     assert detector.calibration_.seen == "3 normal pictures"
 
 
+def test_a_copy_of_a_reference_says_nothing_of_other_pieces(tiny_backbone: str, normal: Path, tmp_path: Path) -> None:
+    shutil.copytree(normal, tmp_path / "good")
+    shutil.copy(normal / "000.png", tmp_path / "good" / "copy.png")
+    plain = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal)
+    copied = sowa.Sowa.from_pretrained(tiny_backbone).fit(tmp_path / "good")
+    assert copied.calibration_.threshold == pytest.approx(plain.calibration_.threshold, rel=0.5)
+
+
+def test_references_among_the_normal_pictures_are_left_out(detector: sowa.Sowa, normal: Path, judged: Path) -> None:
+    alone = detector.calibrate(judged / "good").calibration_
+    assert detector.calibrate([normal, judged / "good"]).calibration_ == alone
+    with pytest.raises(InputError, match="all 6 pictures are references"):
+        detector.calibrate(normal)
+
+
+def test_defects_that_vanish_from_small_masks_leave_the_rule_to_the_maps(
+    detector: sowa.Sowa, dataset: Path, tmp_path: Path
+) -> None:
+    tiny = np.zeros((96, 96), np.uint8)
+    tiny[5, 5] = 255
+    Image.fromarray(tiny).save(tmp_path / "mask.png")
+    samples = [
+        dataclasses.replace(sample, mask_path=tmp_path / "mask.png") if sample.label == ABNORMAL else sample
+        for sample in load("mvtec", dataset, "wood")
+    ]
+    bare = [dataclasses.replace(sample, mask_path=None) for sample in samples]
+    expected = detector.calibrate_labelled(bare).calibration_
+    assert detector.calibrate_labelled(samples).calibration_ == expected
+
+
+def test_a_fit_that_fails_leaves_the_detector_as_it_was(detector: sowa.Sowa, normal: Path, tmp_path: Path) -> None:
+    before = (detector.bank_, detector.references_, detector.calibration_, detector.seed_)
+    (tmp_path / "x.png").write_bytes(b"broken")
+    for source, options in [
+        (normal, {"seed": -1}),
+        (tmp_path, {}),
+        (normal, {"coreset": True}),
+        (normal, {"coreset": True, "k_shot": 65}),
+        (normal, {"false_positive_rate": 1e-9}),
+    ]:
+        with pytest.raises(InputError):
+            detector.fit(source, **options)
+    assert (detector.bank_, detector.references_, detector.calibration_, detector.seed_) == before
+
+
+def test_the_most_extreme_rates_stay_finite(tiny_backbone: str, normal: Path) -> None:
+    for k_shot in (1, 6):
+        detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal, k_shot=k_shot)
+        high = detector.calibrate(false_positive_rate=1e-6).calibration_.threshold
+        low = detector.calibrate(false_positive_rate=1 - 1e-6).calibration_.threshold
+        assert 0 < low < high < np.inf
+
+
 # the command
 
 
@@ -151,6 +205,11 @@ def test_the_command_takes_labelled_pictures(file: Path, dataset: Path) -> None:
     assert after.rule.startswith("recall on ")
 
 
+def test_the_command_wants_one_category(file: Path, dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["calibrate", "--model", str(file), "--dataset", "mvtec", "--root", str(dataset)]) == 2
+    assert "choose --category capsule or wood" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -160,6 +219,8 @@ def test_the_command_takes_labelled_pictures(file: Path, dataset: Path) -> None:
         (["--dataset", "folder", "--root", "x", "--normal", "y"], "leave --normal and --false-positive-rate out"),
         (["--normal", "nowhere"], "nowhere"),
         (["--rule", "best"], "best"),
+        (["--missed-cost", "20"], "--rule cost, not None"),
+        (["--dataset", "folder", "--root", "x", "--rule", "cost", "--missed-cost", "0"], "above 0"),
     ],
 )
 def test_wrong_flags_get_one_line_and_the_detector_stays(

@@ -22,7 +22,7 @@ from sowa.calibration import (
 from sowa.errors import InputError
 from sowa.types import Calibration, NormalRange
 
-scores = st.lists(st.floats(1e-4, 10), min_size=1, max_size=12)
+scores = st.lists(st.floats(2e-3, 10), min_size=1, max_size=12)
 
 
 def threshold_of(values: list[float] | NDArray[np.float64], references: int, rate: float = 0.01) -> float:

@@ -66,6 +66,11 @@ def test_fit_takes_the_choice_and_calibrates_on_the_others(tiny_backbone: str, n
     assert set(again.references_) == set(detector.references_)  # all pictures are candidates, so the draw is no matter
 
 
+def test_few_left_over_tell_less_than_the_references(tiny_backbone: str, normal: Path) -> None:
+    detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal, k_shot=5, coreset=True)
+    assert detector.calibration_.seen == "5 references, each left out in turn"
+
+
 def test_fit_with_all_pictures_has_nothing_to_choose(tiny_backbone: str, normal: Path) -> None:
     detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal, k_shot=6, coreset=True)
     assert detector.calibration_.seen == "6 references, each left out in turn"

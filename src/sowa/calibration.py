@@ -26,7 +26,9 @@ PRIOR_WEIGHT = 4  # counts as much as this many further pictures
 CENTRE_SHIFT, CENTRE_SPREAD = 0.2, 0.22
 BANK_GAIN = 0.14  # so much does the logarithm of a distance fall when the bank grows e-fold (same data)
 FALSE_POSITIVE_RATE = 0.01
-SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite: identical references
+SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite
+SAME = 1e-4  # nearer than this lies only a copy of a reference, which says nothing of other pieces
+RATES = (1e-6, 1 - 1e-6)  # beyond, a bound is nothing but the tail of a formula
 
 Rule = Literal["f1", "youden", "recall", "cost"]
 """f1: the largest F1. youden: the largest difference of true and false positive rate. recall: no anomalous picture is
@@ -44,13 +46,16 @@ def from_references(raw_scores: Sequence[float], map_maxima: Sequence[float], re
     else:
         shift = -BANK_GAIN * float(np.log(references / (references - 1)))
         image, pixel = (_range(values, shift) for values in (raw_scores, map_maxima))
-    seen = "1 reference, varied" if references == 1 else f"{references} references, each left out in turn"
+    some = "" if len(raw_scores) >= references else f"{len(raw_scores)} of "
+    seen = "1 reference, varied" if references == 1 else f"{some}{references} references, each left out in turn"
     return _with_ranges(image, pixel, seen)
 
 
 def from_normal(raw_scores: Sequence[float], map_maxima: Sequence[float]) -> Calibration:
     """Calibration from raw scores and map maxima of normal pictures that aren't in the bank, one or more."""
-    return _with_ranges(_range(raw_scores), _range(map_maxima), f"{len(raw_scores)} normal pictures")
+    return _with_ranges(
+        _range(raw_scores), _range(map_maxima), f"{len(raw_scores)} normal picture{'' if len(raw_scores) == 1 else 's'}"
+    )
 
 
 def at_rate(calibration: Calibration, false_positive_rate: float) -> Calibration:
@@ -70,9 +75,11 @@ def at_rate(calibration: Calibration, false_positive_rate: float) -> Calibration
 
 
 def check_rate(false_positive_rate: float) -> None:
-    """Raises InputError where the rate isn't between 0 and 1."""
-    if not 0 < false_positive_rate < 1:
-        raise InputError(f"false-positive rate is {false_positive_rate}, allowed is above 0 and below 1, such as 0.01")
+    """Raises InputError where the rate isn't in `RATES`."""
+    if not RATES[0] <= false_positive_rate <= RATES[1]:
+        raise InputError(
+            f"false-positive rate is {false_positive_rate}, allowed is above 0 and below 1, by 0.000001, such as 0.01"
+        )
 
 
 def best_threshold(scores: ArrayLike, labels: ArrayLike, rule: Rule, missed_cost: float = 1.0) -> float:
@@ -128,7 +135,7 @@ def _with_ranges(image: NormalRange, pixel: NormalRange, seen: str) -> Calibrati
 
 def _range(values: Sequence[float], shift: float = 0.0) -> NormalRange:
     """Of one more picture, with a scaled-inverse-chi-squared prior on the variance of the logarithm."""
-    logs = _logs(values)
+    logs = _logs([value for value in values if value > SAME] or values)
     freedom = PRIOR_WEIGHT + len(logs) - 1
     variance = (PRIOR_WEIGHT * PRIOR_SPREAD**2 + ((logs - logs.mean()) ** 2).sum()) / freedom
     width = float(np.sqrt(variance * (1 + 1 / len(logs))))

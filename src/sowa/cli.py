@@ -26,8 +26,8 @@ app = App(
     name="sowa",
     version=sowa.__version__,
     help="Find defects in pictures of parts from a handful of normal pictures, or none.",
-    help_epilogue="Every command takes --config FILE (YAML with its flags, or the name of a preset) and --print-config "
-    "(writes that file).",
+    help_epilogue="Every command takes --config FILE (YAML with its flags; for fit also the preset accurate) and "
+    "--print-config (writes that file).",
 )
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -127,7 +127,7 @@ def calibrate(
     root: Path | None = None,
     category: str | None = None,
     rule: Literal["f1", "youden", "recall", "cost"] | None = None,
-    missed_cost: float = 1.0,
+    missed_cost: float | None = None,
     out: Path | None = None,
     backbone: str | None = None,
     batch_size: int = 8,
@@ -144,10 +144,10 @@ def calibrate(
         normal: folder (or file, or glob pattern) of normal pictures that aren't its references
         false_positive_rate: share of good parts that may be called anomalous, 0 to 1; 0.01 by default
         dataset: layout of the labelled pictures, such as folder (ROOT/good and ROOT/bad), mvtec, visa
-        root: folder of the labelled pictures; those for testing are used
+        root: folder of the labelled pictures; all but the references are used
         category: the category to use, where there are several
         rule: f1 (largest F1), youden (true minus false positive rate), recall (no defect missed), cost (see below)
-        missed_cost: what a missed defect costs, counted in false alarms, for --rule cost
+        missed_cost: what a missed defect costs, counted in false alarms, for --rule cost; 1 by default
         out: file for the result; by default the detector's own
         backbone: stands in for the one that the detector names, where its file has moved
     """

@@ -39,15 +39,24 @@ class Scores:
 
 
 def calibration(
-    detector: Sowa, bank: MemoryBank, references: Sequence[Picture], seed: int, report: Report = silent
+    detector: Sowa,
+    bank: MemoryBank,
+    references: Sequence[Picture],
+    seed: int,
+    report: Report = silent,
+    category: str | None = None,
 ) -> Calibration:
-    """What references tell of normal: each against the bank without it, a single one varied and against itself."""
+    """What references tell of normal: each against the bank without it, a single one varied and against itself.
+
+    ``category`` names the class whose prompts are used, by default the detector's own.
+    """
     alone = len(references) == 1
     chosen = sorted(draw(range(len(references)), min(len(references), LEFT_OUT), seed))
     scores = Scores()
     for done, index in enumerate(chosen, start=1):
         image = resize_image(references[index].read(), detector.image_size)
-        observation = detector.observe(variants(image) if alone else image[None])
+        images = variants(image) if alone else image[None]
+        observation = detector.observe(images, categories=[category] * len(images) if category else None)
         leave_out = None if alone else torch.tensor([index], device=detector.device)
         scores.add(detector.judge(observation, bank, leave_out))
         report("calibrate", done, len(chosen))
@@ -56,16 +65,17 @@ def calibration(
 
 def of_pictures(
     detector: Sowa,
+    bank: MemoryBank | None,
     wanted: Sequence[Picture],
     batch_size: int,
     skipped: list[tuple[str, str]],
     report: Report = silent,
 ) -> Scores:
-    """Pictures against the detector's own bank, or zero-shot. Raises InputError where none can be read."""
-    scores = Scores()
+    """Pictures against a bank, or zero-shot without one. Raises InputError where none can be read."""
+    scores, before = Scores(), len(skipped)
     for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped)):
-        scores.add(detector.judge(detector.observe(batch.images)))
-        report("calibrate", len(scores.raw_scores) + len(skipped), len(wanted))
+        scores.add(detector.judge(detector.observe(batch.images), bank))
+        report("calibrate", len(scores.raw_scores) + len(skipped) - before, len(wanted))
     if not scores.raw_scores:
         raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
     return scores
@@ -90,7 +100,7 @@ def of_samples(
     by_name = {str(sample.image_path): sample for sample in samples if sample.label is not None}
     wanted = [Picture(name, sample.image_path) for name, sample in by_name.items()]
     has_masks = all(sample.mask_path for sample in by_name.values() if sample.label == ABNORMAL)
-    scores = LabelledScores(pixels=PixelMetrics() if has_masks else None)
+    scores = LabelledScores(pixels=PixelMetrics(image_rates=False) if has_masks else None)
     for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped)):
         judgement = detector.judge(detector.observe(batch.images))
         scores.add(judgement)

@@ -143,8 +143,8 @@ class EvaluationConfig:
             )
         if self.batch_size < 1:
             raise InputError(f"batch size is {self.batch_size}, allowed is 1 and more")
-        if self.bootstrap < 0:
-            raise InputError(f"bootstrap is {self.bootstrap}, allowed are 0 (no intervals) and more, such as 1000")
+        if not 0 <= self.bootstrap <= 100_000:
+            raise InputError(f"bootstrap is {self.bootstrap}, allowed is 0 (no intervals) to 100000, such as 1000")
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:

@@ -100,6 +100,6 @@ class Console:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN
         return "–"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -25,7 +25,7 @@ from sowa.calibration import (
 )
 from sowa.config import ModelConfig
 from sowa.coreset import CANDIDATES, choose
-from sowa.data.sampling import draw, split
+from sowa.data.sampling import draw
 from sowa.data.stream import LIGHTS, Picture, lights, pictures, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision, synchronise
 from sowa.errors import InputError
@@ -147,32 +147,37 @@ class Sowa:
         ``false_positive_rate``, as far as can be told: from the pictures that the coreset left, or else from each
         reference left out of the bank in turn, a single one varied.
 
-        Raises InputError where there are fewer than ``k_shot`` readable pictures, or none.
+        Raises InputError where there are fewer than ``k_shot`` readable pictures, or none; the detector then stays as
+        it was.
         """
         check_rate(false_positive_rate)
+        if seed < 0:
+            raise InputError(f"seed is {seed}, allowed is 0 and more")
+        if coreset and (k_shot is None or k_shot > CANDIDATES):
+            raise InputError(f"coreset chooses 1 to {CANDIDATES} references, but k-shot is {k_shot}; say how many")
         available = pictures(normal)
         if k_shot is not None and not 1 <= k_shot <= len(available):
             raise InputError(f"k-shot is {k_shot}, allowed is 1 to {len(available)}, the pictures that there are")
         drawn = draw(available, len(available), seed) if k_shot else available
         skipped: list[tuple[str, str]] = []
         others: list[Picture] = []
+        self.skipped_ = skipped
         if coreset and k_shot:
             drawn, others = self._cover(drawn, k_shot, batch_size, skipped, report)
         bank, references, broken = self.build_bank(drawn, k_shot or len(available), batch_size, report)
-        self.skipped_ = skipped = skipped + broken
+        skipped += broken
         if len(references) < (k_shot or 1):
             raise InputError(
                 f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
                 f"problem: {skipped[0][1]}"
             )
-        self.bank_, self.seed_ = bank, seed
-        self.references_ = [picture.name for picture in references]
-        if others:
-            scores = collect.of_pictures(self, others, batch_size, skipped, report)
+        if len(others) >= len(references):  # fewer tell less than the references themselves do
+            scores = collect.of_pictures(self, bank, others, batch_size, skipped, report)
             calibration = from_normal(scores.raw_scores, scores.map_maxima)
         else:
             calibration = collect.calibration(self, bank, references, seed, report)
-        self.calibration_ = at_rate(calibration, false_positive_rate)
+        self.bank_, self.seed_, self.calibration_ = bank, seed, at_rate(calibration, false_positive_rate)
+        self.references_ = [picture.name for picture in references]
         return self
 
     def _cover(
@@ -203,16 +208,22 @@ class Sowa:
         """Sets the thresholds anew; the bank stays.
 
         ``normal`` are normal pictures that aren't in the bank, as in ``fit``; they tell better than the references do
-        where normal ends. None keeps what is known of normal pictures and only changes the rate.
+        where normal ends, and references among them are left out. None keeps what is known of normal pictures and only
+        changes the rate.
 
-        Raises InputError where the rate isn't between 0 and 1, no picture can be read, or no normal picture was seen.
+        Raises InputError where the rate isn't between 0 and 1, no picture can be read, all are references, or no normal
+        picture was seen.
         """
         check_rate(false_positive_rate)
         calibration = self.calibration_
         if normal is not None:
             self._check_ready()
             self.skipped_ = []
-            scores = collect.of_pictures(self, pictures(normal), batch_size, self.skipped_, report)
+            given = pictures(normal)
+            unseen = [picture for picture in given if not self._is_reference(picture.origin)]
+            if not unseen:
+                raise InputError(f"all {len(given)} pictures are references; give normal pictures that aren't")
+            scores = collect.of_pictures(self, self.bank_, unseen, batch_size, self.skipped_, report)
             calibration = from_normal(scores.raw_scores, scores.map_maxima)
         self.calibration_ = at_rate(calibration, false_positive_rate)
         return self
@@ -228,7 +239,7 @@ class Sowa:
     ) -> Self:
         """Sets the thresholds to what ``rule`` finds best on labelled pictures; the bank stays.
 
-        ``samples`` of the split "test" are used, as ``sowa.data.load`` gives them. The pixel threshold is the best one
+        All labelled ``samples`` but the references are used, whatever their split. The pixel threshold is the best one
         for pixels where every anomalous picture has a mask and the rule isn't recall; otherwise that of the maps'
         highest values. Judge the result on other pictures than these.
 
@@ -236,15 +247,20 @@ class Sowa:
         """
         self._check_ready()
         self.skipped_ = []
-        scores = collect.of_samples(self, split(samples, "test"), batch_size, self.skipped_, report)
+        unseen = [sample for sample in samples if not self._is_reference(sample.image_path)]
+        scores = collect.of_samples(self, unseen, batch_size, self.skipped_, report)
         threshold = best_threshold(scores.raw_scores, scores.labels, rule, missed_cost)
-        if scores.pixels is not None and rule != "recall":
+        if rule != "recall" and scores.pixels is not None and scores.pixels.n_anomalous:
             pixel_threshold = best_cut(*scores.pixels.counts(), rule, missed_cost)
         else:
             pixel_threshold = best_threshold(scores.map_maxima, scores.labels, rule, missed_cost)
         told = f"{rule} on {len(scores.labels)} labelled pictures"
         self.calibration_ = replace(self.calibration_, threshold=threshold, pixel_threshold=pixel_threshold, rule=told)
         return self
+
+    def _is_reference(self, origin: object) -> bool:
+        known = {Path(name).resolve() for name in self.references_}
+        return isinstance(origin, Path) and origin.resolve() in known
 
     def build_bank(
         self, wanted: Sequence[Picture], at_most: int, batch_size: int, report: Report = silent
@@ -255,6 +271,7 @@ class Sowa:
         """
         references: list[Picture] = []
         skipped: list[tuple[str, str]] = []
+        at_most = min(at_most, len(wanted))
 
         def patches() -> Iterator[Sequence[Tensor]]:
             for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(skipped), limit=at_most):

@@ -127,7 +127,18 @@ def evaluate(
     seconds = sum(truth.seconds for truth in truths)
     rate = sum(len(truth.labels) for truth in truths) / seconds if seconds else 0.0
     skipped = [skip for truth in truths for skip in truth.skipped]
-    return Evaluation(dataset, detector.network.backbone.name, detector.trained, config, runs, rate, skipped)
+    return Evaluation(
+        dataset=dataset,
+        backbone=detector.network.backbone.name,
+        trained=detector.trained,
+        config=config,
+        runs=runs,
+        images_per_second=rate,
+        image_size=detector.image_size,
+        tiled=detector.tiled,
+        augment=detector.augment,
+        skipped=skipped,
+    )
 
 
 def _evaluate_category(
@@ -146,7 +157,7 @@ def _evaluate_category(
     tallies = [_Tally(k, seed, banks[seed][1][:k] if k else [], config) for k, seed in _runs(config)]
     if inspect:
         inspected = next(t for t in tallies if (t.k_shot, t.seed) == (max(config.k_shots), config.seeds[0]))
-        inspected.inspection = Inspection(inspect, _calibration(detector, banks, config, report))
+        inspected.inspection = Inspection(inspect, _calibration(detector, banks, category, config, report))
     _judge_all(detector, test, banks, tallies, truth, config, report)
     if not truth.labels:
         raise InputError(f"none of {len(test)} test pictures can be read; first problem: {truth.skipped[0][1]}")
@@ -186,13 +197,13 @@ def _judge_all(
         report(f"test {category}", len(truth.labels) + len(truth.skipped) - broken_references, len(test))
 
 
-def _calibration(detector: Sowa, banks: Banks, config: EvaluationConfig, report: Report) -> Calibration:
+def _calibration(detector: Sowa, banks: Banks, category: str, config: EvaluationConfig, report: Report) -> Calibration:
     """What `fit` with the references of the most shots and the first seed would come to."""
     if not banks:
         return detector.zero_shot_calibration
     bank, names = banks[config.seeds[0]]
     references = [Picture(name, Path(name)) for name in names]
-    return collect.calibration(detector, bank, references, config.seeds[0], report)
+    return collect.calibration(detector, bank, references, config.seeds[0], report, category)
 
 
 def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:

@@ -32,7 +32,8 @@ class Run:
 class Evaluation:
     """All runs on a data set. Without ``trained`` prompts zero shots are chance.
 
-    ``images_per_second`` is the rate of the network, which all runs share.
+    ``image_size`` (H, W), ``tiled`` and ``augment`` say how pictures were seen. ``images_per_second`` is the rate of
+    the network, which all runs share.
     """
 
     dataset: str
@@ -41,6 +42,9 @@ class Evaluation:
     config: EvaluationConfig
     runs: list[Run]
     images_per_second: float
+    image_size: tuple[int, int]
+    tiled: bool
+    augment: bool
     skipped: list[tuple[str, str]]
 
     def mean(self, category: str | None = None) -> list[dict[str, Any]]:
@@ -61,6 +65,9 @@ class Evaluation:
             "prompts_trained": self.trained,
             "scoring": self.config.scoring,
             "aupro": self.config.aupro,
+            "image_size": list(self.image_size),
+            "tiled": self.tiled,
+            "augment": self.augment,
             "runs": [
                 {
                     "category": run.category,

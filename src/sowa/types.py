@@ -159,7 +159,8 @@ class NormalRange:
         from scipy.special import stdtrit
 
         # All parts of the mixture exceed the lower end at more than the rate, and the upper end at less.
-        reach = self.width * abs(float(stdtrit(min(self.freedom, 1.0), false_positive_rate / 2))) + 10 * self.width
+        tail = min(false_positive_rate, 1 - false_positive_rate) / 2
+        reach = self.width * (10 - float(stdtrit(min(self.freedom, 1.0), tail)))
         ends = min((self.centre, *self.logs)) - reach, max((self.centre, *self.logs)) + reach
         return math.exp(brentq(lambda log: self._exceeded(log) - false_positive_rate, *ends))
 

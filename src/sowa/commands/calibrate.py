@@ -11,6 +11,7 @@ from sowa.console import Console
 from sowa.data import load
 from sowa.detector import Sowa
 from sowa.errors import InputError
+from sowa.types import Sample
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,26 @@ class Labelled:
 
     @classmethod
     def of(
-        cls, dataset: str | None, root: Path | None, category: str | None, rule: Rule | None, missed_cost: float
+        cls, dataset: str | None, root: Path | None, category: str | None, rule: Rule | None, missed_cost: float | None
     ) -> Self | None:
         """None where no flag speaks of labelled pictures. Raises InputError where only some of them are given."""
+        if missed_cost is not None and (rule != "cost" or not 0 < missed_cost < float("inf")):
+            raise InputError(f"--missed-cost {missed_cost} needs to be above 0, and --rule cost, not {rule}")
         if dataset is None and root is None and category is None and rule is None:
             return None
         if dataset is None or root is None:
             raise InputError("labelled pictures need --dataset and --root, such as --dataset folder --root parts")
-        return cls(dataset, root, category, rule or "f1", missed_cost)
+        return cls(dataset, root, category, rule or "f1", missed_cost or 1.0)
+
+    def load(self) -> list[Sample]:
+        """Its samples. Raises InputError where they are of several categories: a detector knows one product."""
+        samples = load(self.dataset, self.root, self.category)
+        categories = sorted({sample.category for sample in samples})
+        if len(categories) > 1:
+            raise InputError(
+                f"{self.root} holds {len(categories)} categories; choose --category {' or '.join(categories)}"
+            )
+        return samples
 
 
 def calibrate_file(
@@ -47,9 +60,8 @@ def calibrate_file(
     before = detector.calibration_
     with console.progress() as report:
         if isinstance(pictures, Labelled):
-            samples = load(pictures.dataset, pictures.root, pictures.category)
             detector.calibrate_labelled(
-                samples, pictures.rule, missed_cost=pictures.missed_cost, batch_size=batch_size, report=report
+                pictures.load(), pictures.rule, missed_cost=pictures.missed_cost, batch_size=batch_size, report=report
             )
         else:
             detector.calibrate(pictures, false_positive_rate=false_positive_rate, batch_size=batch_size, report=report)

@@ -32,6 +32,8 @@ def load_detector(model: Path | None, backbone: str | None, device: str, precisi
     if model is None:
         return Sowa.from_pretrained(backbone or "mini", device=device, precision=precision)
     if file_format(model) == WEIGHTS_FORMAT:
+        if backbone is not None:
+            raise InputError(f"--model {model} names its backbone itself; leave --backbone {backbone} out")
         return Sowa.from_pretrained(str(model), device=device, precision=precision)
     return Sowa.load(model, backbone=backbone, device=device, precision=precision)
 

@@ -121,6 +121,11 @@ class PixelMetrics:
             return result
         return replace(result, aupro=aupro, pixel_AUPRO=self._aupro_authors(result.pixel_AUPRO))
 
+    @property
+    def n_anomalous(self) -> int:
+        """Anomalous pixels so far; none where masks were lost when they were shrunk."""
+        return self._anomalous.n_pixels
+
     def counts(self) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
         """The D distinct scores so far from the highest down, and how many anomalous and how many normal pixels lie at
         or above each; all (D,). Raises ValueError where there is no pixel."""
