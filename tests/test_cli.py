@@ -31,8 +31,8 @@ PROMPT = (
 )
 OPTIONS = {
     "demo": "--out --seed --size",
-    "fit": "--augment --backbone --batch-size --category --coreset --false-positive-rate --image-size --k-shot --model "
-    f"--no-augment --no-coreset --no-tiled --normal --out --seed --tiled {COMMON}",
+    "fit": "--backbone --batch-size --category --coreset --false-positive-rate --image-size --k-shot --model "
+    f"--no-coreset --no-tiled --normal --out --seed --tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
     "predict": f"--backbone --batch-size --json --model --out --report --source {COMMON}",
@@ -42,8 +42,8 @@ OPTIONS = {
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
-        "--augment --aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot "
-        f"--model --no-augment --no-tiled --report --root --scoring --seed --seeds --tiled {COMMON}"
+        "--aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot "
+        f"--model --no-tiled --report --root --scoring --seed --seeds --tiled {COMMON}"
     ),
     "benchmark": (
         "--aupro --backbone --batch-size --datasets --epochs --image-size --k-shot --model --no-train --out --root "
@@ -577,11 +577,9 @@ def test_a_preset_is_a_config_by_name(sowa_command: Any, tiny_backbone: str, nor
     out = tmp_path / "x.sowa"
     arguments = ["fit", "--normal", normal, "--backbone", tiny_backbone, "--k-shot", "2", "--out", out]
     sowa_command(*arguments, "--config", "accurate")
-    detector = sowa.Sowa.load(out)
-    assert detector.augment
-    assert detector.calibration_.seen == "4 normal pictures"  # those that the coreset left
-    sowa_command(*arguments, "--config", "accurate", "--no-augment")
-    assert not sowa.Sowa.load(out).augment
+    assert sowa.Sowa.load(out).calibration_.seen == "4 normal pictures"  # those that the coreset left
+    sowa_command(*arguments, "--config", "accurate", "--no-coreset")
+    assert sowa.Sowa.load(out).calibration_.seen == "2 references, each left out in turn"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,6 @@ def fit(
     category: str | None = None,
     image_size: str | None = None,
     tiled: bool = False,
-    augment: bool = False,
     batch_size: int = 8,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -81,7 +80,6 @@ def fit(
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
         tiled: see large pictures through overlapping windows, for defects that are small in them; slower
-        augment: see each reference brighter and darker too, where the light drifts
     """
     from sowa.detector import Sowa
 
@@ -93,7 +91,6 @@ def fit(
         precision=precision,
         image_size=size(image_size),
         tiled=tiled,
-        augment=augment,
         category=category,
     )
     with console.progress() as report:
@@ -256,7 +253,6 @@ def run_test(
     bootstrap: int = 0,
     image_size: str | None = None,
     tiled: bool = False,
-    augment: bool = False,
     batch_size: int = 8,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -277,7 +273,6 @@ def run_test(
         scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
         aupro: standard (false positives pooled) or authors (as in their code)
         tiled: as in `sowa fit`
-        augment: as in `sowa fit`
         bootstrap: number of resamples of the test pictures for 95 % confidence intervals, such as 1000; 0 for none
         json_file: file for the result
         report: HTML file that shows metrics, curves and the verdict on every picture, with the most shots and the
@@ -291,7 +286,7 @@ def run_test(
     samples = load(dataset, root, category)
     network = _network(model, backbone)
     detector = Sowa.from_pretrained(
-        **network, device=device, precision=precision, image_size=size(image_size), tiled=tiled, augment=augment
+        **network, device=device, precision=precision, image_size=size(image_size), tiled=tiled
     )
     measure_to_files(detector, DataSet(dataset, root, samples), config, json_file, report, Console(), typed or "")
 

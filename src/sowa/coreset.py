@@ -4,7 +4,7 @@ Greedy: each further picture is the one that brings the normal pictures nearest 
 the detector itself gives. (PatchCore, Roth et al. 2022, section 3.2, chooses patches so; here whole pictures are
 chosen, since shots are counted in pictures.)
 
-Shapes: L levels, N candidates, P patches of a picture, P' of all its views, E joint width.
+Shapes: L levels, N candidates, P patches of a picture, E joint width.
 """
 
 from __future__ import annotations
@@ -19,16 +19,12 @@ from sowa.scoring import top_mean
 CANDIDATES = 64  # their distances to each other are held at once, and take time with their square
 
 
-def choose(features_LNPE: Tensor, patches: int, count: int, report: Report = silent) -> list[int]:
-    """Indices of ``count`` candidates, the best one first, from 1 to N.
-
-    ``features_LNPE`` (L, N, P', E) are unit vectors; the first ``patches`` of a picture are those of its plain view.
-    """
+def choose(features_LNPE: Tensor, count: int, report: Report = silent) -> list[int]:
+    """Indices of ``count`` candidates, the best one first, of 1 to N; ``features_LNPE`` are unit vectors."""
     candidates = features_LNPE.shape[1]
-    query = features_LNPE[:, :, :patches]
     found = []
     for index in range(candidates):
-        found.append(MemoryBank(features_LNPE[:, index : index + 1]).distances(tuple(query)))
+        found.append(MemoryBank(features_LNPE[:, index : index + 1]).distances(tuple(features_LNPE)))
         report("choose references", index + 1, candidates)
     chosen: list[int] = []
     nearest_LNP = torch.full_like(found[0], torch.inf)

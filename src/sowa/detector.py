@@ -26,7 +26,7 @@ from sowa.calibration import (
 from sowa.config import ModelConfig
 from sowa.coreset import CANDIDATES, choose
 from sowa.data.sampling import draw
-from sowa.data.stream import LIGHTS, Picture, lights, pictures, read_batches, skipped_into
+from sowa.data.stream import Picture, pictures, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision, synchronise
 from sowa.errors import InputError
 from sowa.headers import DetectorHeader
@@ -58,7 +58,6 @@ class Sowa:
         precision: Precision = "auto",
         image_size: tuple[int, int] | None = None,
         tiled: bool = False,
-        augment: bool = False,
         category: str | None = None,
     ) -> None:
         self.device = choose_device(device)
@@ -67,7 +66,7 @@ class Sowa:
         self.trained = trained
         self.category = _check_category(category, network)
         self.image_size = check_image_size(image_size, network.backbone, tiled)
-        self.tiled, self.augment = tiled, augment
+        self.tiled = tiled
         self.skipped_: list[tuple[str, str]] = []
         self.forget()
 
@@ -89,7 +88,6 @@ class Sowa:
         precision: Precision = "auto",
         image_size: tuple[int, int] | None = None,
         tiled: bool = False,
-        augment: bool = False,
         category: str | None = None,
     ) -> Self:
         """A detector that hasn't been fitted.
@@ -99,9 +97,8 @@ class Sowa:
         Without trained weights the prompts know nothing of defects, so such a detector judges by its memory bank
         alone. ``config`` is needed where it isn't the published one and no file tells it. ``image_size`` is (H, W) in
         pixels, by default the backbone's own. ``tiled`` has a larger picture, by default of twice the sides, seen
-        through overlapping windows of the backbone's size, for small defects. ``augment`` has each reference seen
-        brighter and darker too. ``category`` names the class whose prompts are used where there are several; others
-        stand for the first.
+        through overlapping windows of the backbone's size, for small defects. ``category`` names the class whose
+        prompts are used where there are several; others stand for the first.
 
         Raises InputError for an unknown backbone, device or precision, and for a file that doesn't fit.
         """
@@ -113,7 +110,6 @@ class Sowa:
             precision=precision,
             image_size=image_size,
             tiled=tiled,
-            augment=augment,
             category=category,
         )
 
@@ -191,10 +187,8 @@ class Sowa:
         """The readable candidates that the others lie nearest to, and the others."""
         bank, candidates, broken = self.build_bank(drawn, CANDIDATES, batch_size, report)
         skipped += broken
-        views = 1 + len(LIGHTS) if self.augment else 1
-        patches = bank.features.shape[2] // views
         with torch.inference_mode():
-            chosen = choose(bank.features, patches, min(count, len(candidates)), report)
+            chosen = choose(bank.features, min(count, len(candidates)), report)
         return [candidates[i] for i in chosen], [one for i, one in enumerate(candidates) if i not in chosen]
 
     def calibrate(
@@ -273,12 +267,10 @@ class Sowa:
         skipped: list[tuple[str, str]] = []
         at_most = min(at_most, len(wanted))
 
-        def patches() -> Iterator[Sequence[Tensor]]:
+        def patches() -> Iterator[tuple[Tensor, ...]]:
             for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(skipped), limit=at_most):
                 references.extend(batch.pictures)
-                views = lights(batch.images) if self.augment else [batch.images]
-                seen = [self.observe(view, prompts=False).patches for view in views]
-                yield [torch.cat(level, dim=1) for level in zip(*seen, strict=True)]  # a reference has all its views
+                yield self.observe(batch.images, prompts=False).patches
                 report("fit", len(references), at_most)
             if not references:
                 raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
@@ -388,7 +380,6 @@ class Sowa:
             trained=self.trained,
             image_size=self.image_size,
             tiled=self.tiled,
-            augment=self.augment,
             category=self.category,
             calibration=self.calibration_,
             references=self.references_,
@@ -417,7 +408,6 @@ class Sowa:
             precision=precision,
             image_size=header.image_size,
             tiled=header.tiled,
-            augment=header.augment,
             category=header.category,
         )
         detector.bank_ = MemoryBank(bank.to(detector.device))

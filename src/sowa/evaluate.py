@@ -136,7 +136,6 @@ def evaluate(
         images_per_second=rate,
         image_size=detector.image_size,
         tiled=detector.tiled,
-        augment=detector.augment,
         skipped=skipped,
     )
 

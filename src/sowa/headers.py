@@ -51,7 +51,6 @@ class DetectorHeader:
     trained: bool
     image_size: tuple[int, int]
     tiled: bool
-    augment: bool
     category: str | None
     calibration: Calibration
     references: list[str]

@@ -32,7 +32,7 @@ class Run:
 class Evaluation:
     """All runs on a data set. Without ``trained`` prompts zero shots are chance.
 
-    ``image_size`` (H, W), ``tiled`` and ``augment`` say how pictures were seen. ``images_per_second`` is the rate of
+    ``image_size`` (H, W) and ``tiled`` say how pictures were seen. ``images_per_second`` is the rate of
     the network, which all runs share.
     """
 
@@ -44,7 +44,6 @@ class Evaluation:
     images_per_second: float
     image_size: tuple[int, int]
     tiled: bool
-    augment: bool
     skipped: list[tuple[str, str]]
 
     def mean(self, category: str | None = None) -> list[dict[str, Any]]:
@@ -67,7 +66,6 @@ class Evaluation:
             "aupro": self.config.aupro,
             "image_size": list(self.image_size),
             "tiled": self.tiled,
-            "augment": self.augment,
             "runs": [
                 {
                     "category": run.category,

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from sowa.config import to_dict
-from sowa.data.stream import LIGHTS
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
 from sowa.headers import DETECTOR_FORMAT, DetectorHeader, read_header
@@ -33,7 +32,7 @@ def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, Sow
     network = rebuild(header.config, header.backbone, path, backbone)
     bank = tensors.pop("bank", torch.empty(0))
     size, patch = check_image_size(header.image_size, network.backbone, header.tiled), network.backbone.patch_size
-    patches = (size[0] // patch[0]) * (size[1] // patch[1]) * (1 + len(LIGHTS) if header.augment else 1)
+    patches = (size[0] // patch[0]) * (size[1] // patch[1])
     expected = (len(network.backbone.levels), len(header.references), patches, network.backbone.embed_dim)
     if tuple(bank.shape) != expected or 0 in expected or not torch.isfinite(bank).all():
         raise InputError(

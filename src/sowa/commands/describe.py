@@ -114,7 +114,6 @@ def _network(detector: Sowa) -> dict[str, str]:
         "Backbone": detector.network.backbone.name,
         "Prompts": "trained" if detector.trained else "not trained",
         "Picture size": "{} × {} pixels".format(*detector.image_size) + (", in tiles" if detector.tiled else ""),
-        "References": "seen brighter and darker too" if detector.augment else "seen as they are",
     }
 
 

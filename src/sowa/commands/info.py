@@ -42,7 +42,6 @@ def describe_file(path: Path) -> dict[str, Any]:
         return facts | {
             **_backbone(detector.backbone),
             "image size": "{} x {}".format(*detector.image_size) + (", in tiles" if detector.tiled else ""),
-            "references seen": "brighter and darker too" if detector.augment else "as they are",
             "prompts trained": detector.trained,
             "threshold": detector.calibration.threshold,
             "pixel threshold": detector.calibration.pixel_threshold,

@@ -23,7 +23,6 @@ Image = NDArray[np.uint8]
 T = TypeVar("T")
 THREADS = 2
 PREFETCHED = 16
-LIGHTS = (1.12, 0.88)  # brighter and darker by what the light of a line may drift
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,6 @@ def read_batches(
 def skipped_into(skipped: list[tuple[str, str]]) -> Callable[[Picture, str], None]:
     """What ``read_batches`` calls for a broken picture: adds its name and the reason to a list."""
     return lambda picture, why: skipped.append((picture.name, why))
-
-
-def lights(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Pictures (B, H, W, 3) uint8 as they are, and in each of `LIGHTS`."""
-    return [images, *(np.clip(images * light, 0, 255).astype(np.uint8) for light in LIGHTS)]
 
 
 def variants(image: Image) -> NDArray[np.uint8]:
