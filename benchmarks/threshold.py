@@ -2,10 +2,10 @@
 
     python benchmarks/threshold.py --data DIR
 
-DIR as in few_shot.py. Of up to POOL normal train pictures, 4, 16 and 50 are drawn as references, many times; each
-draw's thresholds for several false-positive rates come from these references alone, left out of the bank in turn, and
-are held against up to UNSEEN normal test pictures and the anomalous ones. Distances to every reference are computed
-once, so that a draw costs a minimum.
+DIR as in few_shot.py. Of up to POOL normal pictures, 4, 16 and 50 are drawn as references, many times; each draw's
+thresholds for several false-positive rates come from these references alone, left out of the bank in turn, and are held
+against all the other normal pictures of the pool, and against ANOMALOUS anomalous ones. Distances to every picture of
+the pool are computed once, so that a draw costs a minimum.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torch import Tensor
 
 from sowa import Sowa
 from sowa.calibration import at_rate, from_references
-from sowa.data import draw, load, split
+from sowa.data import draw, load
 from sowa.data.stream import Picture, read_batches
 from sowa.memory import MemoryBank
 from sowa.scoring import few_shot_map, top_mean, zero_shot_map
 from sowa.types import ABNORMAL, NORMAL, Calibration, Observation, Sample
 
-POOL, UNSEEN, DRAWS = 100, 120, 30
+POOL, ANOMALOUS, DRAWS = 160, 80, 30
 SHOTS, RATES = (4, 16, 50), (0.01, 0.05, 0.1)
 Values = tuple[Tensor, Tensor]  # raw scores and map maxima (N,)
 
@@ -71,15 +71,18 @@ def group(detector: Sowa, bank: MemoryBank, seen: Sequence[Observation]) -> Grou
     return Group(torch.stack(distances), torch.cat(maps))
 
 
-def groups(detector: Sowa, samples: Sequence[Sample]) -> tuple[Group, Group, Group]:
-    """References, normal pictures never seen, anomalous ones."""
-    pool = [sample for sample in split(samples, "train") if sample.label == NORMAL][:POOL]
-    normal = [sample for sample in split(samples, "test") if sample.label == NORMAL][:UNSEEN]
-    anomalous = [sample for sample in split(samples, "test") if sample.label == ABNORMAL][:UNSEEN]
-    seen = observations(detector, pool)
+def groups(detector: Sowa, samples: Sequence[Sample]) -> tuple[Group, Group]:
+    """Normal pictures of both splits, and anomalous ones."""
+    normal, anomalous = (
+        draw(some, min(len(some), at_most), 0)
+        for some, at_most in (
+            ([sample for sample in samples if sample.label == NORMAL], POOL),
+            ([sample for sample in samples if sample.label == ABNORMAL], ANOMALOUS),
+        )
+    )
+    seen = observations(detector, normal)
     bank = MemoryBank.build([one.patches for one in seen], len(seen))
-    first = group(detector, bank, seen)
-    return first, *(group(detector, bank, observations(detector, some)) for some in (normal, anomalous))
+    return group(detector, bank, seen), group(detector, bank, observations(detector, anomalous))
 
 
 def promise(calibration: Calibration, rate: float, normal: Values, anomalous: Values) -> tuple[float, ...]:
@@ -97,15 +100,17 @@ def promise(calibration: Calibration, rate: float, normal: Values, anomalous: Va
 
 
 def rows(category: str, detector: Sowa, samples: Sequence[Sample]) -> list[str]:
-    references, normal, anomalous = groups(detector, samples)
+    pool, anomalous = groups(detector, samples)
+    everything = range(len(pool.distances))
     lines = []
-    for shots in (shots for shots in SHOTS if shots < len(references.distances)):
+    for shots in (shots for shots in SHOTS if shots + 20 <= len(everything)):
         found: dict[float, list[tuple[float, ...]]] = {rate: [] for rate in RATES}
         for seed in range(DRAWS):
-            columns = draw(range(len(references.distances)), shots, seed)
-            left_out = references.of(columns).values(columns, detector, own=True)
+            columns = draw(everything, shots, seed)
+            unseen = [index for index in everything if index not in columns]
+            left_out = pool.of(columns).values(columns, detector, own=True)
             calibration = from_references(left_out[0].tolist(), left_out[1].tolist(), shots)
-            judged = normal.values(columns, detector), anomalous.values(columns, detector)
+            judged = pool.of(unseen).values(columns, detector), anomalous.values(columns, detector)
             for rate in RATES:
                 found[rate].append(promise(calibration, rate, *judged))
         for rate, shares in found.items():
@@ -126,8 +131,8 @@ def main() -> None:
         "# Thresholds from normal pictures alone",
         "",
         stamp(),
-        f"Backbone mini. {DRAWS} draws of references from {POOL} train pictures; {UNSEEN} normal and as many",
-        "anomalous test pictures at most. In percent: mean over draws, in brackets the lowest and the highest.",
+        f"Backbone mini. {DRAWS} draws of references among up to {POOL} normal pictures of both splits; unseen are all the",
+        f"others, and up to {ANOMALOUS} anomalous pictures. In percent: mean over draws, in brackets lowest and highest.",
         "",
         "    python benchmarks/threshold.py --data DATA",
         "",
