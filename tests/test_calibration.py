@@ -11,7 +11,6 @@ from scipy.stats import norm, t
 
 from sowa.calibration import (
     BANK_GAIN,
-    FALSE_POSITIVE_RATE,
     PRIOR_SPREAD,
     PRIOR_WEIGHT,
     at_rate,
@@ -19,6 +18,7 @@ from sowa.calibration import (
     from_normal,
     from_references,
 )
+from sowa.config import FALSE_POSITIVE_RATE
 from sowa.errors import InputError
 from sowa.types import Calibration, NormalRange
 

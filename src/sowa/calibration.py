@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sowa.config import FALSE_POSITIVE_RATE
 from sowa.errors import InputError
 from sowa.types import Calibration, NormalRange
 
@@ -25,7 +26,6 @@ PRIOR_WEIGHT = 4  # counts as much as this many further pictures
 # miss the centre of normal pictures, in logarithms (three real and seven generated products, three references each).
 CENTRE_SHIFT, CENTRE_SPREAD = 0.2, 0.22
 BANK_GAIN = 0.14  # so much does the logarithm of a distance fall when the bank grows e-fold (same data)
-FALSE_POSITIVE_RATE = 0.01
 SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite
 SAME = 1e-4  # nearer than this lies only a copy of a reference, which says nothing of other pieces
 RATES = (1e-6, 1 - 1e-6)  # beyond, a bound is nothing but the tail of a formula

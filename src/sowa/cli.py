@@ -16,7 +16,7 @@ from cyclopts.config import Dict
 
 import sowa
 from sowa.commands.flags import hyphens, numbers, print_config, read_config, size, take_config
-from sowa.config import AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig
+from sowa.config import FALSE_POSITIVE_RATE, AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig
 from sowa.console import Console
 from sowa.errors import InputError, TrainingError
 from sowa.files import file_format
@@ -58,7 +58,7 @@ def fit(
     k_shot: int | None = None,
     seed: int = 0,
     coreset: bool = False,
-    false_positive_rate: float = 0.01,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
     category: str | None = None,
     image_size: str | None = None,
     tiled: bool = False,
@@ -155,7 +155,7 @@ def calibrate(
     if labelled and (normal or false_positive_rate is not None):
         raise InputError("--rule takes labelled pictures; leave --normal and --false-positive-rate out, or --rule")
     detector = Sowa.load(model, backbone=backbone, device=device, precision=precision)
-    rate = 0.01 if false_positive_rate is None else false_positive_rate
+    rate = FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate
     calibrate_file(detector, labelled or normal, rate, out or model, batch_size, Console())
 
 

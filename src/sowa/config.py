@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from sowa.errors import InputError
 
 T = TypeVar("T")
+FALSE_POSITIVE_RATE = 0.01  # of normal pictures, where nobody says otherwise
 STRICT = {"extra": "forbid"}  # what pydantic is to make of fields that a config doesn't have
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from sowa import collect
 from sowa.calibration import (
-    FALSE_POSITIVE_RATE,
     Rule,
     at_rate,
     best_cut,
@@ -23,7 +22,7 @@ from sowa.calibration import (
     check_rate,
     from_normal,
 )
-from sowa.config import ModelConfig
+from sowa.config import FALSE_POSITIVE_RATE, ModelConfig
 from sowa.coreset import CANDIDATES, choose
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, pictures, read_batches, skipped_into
@@ -214,7 +213,8 @@ class Sowa:
             self._check_ready()
             self.skipped_ = []
             given = pictures(normal)
-            unseen = [picture for picture in given if not self._is_reference(picture.origin)]
+            known = self._reference_paths()
+            unseen = [p for p in given if not isinstance(p.origin, Path) or p.origin.resolve() not in known]
             if not unseen:
                 raise InputError(f"all {len(given)} pictures are references; give normal pictures that aren't")
             scores = collect.of_pictures(self, self.bank_, unseen, batch_size, self.skipped_, report)
@@ -241,7 +241,8 @@ class Sowa:
         """
         self._check_ready()
         self.skipped_ = []
-        unseen = [sample for sample in samples if not self._is_reference(sample.image_path)]
+        known = self._reference_paths()
+        unseen = [sample for sample in samples if sample.image_path.resolve() not in known]
         scores = collect.of_samples(self, unseen, batch_size, self.skipped_, report)
         threshold = best_threshold(scores.raw_scores, scores.labels, rule, missed_cost)
         if rule != "recall" and scores.pixels is not None and scores.pixels.n_anomalous:
@@ -252,9 +253,8 @@ class Sowa:
         self.calibration_ = replace(self.calibration_, threshold=threshold, pixel_threshold=pixel_threshold, rule=told)
         return self
 
-    def _is_reference(self, origin: object) -> bool:
-        known = {Path(name).resolve() for name in self.references_}
-        return isinstance(origin, Path) and origin.resolve() in known
+    def _reference_paths(self) -> set[Path]:
+        return {Path(name).resolve() for name in self.references_}
 
     def build_bank(
         self, wanted: Sequence[Picture], at_most: int, batch_size: int, report: Report = silent
