@@ -183,7 +183,12 @@ def test_a_percentile_is_the_share_of_normal_pictures_below():
     assert Calibration().normal_percentile(0.5) is None
 
 
-@given(scores, st.floats(0.001, 0.5))
+distinct = st.lists(st.integers(2, 10_000), min_size=1, max_size=24, unique=True).map(
+    lambda values: [value / 1000 for value in values]
+)
+
+
+@given(distinct, st.floats(0.001, 0.5))
 @settings(max_examples=60, deadline=None)
 def test_the_percentile_at_the_threshold_is_what_the_rate_leaves(values, rate):
     calibration = at_rate(from_normal(values, values), rate)
@@ -269,3 +274,24 @@ def test_no_other_threshold_is_better(pairs, rule, cost):
     assert found > 0
     best = max(merit(rule, value, scores, labels, cost) for value in (0.05, 0.15, 0.22, 0.5, 1.0, 2.0, 1e-6))
     assert merit(rule, found, scores, labels, cost) >= best - 1e-12
+
+
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=9, max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_percentiles_rise_and_bounds_fall_where_pictures_score_alike(values):
+    image = from_normal(values, values).image
+    percentiles = [image.percentile(value) for value in np.geomspace(0.02, 2, 80)]
+    assert percentiles == sorted(percentiles)
+    bounds = [image.bound(rate) for rate in (0.001, 0.01, 0.1, 0.5, 0.9)]
+    assert bounds == sorted(bounds, reverse=True)
+    assert np.isfinite(bounds).all()
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_fifty_skewed_normal_pictures_keep_the_rate(rate):
+    """A few odd but good pictures don't push the threshold beyond what the others ask for."""
+    random, chances = np.random.default_rng(5), []
+    for _ in range(400):
+        seen = np.exp(0.1 * random.standard_exponential(50) ** 1.5)
+        chances.append(math.exp(-((10 * math.log(at_rate(from_normal(seen, seen), rate).threshold)) ** (1 / 1.5))))
+    assert np.mean(chances) == pytest.approx(rate, abs=0.012)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NORMAL, ABNORMAL = 0, 1
-FEW = 16  # up to so many normal pictures show no shape of their own (chosen on auxiliary data)
+FEW = 8  # up to so many normal pictures show no shape of their own (chosen on auxiliary data)
 UNSEEN_WIDTH = 0.25  # how gently the score rises where no normal picture tells
 
 
@@ -137,21 +137,20 @@ class NormalRange:
     """What one more normal picture is expected to show, as far as the normal pictures seen so far tell.
 
     The number's logarithm follows Student's t (``centre``, ``width``, ``freedom`` in degrees), whose long tails stand
-    for what few pictures can't show. Beyond `FEW` pictures their own ``logs``, each blurred by ``kernel``, tell the
-    shape more and more: distances of normal pictures are often skewed.
+    for what few pictures can't show. Beyond `FEW` pictures their own ``logs`` tell the shape more and more: one more
+    picture is equally likely to fall between any two of them, as between an end and infinity.
     """
 
     centre: float
     width: float
     freedom: float
-    kernel: float = 1.0
     logs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.centre, *self.logs))):
             raise ValueError("centre and logs of a range must be finite")
-        if not all(0 < value < math.inf for value in (self.width, self.freedom, self.kernel)):
-            raise ValueError(f"width {self.width}, freedom {self.freedom}, kernel {self.kernel}: each must be above 0")
+        if not all(0 < value < math.inf for value in (self.width, self.freedom)):
+            raise ValueError(f"width {self.width}, freedom {self.freedom}: each must be above 0")
 
     def bound(self, false_positive_rate: float) -> float:
         """The value that one more normal picture exceeds at this rate (0..1, ends excluded)."""
@@ -170,15 +169,29 @@ class NormalRange:
 
     def _exceeded(self, log: float) -> float:
         """Chance that one more normal picture lies above."""
-        import numpy as np
-        from scipy.special import ndtr, stdtr
-
-        bell = float(stdtr(self.freedom, (self.centre - log) / self.width))
+        bell = self._bell(log)
         count = len(self.logs)
         if count <= FEW:
             return bell
-        own = float(ndtr((np.array(self.logs) - log) / self.kernel).mean())
+        own = self._own(log)
         return own + (bell - own) * FEW / count
+
+    def _bell(self, log: float) -> float:
+        from scipy.special import stdtr
+
+        return float(stdtr(self.freedom, (self.centre - log) / self.width))
+
+    def _own(self, log: float) -> float:
+        """By the pictures' ranks; beyond the ends the tails of Student's t, which meet the ranks there."""
+        import numpy as np
+
+        logs = np.sort(self.logs)
+        end = 1 / (len(logs) + 1)
+        if log > logs[-1]:
+            return end * self._bell(log) / self._bell(logs[-1])
+        if log < logs[0]:
+            return 1 - end * (1 - self._bell(log)) / (1 - self._bell(logs[0]))
+        return float(np.interp(log, logs, np.linspace(1 - end, end, len(logs))))
 
 
 @dataclass(frozen=True)
