@@ -14,9 +14,9 @@ LAYERS = (
     {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
-    | {"coreset", "inspection", "results", "storage", "tiling"},
-    {"collect", "detector", "train", "evaluate"},
-    {"console", "report", "benchmark", "commands", "cli", "__main__"},
+    | {"coreset", "inspection", "observer", "results", "storage", "tiling"},
+    {"collect", "detector", "train", "evaluate", "runtime"},
+    {"console", "report", "benchmark", "commands", "export", "cli", "__main__"},
 )
 STAGES = {"backbone", "adapter", "prompts", "alignment", "maps"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,18 +26,18 @@ from sowa.config import FALSE_POSITIVE_RATE, ModelConfig
 from sowa.coreset import CANDIDATES, choose
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, pictures, read_batches, skipped_into
-from sowa.devices import Precision, autocast, choose_device, choose_precision, synchronise
+from sowa.devices import Precision, autocast, choose_device, choose_precision
 from sowa.errors import InputError
 from sowa.headers import DetectorHeader
 from sowa.memory import MemoryBank
 from sowa.model.checkpoint import identity, pretrained_network, trained_tensors
 from sowa.model.sowa import SowaNetwork
-from sowa.prediction import Prediction, predictions
+from sowa.observer import Observer
+from sowa.prediction import Prediction, predict_pictures, watch_frames
 from sowa.progress import Report, silent
 from sowa.scoring import judge
 from sowa.storage import read_detector, write_detector
-from sowa.tiling import check_image_size, join, places
-from sowa.types import ABNORMAL, Calibration, Judgement, Observation, Sample
+from sowa.types import Calibration, Judged, Judgement, Observation, Sample
 
 
 class Sowa:
@@ -61,11 +61,9 @@ class Sowa:
     ) -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
-        self.network = network.to(self.device).eval()
+        self.observer = Observer(network.to(self.device), image_size, tiled).eval()
         self.trained = trained
         self.category = _check_category(category, network)
-        self.image_size = check_image_size(image_size, network.backbone, tiled)
-        self.tiled = tiled
         self.skipped_: list[tuple[str, str]] = []
         self.forget()
 
@@ -111,6 +109,21 @@ class Sowa:
             tiled=tiled,
             category=category,
         )
+
+    @property
+    def network(self) -> SowaNetwork:
+        """Backbone, adapters and prompts."""
+        return self.observer.network
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) in pixels at which pictures are seen."""
+        return self.observer.image_size
+
+    @property
+    def tiled(self) -> bool:
+        """Whether pictures are seen through overlapping windows."""
+        return self.observer.tiled
 
     @property
     def zero_shot_calibration(self) -> Calibration:
@@ -293,8 +306,22 @@ class Sowa:
         Raises InputError where the detector is neither fitted nor trained.
         """
         self._check_ready()
-        found = self._predict(pictures(source), batch_size)
+        self.skipped_ = []
+        found = predict_pictures(
+            pictures(source), self.image_size, batch_size, self.skipped_, self._judged, self.calibration_
+        )
         return found if stream else list(found)
+
+    def watch(self, source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[Prediction]:
+        """Verdicts on the frames of a video file, a camera (0, 1, ...) or a stream (rtsp://...), one by one.
+
+        See `sowa.data.video.frames`. Raises InputError where the detector is neither fitted nor trained.
+        """
+        self._check_ready()
+        return watch_frames(source, every, self.image_size, self._judged, self.calibration_)
+
+    def _judged(self, images: NDArray[np.uint8]) -> Judged:
+        return self.judge(self.observe(images)).numpy()
 
     def _check_ready(self) -> None:
         if not self.is_fitted and not self.trained:
@@ -303,23 +330,9 @@ class Sowa:
                 "on normal pictures first"
             )
 
-    def _predict(self, wanted: list[Picture], batch_size: int) -> Iterator[Prediction]:
-        skipped = self.skipped_ = []
-        started = time.perf_counter()
-        for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(skipped)):
-            judgement = self.judge(self.observe(batch.images))
-            synchronise(self.device)
-            seconds = (time.perf_counter() - started) / len(batch.pictures)
-            yield from predictions(batch, judgement, self.calibration_, seconds)
-            started = time.perf_counter()
-        if len(skipped) == len(wanted):
-            raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
-
     def normalise(self, images: NDArray[np.uint8]) -> Tensor:
         """Pictures (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W) on the detector's device."""
-        backbone = self.network.backbone
-        pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
-        return ((pixels - backbone.mean) / backbone.std).contiguous(memory_format=torch.channels_last)
+        return self.observer.normalise(torch.from_numpy(images).to(self.device))
 
     @torch.inference_mode()
     def observe(
@@ -330,32 +343,18 @@ class Sowa:
         ``prompts`` says whether adapters and prompts are run; by default where they are trained. ``categories``, one
         per picture, are the classes whose prompts are used, by default the detector's own.
         """
-        pixels = self.normalise(images)
-        prompts = self.trained if prompts is None else prompts
-        names = categories or [self.category or ""] * len(images)
-        if not self.tiled:
-            return self._observe(pixels, prompts, names)
-        backbone, height, width = self.network.backbone, *self.network.backbone.image_size
-        at = places(self.image_size, backbone.image_size, backbone.patch_size)
-        windows = (pixels[:, :, top : top + height, left : left + width] for top, left in at)
-        parts = [self._observe(window, prompts, names) for window in windows]
-        return join(parts, at, self.image_size, backbone.patch_size)
-
-    def _observe(self, pixels: Tensor, prompts: bool, categories: Sequence[str]) -> Observation:
-        """Of normalised pixels (B, 3, H, W) as they are."""
-        size = (pixels.shape[-2], pixels.shape[-1])
+        class_text = None
+        if self.trained if prompts is None else prompts:
+            class_text = self.class_text(categories or [self.category or ""] * len(images))
         with autocast(self.device, self.precision):
-            if not prompts:
-                levels = self.network.backbone(pixels)
-                return Observation(tuple(p.float() for p in levels.patches), levels.grid, size)
-            output = self.network(pixels, self.network.class_index(categories).to(self.device))
-        return Observation(
-            patches=tuple(p.float() for p in output.patches),
-            grid=output.grid,
-            size=size,
-            level_maps=tuple(m.float() for m in output.level_maps),
-            abnormal_probability=output.text_probs[:, ABNORMAL].float(),
-        )
+            observation: Observation = self.observer(torch.from_numpy(images).to(self.device), class_text)
+        return observation
+
+    def class_text(self, categories: Sequence[str]) -> Tensor:
+        """Text features (B, S, E) of the prompts of each category, encoded once for all pictures."""
+        index = self.network.class_index(categories).to(self.device)
+        text_BSE: Tensor = self.network.prompts(self.network.backbone)[index]
+        return text_BSE
 
     @torch.inference_mode()
     def judge(

@@ -36,7 +36,7 @@ class Inspection:
         self, batch: Batch, samples: list[Sample], masks: list[NDArray[np.bool_]], judgement: Judgement, seconds: float
     ) -> None:
         """Shows each picture of a batch; true masks (H, W) at the map's size, ``seconds`` of the whole batch."""
-        of_batch = predictions(batch, judgement, self.calibration, seconds / len(samples))
+        of_batch = predictions(batch, judgement.numpy(), self.calibration, seconds / len(samples))
         for sample, mask, prediction in zip(samples, masks, of_batch, strict=True):
             known = sample.label == NORMAL or sample.mask_path is not None
             self.show(Inspected(sample, mask if known else None, prediction))

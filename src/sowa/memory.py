@@ -67,7 +67,7 @@ class MemoryBank:
         """
         query = normalise(patches)
         levels = [
-            torch.cat([_search(part, memory, leave_out) for part in _parts(query_BPE, memory)], dim=1)
+            torch.cat([search(part, _chunks(part, memory), leave_out) for part in _parts(query_BPE, memory)], dim=1)
             for query_BPE, memory in zip(query, self.features, strict=True)
         ]
         return (1 - torch.stack(levels)).clamp(min=0)
@@ -80,17 +80,22 @@ def _parts(query_BPE: Tensor, memory_KPE: Tensor) -> tuple[Tensor, ...]:
     return parts
 
 
-def _search(query_BPE: Tensor, memory_KPE: Tensor, leave_out: Tensor | None) -> Tensor:
-    """Highest cosine of each patch with the bank, (B, P)."""
-    best = torch.full(query_BPE.shape[:-1], -1.0, device=query_BPE.device, dtype=query_BPE.dtype)
-    start = 0
-    for chunk_kPE in _chunks(query_BPE, memory_KPE):
+def search(query_BPE: Tensor, chunks_kPE: Iterable[Tensor], leave_out: Tensor | None = None) -> Tensor:
+    """Highest cosine of each patch with a level's bank in chunks (k, P, E) of any number of images, (B, P).
+
+    ``leave_out`` as in `MemoryBank.distances`. Raises ValueError where there is no chunk.
+    """
+    best, start = None, 0
+    for chunk_kPE in chunks_kPE:
         nearest_BPk = _nearest(query_BPE, chunk_kPE)
         if leave_out is not None:
             images = torch.arange(start, start + len(chunk_kPE), device=query_BPE.device)
             nearest_BPk = nearest_BPk.masked_fill((leave_out[:, None] == images)[:, None], -1.0)
-        best = torch.maximum(best, nearest_BPk.amax(dim=-1))
+        nearest_BP = nearest_BPk.amax(dim=-1)
+        best = nearest_BP if best is None else torch.maximum(best, nearest_BP)
         start += len(chunk_kPE)
+    if best is None:
+        raise ValueError("a memory bank needs at least one image")
     return best
 
 

@@ -1,20 +1,23 @@
-"""The verdict on one picture."""
+"""The verdict on one picture, whoever computed it. No torch in here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sowa.data.images import read_image
-from sowa.data.stream import Batch
+from sowa.data.images import read_image, resize_image
+from sowa.data.stream import Batch, Picture, read_batches, skipped_into
+from sowa.data.video import frames
+from sowa.errors import InputError
 from sowa.files import write_bytes
-from sowa.render import encode, enlarge_mask, overlay
-from sowa.types import Calibration, Judgement
+from sowa.types import Judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,8 @@ class Prediction:
 
     def plot(self) -> NDArray[np.uint8]:
         """The picture under its heat map with the mask's outline, (H', W', 3) uint8 RGB at the picture's own size."""
+        from sowa.render import overlay  # drawing needs OpenCV, judging doesn't
+
         return overlay(self.image, self.anomaly_map, self.mask, self.pixel_threshold)
 
     def save(self, directory: str | Path, name: str | None = None) -> Path:
@@ -70,6 +75,8 @@ class Prediction:
         ``name`` is the picture's file name without its suffix unless given. Returns the overlay's path. Neither file
         is ever half-written. Raises InputError where the folder can't be written.
         """
+        from sowa.render import encode, enlarge_mask, overlay
+
         name = name or Path(self.image_path).stem
         image = self.image
         drawn = overlay(image, self.anomaly_map, self.mask, self.pixel_threshold)
@@ -79,21 +86,81 @@ class Prediction:
         return target
 
 
-def predictions(batch: Batch, judgement: Judgement, calibration: Calibration, seconds: float) -> Iterator[Prediction]:
+class Boundary(Protocol):
+    """Where normal ends, and what a raw score says against it."""
+
+    @property
+    def threshold(self) -> float:
+        """The raw score at the boundary."""
+        ...
+
+    @property
+    def pixel_threshold(self) -> float:
+        """The map value at the boundary."""
+        ...
+
+    def score(self, raw_score: float) -> float:
+        """Raw score to 0..1, 0.5 at the threshold."""
+        ...
+
+    def normal_percentile(self, raw_score: float) -> float | None:
+        """Share of normal pictures with a lower raw score, 0..100, where normal pictures were seen."""
+        ...
+
+
+Judge = Callable[[NDArray[np.uint8]], Judged]
+"""Pictures (B, H, W, 3) uint8 at the size that the network sees to their raw verdict."""
+
+
+def predict_pictures(
+    wanted: Sequence[Picture],
+    image_size: tuple[int, int],
+    batch_size: int,
+    skipped: list[tuple[str, str]],
+    judge: Judge,
+    boundary: Boundary,
+) -> Iterator[Prediction]:
+    """Verdicts on pictures, in order, a batch at a time; names of broken ones and why go into ``skipped``.
+
+    Raises InputError where all are broken.
+    """
+    started = time.perf_counter()
+    for batch in read_batches(wanted, image_size, batch_size, skipped_into(skipped)):
+        judged = judge(batch.images)
+        seconds = (time.perf_counter() - started) / len(batch.pictures)
+        yield from predictions(batch, judged, boundary, seconds)
+        started = time.perf_counter()
+    if len(skipped) == len(wanted):
+        raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
+
+
+def watch_frames(
+    source: str | os.PathLike[str] | int, every: int, image_size: tuple[int, int], judge: Judge, boundary: Boundary
+) -> Iterator[Prediction]:
+    """Verdicts on the frames of a video, camera or stream, each as soon as it is there; see `frames`."""
+    for picture in frames(source, every):
+        started = time.perf_counter()
+        frame = picture.read()
+        image = resize_image(frame, image_size)[None]
+        judged = judge(image)
+        batch = Batch([picture], [(frame.shape[0], frame.shape[1])], image)
+        yield from predictions(batch, judged, boundary, time.perf_counter() - started)
+
+
+def predictions(batch: Batch, judged: Judged, boundary: Boundary, seconds: float) -> Iterator[Prediction]:
     """The verdict on each picture of a batch; ``seconds`` is each one's share of the computing time."""
-    maps, levels = judgement.maps.cpu().numpy(), judgement.level_maps.cpu().numpy()
-    for index, (picture, raw) in enumerate(zip(batch.pictures, judgement.raw_scores.tolist(), strict=True)):
+    for picture, raw, anomaly_map, levels in zip(batch.pictures, judged.raw_scores.tolist(), *judged[1:], strict=True):
         yield Prediction(
             image_path=picture.name,
-            score=calibration.score(raw),
+            score=boundary.score(raw),
             raw_score=raw,
-            normal_percentile=calibration.normal_percentile(raw),
-            threshold=calibration.threshold,
-            is_anomalous=raw > calibration.threshold,
-            anomaly_map=maps[index],
-            mask=maps[index] > calibration.pixel_threshold,
-            level_maps=levels[:, index],
-            pixel_threshold=calibration.pixel_threshold,
+            normal_percentile=boundary.normal_percentile(raw),
+            threshold=boundary.threshold,
+            is_anomalous=raw > boundary.threshold,
+            anomaly_map=anomaly_map,
+            mask=anomaly_map > boundary.pixel_threshold,
+            level_maps=levels,
+            pixel_threshold=boundary.pixel_threshold,
             seconds=seconds,
             source=picture.origin,
         )

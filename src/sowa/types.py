@@ -10,9 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 NORMAL, ABNORMAL = 0, 1
@@ -131,6 +133,19 @@ class Judgement:
     maps: Tensor
     level_maps: Tensor
 
+    def numpy(self) -> Judged:
+        """The same on the CPU, for whoever needs no torch."""
+        parts = self.raw_scores, self.maps, self.level_maps.transpose(0, 1)
+        return Judged(*(part.float().cpu().numpy() for part in parts))
+
+
+class Judged(NamedTuple):
+    """Raw verdict on a batch: ``raw_scores`` (B,), ``maps`` (B, H, W), ``level_maps`` (B, L, h, w), all float32."""
+
+    raw_scores: NDArray[np.float32]
+    maps: NDArray[np.float32]
+    level_maps: NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class NormalRange:
@@ -213,11 +228,20 @@ class Calibration:
 
     def score(self, raw_score: float) -> float:
         """Raw score (0 and more) to 0..1, rising, 0.5 at the threshold."""
-        if raw_score <= 0:
-            return 0.0
-        width = self.image.width if self.image else UNSEEN_WIDTH
-        return 0.5 * (1 + math.tanh(0.5 * (math.log(raw_score) - math.log(self.threshold)) / width))
+        return score_of(raw_score, self.threshold, self.width)
+
+    @property
+    def width(self) -> float:
+        """How gently the score rises around the threshold: the spread of normal pictures' logarithms."""
+        return self.image.width if self.image else UNSEEN_WIDTH
 
     def normal_percentile(self, raw_score: float) -> float | None:
         """Share of normal pictures with a lower raw score, 0..100; None where no normal picture was seen."""
         return self.image.percentile(raw_score) if self.image else None
+
+
+def score_of(raw_score: float, threshold: float, width: float) -> float:
+    """Raw score (0 and more) to 0..1, rising, 0.5 at ``threshold``; a logistic curve of its logarithm."""
+    if raw_score <= 0:
+        return 0.0
+    return 0.5 * (1 + math.tanh(0.5 * (math.log(raw_score) - math.log(threshold)) / width))

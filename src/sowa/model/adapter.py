@@ -98,9 +98,10 @@ class WindowAttention(nn.Module):
 
     def position_bias(self, window: int) -> Tensor:
         """Bias of each pair of tokens, (G, n, n), between 0 and 16."""
-        table, index = (part.to(self.logit_scale.device) for part in relative_offsets(window))
+        table, index = relative_offsets(window)
+        bias_NG = self.position_mlp(table.to(self.logit_scale))[index.to(self.logit_scale.device)]
         n = window * window
-        bias: Tensor = 16 * torch.sigmoid(self.position_mlp(table)[index].T.reshape(self.heads, n, n))
+        bias: Tensor = 16 * torch.sigmoid(bias_NG.T.reshape(self.heads, n, n))
         return bias
 
     def forward(self, x_RnD: Tensor, frozen: FrozenAttention, window: int, mask: Tensor | None) -> Tensor:

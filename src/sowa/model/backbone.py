@@ -112,7 +112,7 @@ class Backbone(nn.Module):
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         visual = self.visual
         patches_BPD = visual.conv1(images).flatten(2).transpose(1, 2)
-        cls_B1D = visual.class_embedding.to(patches_BPD.dtype).expand(len(images), 1, -1)
+        cls_B1D = visual.class_embedding.to(patches_BPD.dtype).expand(images.shape[0], 1, -1)
         x_BND = torch.cat([cls_B1D, patches_BPD], dim=1)
         positions = interpolate_positions(visual.positional_embedding, visual.grid_size, grid)
         embedded: Tensor = visual.ln_pre(x_BND + positions.to(x_BND.dtype))

@@ -40,12 +40,15 @@ class SowaNetwork(nn.Module):
 
         ``class_index`` (B,) says which class's prompts a picture is compared with; None means the first.
         """
+        if class_index is None:
+            class_index = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        return self.compare(images, self.prompts(self.backbone)[class_index])
+
+    def compare(self, images: Tensor, class_text: Tensor) -> Output:
+        """As ``forward``, with the text features (B, S, E) that each picture is compared with."""
         # The backbone is frozen, but what it computes is differentiated by nobody: no graph is kept for it.
         with torch.no_grad():
             levels = self.backbone(images)
-        if class_index is None:
-            class_index = torch.zeros(len(images), dtype=torch.long, device=images.device)
-        class_text = self.prompts(self.backbone)[class_index]
         adapted = tuple(
             self.backbone.project(adapter(tokens, levels.grid, self.backbone.attention(level)))
             for level, (adapter, tokens) in enumerate(zip(self.adapters, levels.tokens, strict=True))

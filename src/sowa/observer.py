@@ -1,0 +1,59 @@
+"""Pictures to what the network makes of them, whole or through windows: the part of a detector that knows no bank.
+
+Shapes: B pictures, H x W pixels, S = 2 states, E joint width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sowa.model.sowa import SowaNetwork
+from sowa.tiling import check_image_size, join, places
+from sowa.types import ABNORMAL, Observation
+
+
+class Observer(nn.Module):
+    """A network and the size (H, W) in pixels at which it sees pictures, ``tiled`` through overlapping windows.
+
+    Raises InputError where the size doesn't fit the network's patches or tiles.
+    """
+
+    def __init__(self, network: SowaNetwork, image_size: tuple[int, int] | None = None, tiled: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.image_size = check_image_size(image_size, network.backbone, tiled)
+        self.tiled = tiled
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pictures (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W)."""
+        backbone = self.network.backbone
+        pixels = images.permute(0, 3, 1, 2).float() / 255
+        pixels = ((pixels - backbone.mean) / backbone.std).to(backbone.visual.proj.dtype)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, class_text: Tensor | None) -> Observation:
+        """Pictures (B, H, W, 3) uint8; ``class_text`` (B, S, E) is what they are compared with, None for nothing."""
+        pixels = self.normalise(images)
+        if not self.tiled:
+            return self._observe(pixels, class_text)
+        backbone, height, width = self.network.backbone, *self.network.backbone.image_size
+        at = places(self.image_size, backbone.image_size, backbone.patch_size)
+        windows = (pixels[:, :, top : top + height, left : left + width] for top, left in at)
+        parts = [self._observe(window, class_text) for window in windows]
+        return join(parts, at, self.image_size, backbone.patch_size)
+
+    def _observe(self, pixels: Tensor, class_text: Tensor | None) -> Observation:
+        """Of normalised pixels (B, 3, H, W) as they are."""
+        size = (pixels.shape[-2], pixels.shape[-1])
+        if class_text is None:
+            levels = self.network.backbone(pixels)
+            return Observation(tuple(p.float() for p in levels.patches), levels.grid, size)
+        output = self.network.compare(pixels, class_text)
+        return Observation(
+            patches=tuple(p.float() for p in output.patches),
+            grid=output.grid,
+            size=size,
+            level_maps=tuple(m.float() for m in output.level_maps),
+            abnormal_probability=output.text_probs[:, ABNORMAL].float(),
+        )
