@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
 import sowa
+from sowa.config import AdapterConfig, ModelConfig
 from sowa.synthetic import write_dataset
 
 # Tiny networks gain nothing from threads, and lose much where cores are shared.
@@ -62,3 +66,46 @@ def judged(dataset: Path) -> Path:
 def detector_file(tiny_backbone: str, normal: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector fitted on them, saved."""
     return sowa.Sowa.from_pretrained(tiny_backbone).fit(normal).save(tmp_path_factory.mktemp("detector") / "wood.sowa")
+
+
+def fitted(backbone: str, normal: Path, trained: bool = True, **kwargs: object) -> sowa.Sowa:
+    """A detector with random prompts and adapters that count as trained."""
+    torch.manual_seed(3)
+    config = ModelConfig(adapter=AdapterConfig(window_size=3, heads=4))
+    detector = sowa.Sowa.from_pretrained(backbone, config=config, precision="fp32", **kwargs)
+    detector.trained = trained
+    return detector.fit(normal, k_shot=4)
+
+
+@pytest.fixture(scope="session")
+def prompted(tiny_backbone: str, normal: Path) -> sowa.Sowa:
+    """A detector whose prompts count, fitted on four normal pictures."""
+    return fitted(tiny_backbone, normal)
+
+
+@pytest.fixture(scope="session")
+def exports(prompted: sowa.Sowa, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """A function that makes each export once."""
+
+    from sowa.export import export
+
+    @cache
+    def made(format: str, precision: str = "fp32") -> Path:
+        # A random network isn't made to be rounded; tests look at the difference themselves.
+        out = tmp_path_factory.mktemp("export") / "made"
+        export(prompted, out, format, precision, tolerance=0.5 if precision == "int8" else None)
+        return out
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def exported(exports: Callable[[str, str], Path]) -> Path:
+    """An export to ONNX."""
+    return exports("onnx")
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    """Pictures (5, 64, 64, 3) that no detector has seen."""
+    return np.random.default_rng(8).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)

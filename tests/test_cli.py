@@ -49,6 +49,7 @@ OPTIONS = {
         "--aupro --backbone --batch-size --datasets --epochs --image-size --k-shot --model --no-train --out --root "
         f"--scoring --seed --seeds --suite {COMMON}"
     ),
+    "export": "--backbone --format --model --out --pictures --precision --tolerance",
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",
 }
@@ -690,3 +691,41 @@ def test_trained_weights_judge_without_references(
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert lines
     assert all(line["threshold"] == 0.5 and 0 <= line["raw_score"] <= 1 for line in lines)
+
+
+# Exports
+
+
+def test_an_export_is_written_used_and_refused(
+    detector_file: Path, judged: Path, tmp_path: Path, sowa_command: Any
+) -> None:
+    out = tmp_path / "made"
+    said = sowa_command("export", "--model", detector_file, "--out", out, "--format", "torch").lines[0]
+    assert (said["event"], said["format"], said["comparison"]["flips"]) == ("export", "torch", 0)
+    original = sowa_command("predict", judged, "--model", detector_file, "--precision", "fp32").lines
+    page = tmp_path / "report.html"
+    lines = sowa_command("predict", judged, "--model", out, "--report", page).lines
+    assert [list(line) for line in lines] == [KEYS] * len(original)
+    for one, other in zip(lines, original, strict=True):
+        assert one["raw_score"] == pytest.approx(other["raw_score"], abs=2e-6)
+    assert "an export to torch, fp32" in page.read_text(encoding="utf-8")
+    refused = sowa_command(
+        "export",
+        "--model",
+        detector_file,
+        "--out",
+        out,
+        "--format",
+        "torch",
+        "--precision",
+        "fp16",
+        "--tolerance",
+        0,
+        code=1,
+    )
+    assert "so nothing was written" in refused.notes[-1]
+    assert (
+        "leave --backbone mini out"
+        in (sowa_command("predict", judged, "--model", out, "--backbone", "mini", code=2).notes[0])
+    )
+    assert "metadata.json can't be read" in sowa_command("predict", judged, "--model", judged, code=2).notes[0]

@@ -54,7 +54,13 @@ def test_the_rule_sees_every_kind_of_import(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "statement", ["import sowa", "import sowa.commands.info", "import sowa.metrics, sowa.data, sowa.report"]
+    "statement",
+    [
+        "import sowa",
+        "import sowa.commands.info",
+        "import sowa.commands.predict, sowa.runtime",
+        "import sowa.metrics, sowa.data, sowa.report",
+    ],
 )
 def test_light_imports_load_no_torch(statement):
     code = f"import sys\n{statement}\nsys.exit('torch' in sys.modules)"

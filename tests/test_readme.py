@@ -8,6 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 
 import sowa
@@ -29,8 +30,8 @@ def python_blocks(text: str) -> list[str]:
 
 
 TEXT = README.read_text(encoding="utf-8")
-PARTS, CALIBRATE, (ZERO_SHOT,), DATASETS, (BENCHMARK,) = command_blocks(TEXT)
-(PYTHON,) = python_blocks(TEXT)
+PARTS, CALIBRATE, (ZERO_SHOT,), DATASETS, (BENCHMARK,), EXPORT = command_blocks(TEXT)
+PYTHON, RUNTIME = python_blocks(TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,30 @@ def test_the_benchmark_leaves_its_results_where_it_is_said(here: Path) -> None:
     (here / "mvtec").rename(here / "datasets" / "mvtec")
     type_in(BENCHMARK.replace("DATASETS", "datasets") + " --no-train --k-shot 0 --seeds 0")
     assert "bottle" in (here / "benchmark" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_exports_run_as_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    type_in(PARTS[0])
+    for line in EXPORT[:2]:
+        type_in(line)
+    capsys.readouterr()
+    type_in(EXPORT[2])
+    typed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    writer = cv2.VideoWriter("line.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 64))
+    for path in sorted((here / "parts" / "new").iterdir()) * 3:
+        writer.write(cv2.imread(str(path)))
+    writer.release()
+    exec(compile(RUNTIME, str(README), "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == [
+        *(one["image_path"] for one in typed),
+        "line.avi#000000",
+        "line.avi#000005",
+    ]
+    original = sowa.Sowa.load("parts.sowa").predict("parts/new")
+    for one, other in zip(typed, original, strict=True):
+        assert one["raw_score"] == pytest.approx(other.raw_score, rel=0.05)
 
 
 def test_the_table_of_commands_is_complete() -> None:

@@ -11,3 +11,7 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training can't go on, as after a loss that is no number. The command line exits with code 1."""
+
+
+class ExportError(RuntimeError):
+    """An export differs from the original by more than is allowed. The command line exits with code 1."""

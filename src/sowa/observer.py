@@ -5,6 +5,8 @@ Shapes: B pictures, H x W pixels, S = 2 states, E joint width.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,7 @@ class Observer(nn.Module):
         self.network = network
         self.image_size = check_image_size(image_size, network.backbone, tiled)
         self.tiled = tiled
+        self.together = False  # whether all windows are one batch: one network in an exported graph instead of many
 
     def normalise(self, images: Tensor) -> Tensor:
         """Pictures (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W)."""
@@ -40,7 +43,11 @@ class Observer(nn.Module):
         backbone, height, width = self.network.backbone, *self.network.backbone.image_size
         at = places(self.image_size, backbone.image_size, backbone.patch_size)
         windows = (pixels[:, :, top : top + height, left : left + width] for top, left in at)
-        parts = [self._observe(window, class_text) for window in windows]
+        if self.together:
+            text = None if class_text is None else class_text.repeat(len(at), 1, 1)
+            parts = _apart(self._observe(torch.cat(list(windows)), text), len(at))
+        else:
+            parts = [self._observe(window, class_text) for window in windows]
         return join(parts, at, self.image_size, backbone.patch_size)
 
     def _observe(self, pixels: Tensor, class_text: Tensor | None) -> Observation:
@@ -57,3 +64,19 @@ class Observer(nn.Module):
             level_maps=tuple(m.float() for m in output.level_maps),
             abnormal_probability=output.text_probs[:, ABNORMAL].float(),
         )
+
+
+def _apart(windows: Observation, count: int) -> list[Observation]:
+    """One observation of each of ``count`` windows from one of all, the first window of every picture first."""
+    patches = [p.unflatten(0, (count, -1)) for p in windows.patches]
+    maps = [m.unflatten(0, (count, -1)) for m in windows.level_maps or ()]
+    chance = windows.abnormal_probability
+    return [
+        replace(
+            windows,
+            patches=tuple(p[index] for p in patches),
+            level_maps=tuple(m[index] for m in maps) if maps else None,
+            abnormal_probability=None if chance is None else chance.unflatten(0, (count, -1))[index],
+        )
+        for index in range(count)
+    ]

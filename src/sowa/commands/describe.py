@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sowa.detector import Sowa
+from sowa.prediction import Boundary
 from sowa.report import Plot, Summary, Table
 from sowa.results import METRICS, Evaluation, Run
+from sowa.runtime import ExportedSowa
+
+if TYPE_CHECKING:
+    from sowa.detector import Sowa
 
 AREAS = {"ROC": "image_AUROC", "PR": "image_AP", "PRO": "pixel_AUPRO"}
 
 
-def describe_predictions(detector: Sowa, source: Path, judged: int, seconds: float, command: str) -> Summary:
+def describe_predictions(
+    detector: Sowa | ExportedSowa, source: Path, judged: int, seconds: float, command: str
+) -> Summary:
     """The head of the report of ``sowa predict`` on ``source``."""
-    calibration = detector.calibration_
-    method = "memory of the references" if detector.is_fitted else "prompts alone (zero-shot)"
-    facts = _network(detector) | {
-        "Judged by": method + (" and trained prompts" if detector.is_fitted and detector.trained else ""),
+    if isinstance(detector, ExportedSowa):
+        boundary: Boundary = detector.boundary
+        facts = _exported(detector)
+    else:
+        boundary, facts = detector.calibration_, _fitted(detector)
+    facts |= {
         "Shots": str(len(detector.references_)),
-        "Seed": "–" if detector.seed_ is None else str(detector.seed_),
-        "Threshold": f"{calibration.threshold:.4g} (raw score)",
-        "Pixel threshold": f"{calibration.pixel_threshold:.4g}",
+        "Threshold": f"{boundary.threshold:.4g} (raw score)",
+        "Pixel threshold": f"{boundary.pixel_threshold:.4g}",
         "Time": f"{seconds:.1f} s, {judged / seconds:.1f} pictures a second",
     }
     return Summary(
@@ -36,6 +43,23 @@ def describe_predictions(detector: Sowa, source: Path, judged: int, seconds: flo
         skipped=list(detector.skipped_),
         command=command,
     )
+
+
+def _fitted(detector: Sowa) -> dict[str, str]:
+    method = "memory of the references" if detector.is_fitted else "prompts alone (zero-shot)"
+    return _network(detector) | {
+        "Judged by": method + (" and trained prompts" if detector.is_fitted and detector.trained else ""),
+        "Seed": "–" if detector.seed_ is None else str(detector.seed_),
+    }
+
+
+def _exported(detector: ExportedSowa) -> dict[str, str]:
+    metadata = detector.metadata
+    return {
+        "Backbone": str(metadata.detector["backbone"]),
+        "Picture size": "{} × {} pixels".format(*metadata.image_size),
+        "Judged by": f"an export to {metadata.runtime}, {metadata.precision}",
+    }
 
 
 def describe_evaluation(evaluation: Evaluation, detector: Sowa, root: Path, command: str) -> Summary:

@@ -10,25 +10,36 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from sowa.commands.describe import describe_predictions
 from sowa.console import Console
 from sowa.data.stream import pictures
-from sowa.detector import Sowa
-from sowa.devices import Precision
 from sowa.errors import InputError
 from sowa.files import file_format, make_folder, replacing
 from sowa.headers import WEIGHTS_FORMAT
 from sowa.progress import Report
 from sowa.report import ReportWriter, open_report
+from sowa.runtime import ExportedSowa
+
+if TYPE_CHECKING:
+    from sowa.detector import Sowa
+    from sowa.devices import Precision
 
 
-def load_detector(model: Path | None, backbone: str | None, device: str, precision: Precision) -> Sowa:
-    """The detector that a file holds, or one without references: from a weights file, or the embedded one.
+def load_detector(model: Path | None, backbone: str | None, device: str, precision: Precision) -> Sowa | ExportedSowa:
+    """The detector that a file or an export's folder holds, or one without references: from a weights file, or the
+    embedded one.
 
-    ``backbone`` stands in for the one that a detector names. Raises InputError for any other file.
+    ``backbone`` stands in for the one that a detector names. Raises InputError for anything else.
     """
+    if model is not None and model.is_dir():
+        if backbone is not None:
+            raise InputError(f"--model {model} is an export, which holds its backbone; leave --backbone {backbone} out")
+        where, how = ("cpu" if device == "auto" else device), ("fp32" if precision == "auto" else precision)
+        return ExportedSowa.load(model, device=where, precision=how)
+    from sowa.detector import Sowa  # torch takes seconds, which an export needn't wait for
+
     if model is None:
         return Sowa.from_pretrained(backbone or "mini", device=device, precision=precision)
     if file_format(model) == WEIGHTS_FORMAT:
@@ -48,7 +59,7 @@ class Outputs:
 
 
 def predict_to_files(
-    detector: Sowa, source: Path, outputs: Outputs, batch_size: int, console: Console, command: str = ""
+    detector: Sowa | ExportedSowa, source: Path, outputs: Outputs, batch_size: int, console: Console, command: str = ""
 ) -> None:
     """Judges the pictures of ``source`` one batch at a time and writes as it goes.
 
@@ -88,7 +99,7 @@ def _lines(json_file: Path | None) -> Iterator[TextIO]:
 
 
 def _predict(
-    detector: Sowa,
+    detector: Sowa | ExportedSowa,
     wanted: list[str],
     out: Path | None,
     lines: TextIO,

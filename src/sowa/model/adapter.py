@@ -108,7 +108,9 @@ class WindowAttention(nn.Module):
         """Windows (R, n, D) to windows (R, n, D); ``mask`` (windows, 1, n, n)."""
         query, key, value = self._split(x_RnD, frozen.in_proj_weight)
         scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
-        logits = (F.normalize(query, dim=-1) * scale) @ F.normalize(key, dim=-1).transpose(-2, -1)
+        smallest = max(1e-12, torch.finfo(query.dtype).tiny)  # padding is all zeros, and 1e-12 is zero in fp16
+        query, key = (F.normalize(part, dim=-1, eps=smallest) for part in (query, key))
+        logits = (query * scale) @ key.transpose(-2, -1)
         logits = logits + self.position_bias(window)
         if mask is not None:
             mask = mask.to(logits.device, logits.dtype)

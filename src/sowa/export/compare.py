@@ -1,0 +1,53 @@
+"""How far an exported graph is from the detector that it was made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sowa.detector import Sowa
+from sowa.progress import Report, silent
+from sowa.runtime.engines import Engine
+
+# Largest difference of raw scores and maps that still counts as equal, in parts of their thresholds.
+TOLERANCES = {"fp32": 0.001, "fp16": 0.02, "int8": 0.05}
+BATCH = 3  # the last one is shorter where the pictures aren't a multiple: the batch's size must not matter
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Largest differences on ``pictures``: of raw scores and of maps, in parts of their thresholds, and how many
+    verdicts flip."""
+
+    pictures: int
+    raw_score: float
+    anomaly_map: float
+    flips: int
+
+    def within(self, tolerance: float) -> bool:
+        """Whether both differences are; False where one is no number."""
+        return self.raw_score <= tolerance and self.anomaly_map <= tolerance
+
+    def to_dict(self, tolerance: float) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {**asdict(self), "tolerance": tolerance}
+
+
+def compare(detector: Sowa, engine: Engine, images: NDArray[np.uint8], report: Report = silent) -> Comparison:
+    """Both on the same pictures (N, H, W, 3) uint8."""
+    calibration = detector.calibration_
+    scores, maps, flips = 0.0, 0.0, 0
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        original, exported = detector.judge(detector.observe(batch)).numpy(), engine(batch)
+        scores = np.maximum(scores, np.abs(original.raw_scores - exported.raw_scores).max())
+        maps = np.maximum(maps, np.abs(original.maps - exported.maps).max())
+        verdicts = (one.raw_scores > calibration.threshold for one in (original, exported))
+        flips += int(np.not_equal(*verdicts).sum())
+        report("compare with the original", min(start + BATCH, len(images)), len(images))
+    return Comparison(
+        len(images), float(scores) / calibration.threshold, float(maps) / calibration.pixel_threshold, flips
+    )

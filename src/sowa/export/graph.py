@@ -1,0 +1,73 @@
+"""The whole detector as one module that can be exported: pictures in, raw verdicts out.
+
+Shapes: B pictures, H x W pixels, L levels, K reference images, k of them in a chunk, P patches, E joint width.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from sowa.detector import Sowa
+from sowa.memory import CHUNK, normalise, search
+from sowa.model.backbone import interpolate_positions
+from sowa.observer import Observer
+from sowa.scoring import judge
+
+BANK = "bank"  # its tensors' names begin so
+
+
+class DetectorGraph(nn.Module):
+    """A fitted detector with its bank and the text features of its prompts as constants.
+
+    ``half`` has the network and the bank in 16 bits; scores are computed in 32 all the same.
+    """
+
+    class_text: Tensor
+
+    def __init__(self, detector: Sowa, half: bool = False) -> None:
+        super().__init__()
+        assert detector.bank_ is not None
+        dtype = torch.float16 if half else torch.float32
+        self.observer = _lean(detector, dtype)
+        self.prompts = detector.trained
+        text_1SE = detector.class_text([detector.category or ""]).detach().clone()
+        self.register_buffer("class_text", text_1SE)
+        self.step = max(1, CHUNK // 4 // detector.bank_.features.shape[2] ** 2)
+        self.levels, self.chunks = len(detector.bank_.features), 0
+        for level, memory_KPE in enumerate(detector.bank_.features):
+            for index, chunk_kPE in enumerate(memory_KPE.split(self.step)):
+                self.register_buffer(f"{BANK}_{level}_{index}", chunk_kPE.to(dtype))
+                self.chunks = index + 1
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures (B, H, W, 3) uint8 to raw scores (B,), maps (B, H, W) and level maps (B, L, h, w)."""
+        text = self.class_text.expand(images.shape[0], -1, -1) if self.prompts else None
+        observation = self.observer(images, text)
+        query_LBPE = normalise(observation.patches)
+        nearest = [search(query_LBPE[level], self._chunks(level)) for level in range(self.levels)]
+        distances_LBP = (1 - torch.stack(nearest)).clamp(min=0)
+        config = self.observer.network.config
+        judgement = judge(observation, distances_LBP, config.sigma, config.prompt.map_weight)
+        return judgement.raw_scores, judgement.maps, judgement.level_maps.transpose(0, 1)
+
+    def _chunks(self, level: int) -> list[Tensor]:
+        return [self.get_buffer(f"{BANK}_{level}_{index}").float() for index in range(self.chunks)]
+
+
+def _lean(detector: Sowa, dtype: torch.dtype) -> Observer:
+    """A copy without the text tower, whose features are constants here, and with positions for its one grid."""
+    backbone, prompts = detector.network.backbone, detector.network.prompts
+    left_out = {id(module): nn.Identity() for module in (backbone.text, prompts)}
+    observer: Observer = deepcopy(detector.observer, memo=left_out).cpu()
+    observer.together = True
+    network = observer.network
+    network.adapters.to(dtype)
+    visual = network.backbone.visual.to(dtype)
+    seen = backbone.image_size if detector.tiled else detector.image_size
+    grid = seen[0] // backbone.patch_size[0], seen[1] // backbone.patch_size[1]
+    positions = interpolate_positions(visual.positional_embedding, visual.grid_size, grid)
+    visual.positional_embedding, visual.grid_size = nn.Parameter(positions, requires_grad=False), grid
+    return observer

@@ -1,0 +1,83 @@
+"""``ExportedSowa``: as `sowa.Sowa`, for a detector that ``sowa export`` wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+
+from sowa.data.stream import pictures
+from sowa.prediction import Prediction, predict_pictures, watch_frames
+from sowa.runtime.engines import Engine, Precision, open_engine
+from sowa.runtime.metadata import ExportedBoundary, Metadata, read_metadata
+
+
+class ExportedSowa:
+    """Finds defects as the detector that was exported does. May be used from many threads at once.
+
+    ``metadata`` is what the export says of itself, ``boundary`` where normal ends: another one may be put in its place.
+    ``skipped_`` lists what the last call couldn't read, and why.
+    """
+
+    def __init__(self, metadata: Metadata, engine: Engine) -> None:
+        self.metadata = metadata
+        self.engine = engine
+        self.boundary: ExportedBoundary = metadata.boundary
+        self.skipped_: list[tuple[str, str]] = []
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None
+    ) -> Self:
+        """The detector that ``sowa export`` wrote into the folder ``path``.
+
+        ``device`` is "cpu", for onnxruntime also "cuda", for openvino also "gpu" or "auto". ``precision`` "bf16" lets
+        openvino compute in bfloat16, about twice as fast where the processor has it. ``threads`` are all by default.
+
+        Raises InputError where a file is missing, broken or changed, or the runtime isn't there.
+        """
+        folder = Path(path)
+        metadata = read_metadata(folder)
+        return cls(metadata, open_engine(metadata.runtime, folder / metadata.model, device, precision, threads))
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) in pixels at which pictures are seen."""
+        return self.metadata.image_size
+
+    @property
+    def references_(self) -> list[str]:
+        """Names of the pictures whose patches are in its memory bank."""
+        return list(self.metadata.detector.get("references", []))
+
+    def warm_up(self, batch_size: int = 1) -> Self:
+        """Judges an empty picture, so that the first real one needn't wait for what is only done once."""
+        self.engine(np.zeros((batch_size, *self.image_size, 3), np.uint8))
+        return self
+
+    @overload
+    def predict(self, source: Any, *, stream: Literal[True], batch_size: int = 8) -> Iterator[Prediction]: ...
+
+    @overload
+    def predict(self, source: Any, *, stream: Literal[False] = False, batch_size: int = 8) -> list[Prediction]: ...
+
+    def predict(
+        self, source: Any, *, stream: bool = False, batch_size: int = 8
+    ) -> Iterator[Prediction] | list[Prediction]:
+        """Verdicts on pictures, in order: a file, folder, glob pattern, array (H, W, 3) uint8, PIL picture, or a list.
+
+        ``stream`` yields predictions one by one, in memory that doesn't grow. Broken pictures are skipped and listed in
+        ``skipped_``; the reason is raised as InputError where all are broken.
+        """
+        skipped = self.skipped_ = []
+        found = predict_pictures(pictures(source), self.image_size, batch_size, skipped, self.engine, self.boundary)
+        return found if stream else list(found)
+
+    def watch(self, source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[Prediction]:
+        """Verdicts on the frames of a video file, a camera (0, 1, ...) or a stream (rtsp://...), one by one.
+
+        See `sowa.data.video.frames`."""
+        return watch_frames(source, every, self.image_size, self.engine, self.boundary)
