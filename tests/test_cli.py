@@ -728,4 +728,4 @@ def test_an_export_is_written_used_and_refused(
         "leave --backbone mini out"
         in (sowa_command("predict", judged, "--model", out, "--backbone", "mini", code=2).notes[0])
     )
-    assert "metadata.json can't be read" in sowa_command("predict", judged, "--model", judged, code=2).notes[0]
+    assert "is no file" in sowa_command("predict", judged, "--model", judged, code=2).notes[0]

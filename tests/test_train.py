@@ -276,7 +276,7 @@ def test_a_checkpoint_of_another_network_or_of_other_pictures_is_refused(samples
     elif what == "temperature":
         detector = tiny_detector(replace(MODEL, temperature=1.0))
     elif what == "image size":
-        detector.image_size = (96, 96)
+        detector.observer.image_size = (96, 96)
     else:
         others = [replace(sample, category="capsule" if sample.category == "wood" else "wood") for sample in samples]
     with pytest.raises(InputError, match="other settings or pictures"):

@@ -16,11 +16,12 @@ from sowa.commands.describe import describe_predictions
 from sowa.console import Console
 from sowa.data.stream import pictures
 from sowa.errors import InputError
-from sowa.files import file_format, make_folder, replacing
+from sowa.files import file_format, is_file, make_folder, replacing
 from sowa.headers import WEIGHTS_FORMAT
 from sowa.progress import Report
 from sowa.report import ReportWriter, open_report
 from sowa.runtime import ExportedSowa
+from sowa.runtime.metadata import NAME as EXPORT
 
 if TYPE_CHECKING:
     from sowa.detector import Sowa
@@ -33,7 +34,7 @@ def load_detector(model: Path | None, backbone: str | None, device: str, precisi
 
     ``backbone`` stands in for the one that a detector names. Raises InputError for anything else.
     """
-    if model is not None and model.is_dir():
+    if model is not None and is_file(model / EXPORT):
         if backbone is not None:
             raise InputError(f"--model {model} is an export, which holds its backbone; leave --backbone {backbone} out")
         where, how = ("cpu" if device == "auto" else device), ("fp32" if precision == "auto" else precision)
