@@ -111,7 +111,9 @@ class Backbone(nn.Module):
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         visual = self.visual
-        patches_BPD = visual.conv1(images).flatten(2).transpose(1, 2)
+        # What is rounded here reaches every distance: in bf16 it moved image AUROC by 0.003, and took as long.
+        with torch.autocast(images.device.type, enabled=False):
+            patches_BPD = visual.conv1(images).flatten(2).transpose(1, 2)
         cls_B1D = visual.class_embedding.to(patches_BPD.dtype).expand(images.shape[0], 1, -1)
         x_BND = torch.cat([cls_B1D, patches_BPD], dim=1)
         positions = interpolate_positions(visual.positional_embedding, visual.grid_size, grid)
