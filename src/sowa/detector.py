@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -33,14 +32,14 @@ from sowa.memory import MemoryBank
 from sowa.model.checkpoint import identity, pretrained_network, trained_tensors
 from sowa.model.sowa import SowaNetwork
 from sowa.observer import Observer
-from sowa.prediction import Prediction, predict_pictures, watch_frames
+from sowa.prediction import Predictor
 from sowa.progress import Report, silent
 from sowa.scoring import judge
 from sowa.storage import read_detector, write_detector
 from sowa.types import Calibration, Judged, Judgement, Observation, Sample
 
 
-class Sowa:
+class Sowa(Predictor):
     """Finds defects in pictures after seeing a handful of normal ones, or none.
 
     Attributes that ``fit`` sets: ``bank_`` the memory bank, ``calibration_`` where normal ends, ``references_`` the
@@ -290,35 +289,8 @@ class Sowa:
 
         return MemoryBank.build(patches(), at_most), references, skipped
 
-    @overload
-    def predict(self, source: Any, *, stream: Literal[True], batch_size: int = 8) -> Iterator[Prediction]: ...
-
-    @overload
-    def predict(self, source: Any, *, stream: Literal[False] = False, batch_size: int = 8) -> list[Prediction]: ...
-
-    def predict(
-        self, source: Any, *, stream: bool = False, batch_size: int = 8
-    ) -> Iterator[Prediction] | list[Prediction]:
-        """Verdicts on pictures, in order; no picture's verdict depends on the others of the call.
-
-        ``source`` as in ``fit``. ``stream`` yields predictions one by one, in memory that doesn't grow. Broken
-        pictures are skipped and listed in ``skipped_``; the reason is raised as InputError where all are broken.
-        Raises InputError where the detector is neither fitted nor trained.
-        """
-        self._check_ready()
-        self.skipped_ = []
-        found = predict_pictures(
-            pictures(source), self.image_size, batch_size, self.skipped_, self._judged, self.calibration_
-        )
-        return found if stream else list(found)
-
-    def watch(self, source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[Prediction]:
-        """Verdicts on the frames of a video file, a camera (0, 1, ...) or a stream (rtsp://...), one by one.
-
-        See `sowa.data.video.frames`. Raises InputError where the detector is neither fitted nor trained.
-        """
-        self._check_ready()
-        return watch_frames(source, every, self.image_size, self._judged, self.calibration_)
+    def _boundary(self) -> Calibration:
+        return self.calibration_
 
     def _judged(self, images: NDArray[np.uint8]) -> Judged:
         return self.judge(self.observe(images)).numpy()

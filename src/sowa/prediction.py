@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sowa.data.images import read_image, resize_image
-from sowa.data.stream import Batch, Picture, read_batches, skipped_into
+from sowa.data.stream import Batch, Picture, pictures, read_batches, skipped_into
 from sowa.data.video import frames
 from sowa.errors import InputError
 from sowa.files import write_bytes
@@ -108,43 +108,79 @@ class Boundary(Protocol):
         ...
 
 
-Judge = Callable[[NDArray[np.uint8]], Judged]
-"""Pictures (B, H, W, 3) uint8 at the size that the network sees to their raw verdict."""
+class Predictor:
+    """Pictures in, predictions out, for whatever can judge them: a detector or an export of one.
 
-
-def predict_pictures(
-    wanted: Sequence[Picture],
-    image_size: tuple[int, int],
-    batch_size: int,
-    skipped: list[tuple[str, str]],
-    judge: Judge,
-    boundary: Boundary,
-) -> Iterator[Prediction]:
-    """Verdicts on pictures, in order, a batch at a time; names of broken ones and why go into ``skipped``.
-
-    Raises InputError where all are broken.
+    ``skipped_`` lists what the last call couldn't read, and why.
     """
-    started = time.perf_counter()
-    for batch in read_batches(wanted, image_size, batch_size, skipped_into(skipped)):
-        judged = judge(batch.images)
-        seconds = (time.perf_counter() - started) / len(batch.pictures)
-        yield from predictions(batch, judged, boundary, seconds)
-        started = time.perf_counter()
-    if len(skipped) == len(wanted):
-        raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
 
+    skipped_: list[tuple[str, str]]
 
-def watch_frames(
-    source: str | os.PathLike[str] | int, every: int, image_size: tuple[int, int], judge: Judge, boundary: Boundary
-) -> Iterator[Prediction]:
-    """Verdicts on the frames of a video, camera or stream, each as soon as it is there; see `frames`."""
-    for picture in frames(source, every):
-        started = time.perf_counter()
-        frame = picture.read()
-        image = resize_image(frame, image_size)[None]
-        judged = judge(image)
-        batch = Batch([picture], [(frame.shape[0], frame.shape[1])], image)
-        yield from predictions(batch, judged, boundary, time.perf_counter() - started)
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) in pixels at which pictures are seen."""
+        raise NotImplementedError
+
+    def _check_ready(self) -> None:
+        """Raises InputError where nothing can be judged yet."""
+
+    def _boundary(self) -> Boundary:
+        raise NotImplementedError
+
+    def _judged(self, images: NDArray[np.uint8]) -> Judged:
+        """Pictures (B, H, W, 3) uint8 at ``image_size`` to their raw verdict."""
+        raise NotImplementedError
+
+    @overload
+    def predict(self, source: Any, *, stream: Literal[True], batch_size: int = 8) -> Iterator[Prediction]: ...
+
+    @overload
+    def predict(self, source: Any, *, stream: Literal[False] = False, batch_size: int = 8) -> list[Prediction]: ...
+
+    def predict(
+        self, source: Any, *, stream: bool = False, batch_size: int = 8
+    ) -> Iterator[Prediction] | list[Prediction]:
+        """Verdicts on pictures, in order; no picture's verdict depends on the others of the call.
+
+        ``source`` is a folder, file, glob pattern, PIL picture, array (H, W, 3) uint8, tensor (3, H, W) in 0..1, or a
+        list of those. ``stream`` yields predictions one by one, in memory that doesn't grow. Broken pictures are
+        skipped and listed in ``skipped_``; the reason is raised as InputError where all are broken. Raises InputError
+        where a detector is neither fitted nor trained.
+        """
+        self._check_ready()
+        skipped = self.skipped_ = []
+        found = self._predict(pictures(source), batch_size, skipped)
+        return found if stream else list(found)
+
+    def _predict(
+        self, wanted: Sequence[Picture], batch_size: int, skipped: list[tuple[str, str]]
+    ) -> Iterator[Prediction]:
+        boundary, started = self._boundary(), time.perf_counter()
+        for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(skipped)):
+            judged = self._judged(batch.images)
+            seconds = (time.perf_counter() - started) / len(batch.pictures)
+            yield from predictions(batch, judged, boundary, seconds)
+            started = time.perf_counter()
+        if len(skipped) == len(wanted):
+            raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
+
+    def watch(self, source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[Prediction]:
+        """Verdicts on the frames of a video file, a camera (0, 1, ...) or a stream (rtsp://...), one by one.
+
+        See `sowa.data.video.frames`. Raises InputError where a detector is neither fitted nor trained.
+        """
+        self._check_ready()
+        return self._watch(source, every)
+
+    def _watch(self, source: str | os.PathLike[str] | int, every: int) -> Iterator[Prediction]:
+        boundary = self._boundary()
+        for picture in frames(source, every):
+            started = time.perf_counter()
+            frame = picture.read()
+            image = resize_image(frame, self.image_size)[None]
+            judged = self._judged(image)
+            batch = Batch([picture], [(frame.shape[0], frame.shape[1])], image)
+            yield from predictions(batch, judged, boundary, time.perf_counter() - started)
 
 
 def predictions(batch: Batch, judged: Judged, boundary: Boundary, seconds: float) -> Iterator[Prediction]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sowa.data.stream import pictures
-from sowa.prediction import Prediction, predict_pictures, watch_frames
+from sowa.prediction import Predictor
 from sowa.runtime.engines import Engine, Precision, open_engine
 from sowa.runtime.metadata import ExportedBoundary, Metadata, read_metadata
+from sowa.types import Judged
 
 
-class ExportedSowa:
+class ExportedSowa(Predictor):
     """Finds defects as the detector that was exported does. May be used from many threads at once.
 
     ``metadata`` is what the export says of itself, ``boundary`` where normal ends: another one may be put in its place.
@@ -58,26 +57,8 @@ class ExportedSowa:
         self.engine(np.zeros((batch_size, *self.image_size, 3), np.uint8))
         return self
 
-    @overload
-    def predict(self, source: Any, *, stream: Literal[True], batch_size: int = 8) -> Iterator[Prediction]: ...
+    def _boundary(self) -> ExportedBoundary:
+        return self.boundary
 
-    @overload
-    def predict(self, source: Any, *, stream: Literal[False] = False, batch_size: int = 8) -> list[Prediction]: ...
-
-    def predict(
-        self, source: Any, *, stream: bool = False, batch_size: int = 8
-    ) -> Iterator[Prediction] | list[Prediction]:
-        """Verdicts on pictures, in order: a file, folder, glob pattern, array (H, W, 3) uint8, PIL picture, or a list.
-
-        ``stream`` yields predictions one by one, in memory that doesn't grow. Broken pictures are skipped and listed in
-        ``skipped_``; the reason is raised as InputError where all are broken.
-        """
-        skipped = self.skipped_ = []
-        found = predict_pictures(pictures(source), self.image_size, batch_size, skipped, self.engine, self.boundary)
-        return found if stream else list(found)
-
-    def watch(self, source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[Prediction]:
-        """Verdicts on the frames of a video file, a camera (0, 1, ...) or a stream (rtsp://...), one by one.
-
-        See `sowa.data.video.frames`."""
-        return watch_frames(source, every, self.image_size, self.engine, self.boundary)
+    def _judged(self, images: NDArray[np.uint8]) -> Judged:
+        return self.engine(images)

@@ -16,7 +16,6 @@ from sowa.types import score_of
 
 NAME, FORMAT, VERSION = "metadata.json", "sowa-export", 1
 LARGEST = 1 << 26  # bytes of a metadata file that is read at all
-BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -123,11 +122,8 @@ def _understood(found: dict[str, Any]) -> Metadata:
 
 def sha256(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal. Raises InputError where it can't be read."""
-    digest = hashlib.sha256()
     try:
         with file.open("rb") as stream:
-            while block := stream.read(BLOCK):
-                digest.update(block)
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{file} can't be read ({error.strerror}); export the detector anew") from None
-    return digest.hexdigest()
