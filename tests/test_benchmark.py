@@ -22,6 +22,7 @@ from sowa.benchmark.tables import markdown, published
 from sowa.cli import run as run_command
 from sowa.config import EvaluationConfig
 from sowa.data import load
+from sowa.devices import choose_device, choose_precision
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_bytes
 from sowa.headers import WEIGHTS_FORMAT
@@ -30,6 +31,7 @@ from sowa.synthetic import write_dataset
 
 SHOTS, SEEDS = (0, 1, 2, 4), (0, 1)
 FLAGS = ["--k-shot", "0,1,2,4", "--seeds", "0,1"]
+OTHER_PRECISION = "fp32" if choose_precision("auto", choose_device("auto")) == "bf16" else "bf16"
 QUICK = BenchmarkConfig(train=False, datasets=("btad",), evaluation=EvaluationConfig((1,), (0,)))
 
 
@@ -303,7 +305,7 @@ def test_a_stopped_run_goes_on(
         "--k-shot 1 --seeds 3",
         "--k-shot 2 --seeds 0",
         "--k-shot 1 --seeds 0 --image-size 96",
-        "--k-shot 1 --seeds 0 --precision bf16",
+        f"--k-shot 1 --seeds 0 --precision {OTHER_PRECISION}",
     ],
 )
 def test_other_settings_make_rows_anew(root: Path, plain: Path, tmp_path: Path, tiny_backbone: str, flags: str) -> None:

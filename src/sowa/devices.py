@@ -29,12 +29,22 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """``auto`` is bf16 on a GPU that has it and fp32 elsewhere. Raises InputError for an unknown precision."""
+    """``auto`` is bf16 where the processor or GPU multiplies it, and fp32 elsewhere.
+
+    Raises InputError for an unknown precision.
+    """
     if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        has_bf16 = {"cpu": _cpu_has_bf16, "cuda": torch.cuda.is_bf16_supported}.get(device.type, lambda: False)
+        return "bf16" if has_bf16() else "fp32"
     if name not in ("fp32", "bf16"):
         raise InputError(f"precision {name!r} is unknown, allowed are auto, fp32, bf16")
     return name
+
+
+def _cpu_has_bf16() -> bool:
+    """Without such instructions bf16 is converted for every product, and slower than fp32."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def synchronise(device: torch.device) -> None:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -57,7 +58,9 @@ def export(
         model = write_model(detector, folder, format, precision, shown)
         report("write the graph", 1, 1)
         engine = open_engine(format, folder / model)
-        comparison = compare(detector, engine, shown, report)
+        exact = copy(detector)
+        exact.precision = "fp32"  # the yardstick, whatever the detector itself computes in
+        comparison = compare(exact, engine, shown, report)
         allowed = TOLERANCES[precision] if tolerance is None else tolerance
         if not comparison.within(allowed):
             raise ExportError(_refused(comparison, allowed, precision))
