@@ -1,28 +1,33 @@
-"""How fast: the bare encoder, the method computed plainly, this package, and its exports, in interleaved rounds.
+"""How fast: the bare encoder, the method computed plainly, this package, its exports and the peers, interleaved.
 
     python benchmarks/speed.py [--backbone NAME] [--batch 1,8] [--rounds N] [--work DIR]
 
-The paper's network with random weights by default: speed doesn't ask what a network has learned. Everything sees the
-same pictures with the same number of threads. In each round every contender runs once; the table gives the median over
-rounds and the median of the ratios within a round. Exports are kept in DIR and used again.
+The paper's network with random weights by default: speed doesn't ask what a network has learned. Everything of ours
+sees the same pictures, everything has the same number of threads. In each round every contender runs once; the table
+gives the median over rounds and the median of the ratios within a round. Exports and the peers' environment are kept in
+DIR and used again. Memory is the most that a process of its own ever held.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peers
 import torch
 from few_shot import RESULTS, stamp
 from numpy.typing import NDArray
 from plain import plain_maps
 
 from sowa import Sowa
-from sowa.devices import autocast, choose_device
+from sowa.devices import choose_device
 from sowa.export import export
 from sowa.runtime import ExportedSowa
 from sowa.synthetic import generate
@@ -36,6 +41,26 @@ EXPORTS = (
     ("openvino int8", "openvino", "int8", "fp32"),
     ("openvino int8, rest bf16", "openvino", "int8", "bf16"),
 )
+AGAINST = {
+    "bare encoder, fp32": "encoder fp32",
+    "bare encoder, bf16": "encoder bf16",
+    "method computed plainly, fp32": "plain fp32",
+    peers.NAMES[0]: "WinCLIP",
+    "sowa, torch bf16": "torch bf16",
+}
+MEMORY = """
+import resource, sys
+import numpy as np
+kind, path, precision, batch = sys.argv[1:]
+if kind == "torch":
+    from sowa import Sowa
+    detector = Sowa.load(path, precision=precision)
+else:
+    from sowa.runtime import ExportedSowa
+    detector = ExportedSowa.load(path, precision=precision)
+detector._judged(np.zeros((int(batch), *detector.image_size, 3), np.uint8))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
 
 
 def parts(count: int, size: tuple[int, int], first: int) -> NDArray[np.uint8]:
@@ -43,41 +68,67 @@ def parts(count: int, size: tuple[int, int], first: int) -> NDArray[np.uint8]:
     return np.stack([generate("wood", size=size, seed=first + index, style_seed=1).image for index in range(count)])
 
 
-def fitted(backbone: str, precision: Any) -> Sowa:
-    detector = Sowa.from_pretrained(backbone, precision=precision)
+def fitted(detector: Sowa) -> Sowa:
     detector.trained = True  # random adapters and prompts take as long as trained ones
     return detector.fit(list(parts(SHOTS, detector.image_size, 100)))
 
 
-def encoder(detector: Sowa, precision: Any) -> Run:
-    """The frozen vision transformer as open_clip runs it: one feature per picture, no level read."""
+def encoder(detector: Sowa, dtype: torch.dtype) -> Run:
+    """The frozen vision transformer as open_clip runs it, all of it in one type: one feature per picture, no level."""
+    visual = copy.deepcopy(detector.network.backbone.visual).to(dtype)
 
     @torch.inference_mode()
     def run(images: NDArray[np.uint8]) -> Any:
-        with autocast(detector.device, precision):
-            return detector.network.backbone.visual(detector.normalise(images))
+        return visual(detector.normalise(images).to(dtype))
 
     return run
 
 
-def contenders(backbone: str, work: Path) -> tuple[dict[str, Run], Sowa]:
-    full, half = fitted(backbone, "fp32"), fitted(backbone, "bf16")
+def peer(python: Path) -> dict[str, Run]:
+    """The peers, in a process that waits while it isn't asked."""
+    command = [python, Path(peers.__file__)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+    def ask(name: str, batch: int) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{name} {batch}\n")
+        process.stdin.flush()
+        float(process.stdout.readline())
+
+    assert process.stdout is not None
+    if process.stdout.readline().strip() != "ready":
+        raise SystemExit(f"the peers don't start: {command}")
+    return {name: lambda images, name=name: ask(name, len(images)) for name in peers.NAMES}
+
+
+def contenders(backbone: str, work: Path) -> tuple[dict[str, Run], Sowa, dict[str, tuple[str, Path, str]]]:
+    """What runs, the detector in fp32, and for each of ours what `MEMORY` needs."""
+    full = fitted(Sowa.from_pretrained(backbone, precision="fp32"))
+    half = fitted(Sowa(full.network, trained=True, precision="bf16"))
+    stem = backbone.replace(":", "-").replace("/", "-")
+    file = full.save(work / f"{stem}.sowa")
     found: dict[str, Run] = {
-        "bare encoder, fp32": encoder(full, "fp32"),
-        "bare encoder, bf16": encoder(full, "bf16"),
+        "bare encoder, fp32": encoder(full, torch.float32),
+        "bare encoder, bf16": encoder(full, torch.bfloat16),
         "method computed plainly, fp32": lambda images: plain_maps(full, images),
+        **peer(peers.install(work / "peers")),
         "sowa, torch fp32": lambda images: full.judge(full.observe(images)).numpy().maps,
         "sowa, torch bf16": lambda images: half.judge(half.observe(images)).numpy().maps,
     }
-    references = parts(2, full.image_size, 200)
+    ours = {f"sowa, torch {precision}": ("torch", file, precision) for precision in ("fp32", "bf16")}
+    references = list(parts(2, full.image_size, 200))
     for name, format, precision, computed in EXPORTS:
-        folder = work / f"{backbone.replace(':', '-').replace('/', '-')}-{format}-{precision}"
+        folder = work / f"{stem}-{format}-{precision}"
         if not (folder / "metadata.json").is_file():
             # Random weights aren't made to be rounded: how far int8 is off is measured with trained ones.
-            export(full, folder, format, precision, pictures=list(references), tolerance=1e9)
+            export(full, folder, format, precision, pictures=references, tolerance=1e9)
         engine = ExportedSowa.load(folder, precision=computed, threads=torch.get_num_threads()).engine
         found[f"sowa, {name}"] = lambda images, engine=engine: engine(images).maps
-    return found, full
+        ours[f"sowa, {name}"] = ("export", folder, computed)
+    return found, full, ours
 
 
 def measure(runs: dict[str, Run], images: NDArray[np.uint8], rounds: int) -> dict[str, list[float]]:
@@ -90,20 +141,34 @@ def measure(runs: dict[str, Run], images: NDArray[np.uint8], rounds: int) -> dic
             took = (time.perf_counter() - started) / len(images)
             if round_:
                 seconds[name].append(took)
-        print(f"round {round_}: " + ", ".join(f"{name} {found[-1]:.3f}" for name, found in seconds.items() if found))
+        told = ", ".join(f"{name} {found[-1]:.3f}" for name, found in seconds.items() if found)
+        print(f"round {round_}: {told or 'to warm up'}", flush=True)
     return seconds
 
 
-def table(seconds: dict[str, list[float]]) -> list[str]:
+def table(seconds: dict[str, list[float]], memory: dict[str, int]) -> list[str]:
     base = {name: np.array(found) for name, found in seconds.items()}
-    against = ["bare encoder, fp32", "bare encoder, bf16", "method computed plainly, fp32", "sowa, torch bf16"]
-    titles = ["bare encoder fp32", "bare encoder bf16", "plain fp32", "sowa torch bf16"]
-    lines = ["| | s/picture (rounds) | " + " | ".join(f"time / {title}" for title in titles) + " |", "|---" * 6 + "|"]
+    titles = " | ".join(f"time / {title}" for title in AGAINST.values())
+    lines = [f"| | s/picture (rounds) | {titles} | peak MiB |", "|---" * (len(AGAINST) + 3) + "|"]
     for name, found in base.items():
-        ratios = [f"{np.median(found / base[other]):.2f}" for other in against]
+        ratios = " | ".join(f"{np.median(found / base[other]):.2f}" for other in AGAINST)
         rounds = f"{np.median(found):.3f} ({found.min():.3f} to {found.max():.3f})"
-        lines.append(f"| {name} | {rounds} | " + " | ".join(ratios) + " |")
+        lines.append(f"| {name} | {rounds} | {ratios} | {memory.get(name, '–')} |")
     return lines
+
+
+def peaks(ours: dict[str, tuple[str, Path, str]], python: Path, batch: int) -> dict[str, int]:
+    """The most that a process of its own holds, in MiB, which loads one contender and judges one batch."""
+    commands: dict[str, list[Any]] = {
+        name: [sys.executable, "-W", "ignore", "-c", MEMORY, *what, str(batch)] for name, what in ours.items()
+    }
+    for name in peers.NAMES:
+        commands[name] = [python, peers.__file__, "--memory", name, str(batch)]
+    told = {
+        name: subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)
+        for name, command in commands.items()
+    }
+    return {name: int(text.split()[-1]) for name, text in told.items()}
 
 
 def main() -> None:
@@ -114,7 +179,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/speed"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    runs, detector = contenders(arguments.backbone, arguments.work)
+    runs, detector, ours = contenders(arguments.backbone, arguments.work)
     name = arguments.backbone.partition(":")[0]
     text = [
         f"# Speed: {name}",
@@ -122,6 +187,8 @@ def main() -> None:
         stamp(),
         f"{SHOTS} references, device {choose_device('auto')}, {torch.get_num_threads()} threads, "
         f"{' x '.join(map(str, detector.image_size))} pixels, {arguments.rounds} interleaved rounds.",
+        f"Peers: {peers.PACKAGES[0].replace('==', ' ')}; WinCLIP's ViT-B-16-plus at 240 pixels, PatchCore's Wide "
+        "ResNet-50 at 224.",
         "",
         f"    python benchmarks/speed.py --backbone {arguments.backbone} --batch {arguments.batch}",
     ]
@@ -129,7 +196,9 @@ def main() -> None:
         images = parts(batch, detector.image_size, 0)
         off = float(np.abs(plain_maps(detector, images[:1]) - runs["sowa, torch fp32"](images[:1])).max())
         print(f"batch {batch}; plain and ours differ by {off:.1e}")
-        text += ["", f"## Batch {batch}", "", *table(measure(runs, images, arguments.rounds))]
+        memory = peaks(ours, peers.install(arguments.work / "peers"), batch)
+        text += ["", f"## Batch {batch}", "", *table(measure(runs, images, arguments.rounds), memory)]
+        text += ["", f"The plain computation's map differs from ours (torch fp32) by at most {off:.1e}."]
         (RESULTS / f"speed-{name}.md").write_text("\n".join([*text, ""]))
 
 
