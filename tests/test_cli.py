@@ -31,11 +31,11 @@ PROMPT = (
 )
 OPTIONS = {
     "demo": "--out --seed --size",
-    "fit": "--backbone --batch-size --category --coreset --false-positive-rate --image-size --k-shot --model "
+    "fit": "--backbone --batch-size --category --coreset --false-positive-rate --image-size --k-shot --keep --model "
     f"--no-coreset --no-tiled --normal --out --seed --tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
-    "predict": f"--backbone --batch-size --json --model --out --report --source {COMMON}",
+    "predict": f"--backbone --batch-size --json --model --out --report --search --source {COMMON}",
     "train": (
         "--backbone --batch-size --category --checkpoint-every --dataset --epochs --image-size --learning-rate "
         "--mosaic --out --protocol --root --seed --validation-fraction --weight-decay "

@@ -14,7 +14,7 @@ LAYERS = (
     {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
-    | {"coreset", "inspection", "observer", "results", "storage", "tiling"},
+    | {"coreset", "index", "inspection", "observer", "results", "storage", "tiling"},
     {"collect", "detector", "train", "evaluate", "runtime"},
     {"console", "report", "benchmark", "commands", "export", "cli", "__main__"},
 )

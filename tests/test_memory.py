@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 import sowa.memory
+from sowa.index import ApproximateIndex
 from sowa.memory import MemoryBank
 
 
@@ -137,3 +138,52 @@ def test_a_bank_of_another_shape_or_of_nothing_is_refused():
         MemoryBank(torch.zeros(2, 3))
     with pytest.raises(ValueError, match="at least one image"):
         MemoryBank.build([], 3)
+
+
+def greedy(unit: np.ndarray, known: np.ndarray, count: int) -> list[int]:
+    """The slow oracle: one by one the patch whose nearest known or chosen one is farthest."""
+    chosen: list[int] = []
+    for _ in range(count):
+        held = np.concatenate([known, unit[chosen]])
+        nearest = [min(1 - patch @ other for other in held) for patch in unit]
+        chosen.append(int(np.argmax(nearest)))
+    return chosen
+
+
+def test_kept_patches_are_the_greedy_ones():
+    memory = patches(2, 3, 12, 8)
+    bank = MemoryBank.build([memory], 3, keep=0.25).features.double().numpy()
+    assert bank.shape == (2, 3, 3, 8)
+    unit = F.normalize(torch.stack(memory).double(), dim=-1).numpy()
+    for level in range(2):
+        first = unit[level, 0][np.argmax((unit[level, 0] @ unit[level, 0].T).mean(axis=1))]
+        np.testing.assert_allclose(bank[level, 0, 0], first, atol=1e-6)
+        for image in (1, 2):
+            known = bank[level, :image].reshape(-1, 8)
+            expected = unit[level, image][greedy(unit[level, image], known, 3)]
+            np.testing.assert_allclose(bank[level, image], expected, atol=1e-6)
+
+
+@given(keep=st.floats(0.001, 1.0), count=st.integers(1, 30))
+@settings(max_examples=30, deadline=None)
+def test_any_share_keeps_at_least_one_patch_and_only_known_ones(keep, count):
+    memory = patches(1, 2, count, 4)
+    bank = MemoryBank.build([memory], 2, keep).features
+    assert bank.shape[2] == max(1, round(keep * count))
+    assert (bank_of(memory).distances(tuple(bank)) < 1e-5).all()
+
+
+def test_an_index_finds_nearly_the_nearest():
+    centres = torch.randn(40, 32, generator=torch.Generator().manual_seed(5))
+    memory = tuple(centres[torch.arange(400) % 40].view(4, 100, 32) + 0.3 * one for one in patches(2, 4, 100, 32))
+    query = tuple(centres[:30].view(1, 30, 32) + 0.3 * one for one in patches(2, 1, 30, 32, seed=1))
+    bank = bank_of(memory)
+    exact = bank.distances(query)
+    bank.index = ApproximateIndex(bank.features)
+    found = bank.distances(query)
+    assert found.shape == exact.shape
+    assert (found >= exact - 2e-3).all()  # it's held in 16 bits
+    assert ((found - exact) < 2e-3).float().mean() > 0.9
+    assert not torch.equal(found, exact)
+    left_out = bank.distances(query, torch.tensor([1]))  # which no index knows of
+    assert torch.equal(left_out, bank_of(memory).distances(query, torch.tensor([1])))

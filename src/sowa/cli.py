@@ -58,6 +58,7 @@ def fit(
     k_shot: int | None = None,
     seed: int = 0,
     coreset: bool = False,
+    keep: float | None = None,
     false_positive_rate: float = FALSE_POSITIVE_RATE,
     category: str | None = None,
     image_size: str | None = None,
@@ -76,6 +77,7 @@ def fit(
         k_shot: how many pictures to take as references, drawn by the seed; all by default
         seed: of the draw
         coreset: with --k-shot, take those pictures that the others look most like, instead of any
+        keep: share of each reference's patches that the bank holds, 0 to 1; all by default, fewer beyond 64 pictures
         false_positive_rate: share of good parts that may be called anomalous, 0 to 1; `sowa calibrate` changes it later
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
@@ -99,6 +101,7 @@ def fit(
             k_shot=k_shot,
             seed=seed,
             coreset=coreset,
+            keep=keep,
             false_positive_rate=false_positive_rate,
             batch_size=batch_size,
             report=report,
@@ -171,6 +174,7 @@ def predict(
     batch_size: int = 8,
     device: Device = "auto",
     precision: Precision = "auto",
+    search: Literal["exact", "faiss"] = "exact",
     typed: Typed = None,
 ) -> None:
     """Judge pictures with a fitted detector, or zero-shot with trained weights.
@@ -183,10 +187,11 @@ def predict(
         json_file: file of JSON lines, one per picture
         report: HTML file that shows every picture and its verdict
         backbone: stands in for the one that the detector names, where its file has moved
+        search: in the memory bank; faiss is approximate, and much faster where there are hundreds of references
     """
     from sowa.commands.predict import Outputs, load_detector, predict_to_files
 
-    detector = load_detector(model, backbone, device, precision)
+    detector = load_detector(model, backbone, device, precision, search)
     predict_to_files(detector, source, Outputs(out, json_file, report), batch_size, Console(), typed or "")
 
 

@@ -11,12 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sowa.index import ApproximateIndex
+
 # Similarities held at once: 64 MB in fp32, whatever the number of reference images and their size.
 CHUNK = 1 << 24
 
 
 class MemoryBank:
-    """Raw level patches of the reference images, L2-normalised, (L, K, P, E)."""
+    """Raw level patches of the reference images, L2-normalised, (L, K, P, E); fewer than a picture's where only some
+    of each image's are kept."""
+
+    index: ApproximateIndex | None = None  # searched in place of all features where it's there
 
     def __init__(self, features: Tensor) -> None:
         if features.ndim != 4:
@@ -26,19 +31,28 @@ class MemoryBank:
         self.features = features
 
     @classmethod
-    def build(cls, batches: Iterable[Sequence[Tensor]], at_most: int) -> MemoryBank:
+    def build(cls, batches: Iterable[Sequence[Tensor]], at_most: int, keep: float = 1.0) -> MemoryBank:
         """From batches of raw patches, each L times (B, P, E), of ``at_most`` images in all.
 
-        The bank is laid out once and filled, so building it never holds it twice.
+        ``keep`` is the share of each image's patches that the bank takes: those farthest from what it holds already, so
+        that an image adds what is new (the greedy coreset of PatchCore, Roth et al. 2022, section 3.2, image by image).
+        The bank is laid out once and filled, so building it holds neither it twice nor what isn't kept.
         """
         features, count = None, 0
         for patches in batches:
             unit_LBPE = normalise(patches)
-            levels, images, *shape = unit_LBPE.shape
+            levels, images, available, width = unit_LBPE.shape
+            kept = max(1, round(keep * available))
             if features is None:
-                features = unit_LBPE.new_empty((levels, at_most, *shape))
-            features[:, count : count + images] = unit_LBPE
-            count += images
+                features = unit_LBPE.new_empty((levels, at_most, kept, width))
+            if kept == available:
+                features[:, count : count + images] = unit_LBPE
+                count += images
+                continue
+            for unit_LPE in unit_LBPE.unbind(dim=1):
+                known = cls(features[:, :count]) if count else None
+                features[:, count] = _farthest(unit_LPE, known, kept)
+                count += 1
         if features is None:
             raise ValueError("a memory bank needs at least one image")
         return cls(features[:, :count])
@@ -63,14 +77,33 @@ class MemoryBank:
         """Distance of each patch to the nearest normal one, min(1 - cosine) in 0..2, shape (L, B, P).
 
         ``patches`` L times (B, P, E). ``leave_out`` (B,) names for each picture a reference image that it isn't
-        compared with (leave-one-out). The search is exact, and chunked over the bank so that memory stays bounded.
+        compared with (leave-one-out). The search is chunked over the bank so that memory stays bounded, and exact,
+        unless there is an ``index`` and nothing is left out.
         """
         query = normalise(patches)
+        if self.index is not None and leave_out is None:
+            return (1 - self.index.nearest(query)).clamp(min=0)
         levels = [
             torch.cat([search(part, _chunks(part, memory), leave_out) for part in _parts(query_BPE, memory)], dim=1)
             for query_BPE, memory in zip(query, self.features, strict=True)
         ]
         return (1 - torch.stack(levels)).clamp(min=0)
+
+
+def _farthest(unit_LPE: Tensor, known: MemoryBank | None, count: int) -> Tensor:
+    """Of an image's patches at each level the ``count`` (n) that are farthest from what is known and from each other,
+    (L, n, E): one by one that whose nearest neighbour is farthest. Where nothing is known the most typical is first.
+    """
+    cosine_LPP = unit_LPE @ unit_LPE.transpose(1, 2)
+    typical_LP = cosine_LPP.mean(dim=2)  # by this alone the first one is taken where nothing is known
+    distance_LP = typical_LP if known is None else known.distances(unit_LPE[:, None].unbind())[:, 0]
+    levels, chosen = torch.arange(len(unit_LPE), device=unit_LPE.device), []
+    for _ in range(count):
+        chosen.append(distance_LP.argmax(dim=1))
+        if known is None and len(chosen) == 1:
+            distance_LP = torch.full_like(distance_LP, torch.inf)
+        distance_LP = torch.minimum(distance_LP, 1 - cosine_LPP[levels, chosen[-1]])
+    return unit_LPE[levels[:, None], torch.stack(chosen, dim=1)]
 
 
 def _parts(query_BPE: Tensor, memory_KPE: Tensor) -> tuple[Tensor, ...]:

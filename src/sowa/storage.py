@@ -33,7 +33,8 @@ def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, Sow
     bank = tensors.pop("bank", torch.empty(0))
     size, patch = check_image_size(header.image_size, network.backbone, header.tiled), network.backbone.patch_size
     patches = (size[0] // patch[0]) * (size[1] // patch[1])
-    expected = (len(network.backbone.levels), len(header.references), patches, network.backbone.embed_dim)
+    kept = min(bank.shape[2], patches) if bank.ndim == 4 else patches  # of each reference all patches, or some
+    expected = (len(network.backbone.levels), len(header.references), kept, network.backbone.embed_dim)
     if tuple(bank.shape) != expected or 0 in expected or not torch.isfinite(bank).all():
         raise InputError(
             f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "

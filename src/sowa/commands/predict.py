@@ -17,24 +17,30 @@ from sowa.console import Console
 from sowa.data.stream import pictures
 from sowa.errors import InputError
 from sowa.files import file_format, is_file, make_folder, replacing
-from sowa.headers import WEIGHTS_FORMAT
+from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 from sowa.progress import Report
 from sowa.report import ReportWriter, open_report
 from sowa.runtime import ExportedSowa
 from sowa.runtime.metadata import NAME as EXPORT
 
 if TYPE_CHECKING:
-    from sowa.detector import Sowa
+    from sowa.detector import Search, Sowa
     from sowa.devices import Precision
 
 
-def load_detector(model: Path | None, backbone: str | None, device: str, precision: Precision) -> Sowa | ExportedSowa:
+def load_detector(
+    model: Path | None, backbone: str | None, device: str, precision: Precision, search: Search
+) -> Sowa | ExportedSowa:
     """The detector that a file or an export's folder holds, or one without references: from a weights file, or the
     embedded one.
 
-    ``backbone`` stands in for the one that a detector names. Raises InputError for anything else.
+    ``backbone`` stands in for the one that a detector names. Raises InputError for anything else, and for a ``search``
+    where there is no memory bank of ours to search.
     """
-    if model is not None and is_file(model / EXPORT):
+    is_export = model is not None and is_file(model / EXPORT)
+    if search != "exact" and (model is None or is_export or file_format(model) != DETECTOR_FORMAT):
+        raise InputError(f"--search {search} needs a file of sowa fit as --model, whose memory bank it searches")
+    if model is not None and is_export:
         if backbone is not None:
             raise InputError(f"--model {model} is an export, which holds its backbone; leave --backbone {backbone} out")
         where, how = ("cpu" if device == "auto" else device), ("fp32" if precision == "auto" else precision)
@@ -47,7 +53,7 @@ def load_detector(model: Path | None, backbone: str | None, device: str, precisi
         if backbone is not None:
             raise InputError(f"--model {model} names its backbone itself; leave --backbone {backbone} out")
         return Sowa.from_pretrained(str(model), device=device, precision=precision)
-    return Sowa.load(model, backbone=backbone, device=device, precision=precision)
+    return Sowa.load(model, backbone=backbone, device=device, precision=precision, search=search)
 
 
 @dataclass(frozen=True)

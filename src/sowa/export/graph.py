@@ -35,7 +35,10 @@ class DetectorGraph(nn.Module):
         self.prompts = detector.trained
         text_1SE = detector.class_text([detector.category or ""]).detach().clone()
         self.register_buffer("class_text", text_1SE)
-        self.step = max(1, CHUNK // 4 // detector.bank_.features.shape[2] ** 2)
+        height, width = (
+            side // patch for side, patch in zip(detector.image_size, detector.network.backbone.patch_size, strict=True)
+        )
+        self.step = max(1, CHUNK // 4 // (height * width * detector.bank_.features.shape[2]))
         self.levels, self.chunks = len(detector.bank_.features), 0
         for level, memory_KPE in enumerate(detector.bank_.features):
             for index, chunk_kPE in enumerate(memory_KPE.split(self.step)):
