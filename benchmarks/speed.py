@@ -1,11 +1,13 @@
 """How fast: the bare encoder, the method computed plainly, this package, its exports and the peers, interleaved.
 
     python benchmarks/speed.py [--backbone NAME] [--batch 1,8] [--rounds N] [--work DIR]
+    python benchmarks/speed.py --memory [--backbone NAME] [--batch 1,8] [--work DIR]
 
 The paper's network with random weights by default: speed doesn't ask what a network has learned. Everything of ours
 sees the same pictures, everything has the same number of threads. In each round every contender runs once; the table
 gives the median over rounds and the median of the ratios within a round. Exports and the peers' environment are kept in
-DIR and used again. Memory is the most that a process of its own ever held.
+DIR and used again. With --memory, instead, each of ours and the peers judges a batch in a process of its own, and the
+table gives the most that it ever held.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ AGAINST = {
     "sowa, torch bf16": "torch bf16",
 }
 MEMORY = """
-import resource, sys
+import sys
 import numpy as np
 kind, path, precision, batch = sys.argv[1:]
 if kind == "torch":
@@ -59,7 +61,9 @@ else:
     from sowa.runtime import ExportedSowa
     detector = ExportedSowa.load(path, precision=precision)
 detector._judged(np.zeros((int(batch), *detector.image_size, 3), np.uint8))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+sys.path.insert(0, "benchmarks")
+from peers import peak
+print(peak())
 """
 
 
@@ -146,29 +150,31 @@ def measure(runs: dict[str, Run], images: NDArray[np.uint8], rounds: int) -> dic
     return seconds
 
 
-def table(seconds: dict[str, list[float]], memory: dict[str, int]) -> list[str]:
+def table(seconds: dict[str, list[float]]) -> list[str]:
     base = {name: np.array(found) for name, found in seconds.items()}
     titles = " | ".join(f"time / {title}" for title in AGAINST.values())
-    lines = [f"| | s/picture (rounds) | {titles} | peak MiB |", "|---" * (len(AGAINST) + 3) + "|"]
+    lines = [f"| | s/picture (rounds) | {titles} |", "|---" * (len(AGAINST) + 2) + "|"]
     for name, found in base.items():
         ratios = " | ".join(f"{np.median(found / base[other]):.2f}" for other in AGAINST)
         rounds = f"{np.median(found):.3f} ({found.min():.3f} to {found.max():.3f})"
-        lines.append(f"| {name} | {rounds} | {ratios} | {memory.get(name, '–')} |")
+        lines.append(f"| {name} | {rounds} | {ratios} |")
     return lines
 
 
-def peaks(ours: dict[str, tuple[str, Path, str]], python: Path, batch: int) -> dict[str, int]:
-    """The most that a process of its own holds, in MiB, which loads one contender and judges one batch."""
+def memory(ours: dict[str, tuple[str, Path, str]], python: Path, batches: list[int]) -> list[str]:
+    """A table of peaks in MiB."""
+    lines = ["| | " + " | ".join(f"batch {batch}" for batch in batches) + " |", "|---" * (len(batches) + 1) + "|"]
     commands: dict[str, list[Any]] = {
-        name: [sys.executable, "-W", "ignore", "-c", MEMORY, *what, str(batch)] for name, what in ours.items()
+        name: [sys.executable, "-W", "ignore", "-c", MEMORY, *what] for name, what in ours.items()
     }
-    for name in peers.NAMES:
-        commands[name] = [python, peers.__file__, "--memory", name, str(batch)]
-    told = {
-        name: subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL)
-        for name, command in commands.items()
-    }
-    return {name: int(text.split()[-1]) for name, text in told.items()}
+    commands |= {name: [python, peers.__file__, "--memory", name] for name in peers.NAMES}
+    for name, command in commands.items():
+        told = [
+            subprocess.check_output([*command, str(batch)], text=True, stderr=subprocess.DEVNULL) for batch in batches
+        ]
+        lines.append(f"| {name} | " + " | ".join(text.split()[-1] for text in told) + " |")
+        print(lines[-1], flush=True)
+    return lines
 
 
 def main() -> None:
@@ -176,30 +182,37 @@ def main() -> None:
     parser.add_argument("--backbone", default="ViT-L-14-336:random")
     parser.add_argument("--batch", default="1,8")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("build/speed"))
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
+    batches = [int(part) for part in arguments.batch.split(",")]
     runs, detector, ours = contenders(arguments.backbone, arguments.work)
     name = arguments.backbone.partition(":")[0]
+    out = RESULTS / (f"memory-{name}.md" if arguments.memory else f"speed-{name}.md")
     text = [
-        f"# Speed: {name}",
+        f"# {'Memory' if arguments.memory else 'Speed'}: {name}",
         "",
         stamp(),
         f"{SHOTS} references, device {choose_device('auto')}, {torch.get_num_threads()} threads, "
-        f"{' x '.join(map(str, detector.image_size))} pixels, {arguments.rounds} interleaved rounds.",
+        f"{' x '.join(map(str, detector.image_size))} pixels"
+        + ("; MiB." if arguments.memory else f", {arguments.rounds} interleaved rounds."),
         f"Peers: {peers.PACKAGES[0].replace('==', ' ')}; WinCLIP's ViT-B-16-plus at 240 pixels, PatchCore's Wide "
         "ResNet-50 at 224.",
         "",
-        f"    python benchmarks/speed.py --backbone {arguments.backbone} --batch {arguments.batch}",
+        f"    python benchmarks/speed.py{' --memory' * arguments.memory} --backbone {arguments.backbone} "
+        f"--batch {arguments.batch}",
+        "",
     ]
-    for batch in (int(part) for part in arguments.batch.split(",")):
+    if arguments.memory:
+        text += memory(ours, peers.install(arguments.work / "peers"), batches)
+    for batch in () if arguments.memory else batches:
         images = parts(batch, detector.image_size, 0)
         off = float(np.abs(plain_maps(detector, images[:1]) - runs["sowa, torch fp32"](images[:1])).max())
-        print(f"batch {batch}; plain and ours differ by {off:.1e}")
-        memory = peaks(ours, peers.install(arguments.work / "peers"), batch)
-        text += ["", f"## Batch {batch}", "", *table(measure(runs, images, arguments.rounds), memory)]
-        text += ["", f"The plain computation's map differs from ours (torch fp32) by at most {off:.1e}."]
-        (RESULTS / f"speed-{name}.md").write_text("\n".join([*text, ""]))
+        text += [f"## Batch {batch}", "", *table(measure(runs, images, arguments.rounds)), ""]
+        text += [f"The plain computation's map differs from ours (torch fp32) by at most {off:.1e}.", ""]
+        out.write_text("\n".join(text))
+    out.write_text("\n".join(text).rstrip() + "\n")
 
 
 if __name__ == "__main__":

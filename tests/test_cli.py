@@ -574,6 +574,22 @@ def test_a_config_file_of_one_run_is_forgotten_by_the_next(
     assert len(sowa_command(*arguments).lines[0]["references"]) == 6
 
 
+def test_a_small_bank_is_fitted_and_searched_by_faiss(
+    sowa_command: Any, tiny_backbone: str, normal: Path, judged: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.sowa"
+    sowa_command("fit", "--normal", normal, "--backbone", tiny_backbone, "--keep", "0.5", "--out", out)
+    patches = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal, k_shot=1).bank_.features.shape[2]
+    assert sowa.Sowa.load(out).bank_.features.shape[1:3] == (6, patches // 2)
+    exact = sowa_command("predict", judged, "--model", out).lines
+    found = sowa_command("predict", judged, "--model", out, "--search", "faiss").lines
+    assert [line["image_path"] for line in found] == [line["image_path"] for line in exact]
+    for one, other in zip(found, exact, strict=True):
+        assert one["raw_score"] == pytest.approx(other["raw_score"], rel=0.3)
+    refused = sowa_command("predict", judged, "--search", "faiss", code=2)
+    assert "--search faiss needs a file of sowa fit" in refused.notes[-1]
+
+
 def test_a_preset_is_a_config_by_name(sowa_command: Any, tiny_backbone: str, normal: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.sowa"
     arguments = ["fit", "--normal", normal, "--backbone", tiny_backbone, "--k-shot", "2", "--out", out]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -139,6 +140,43 @@ def test_plain_black_references_work(detector: sowa.Sowa) -> None:
 def test_more_references_than_calibration_looks_at_work(detector: sowa.Sowa) -> None:
     detector.fit([noise(20, 20, 3, seed=index) for index in range(40)])
     assert len(detector.references_) == len(detector.bank_) == 40
+
+
+def test_the_bank_grows_no_further_with_many_references(
+    detector: sowa.Sowa, judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    references = [noise(64, 64, 3, seed=index) for index in range(8)]
+    patches = detector.fit(references).bank_.features.shape[2]
+    monkeypatch.setattr("sowa.detector.FULL_PICTURES", 4)
+    assert detector.fit(references).bank_.features.shape[1:3] == (8, patches // 2)
+    assert detector.fit(references, keep=1.0).bank_.features.shape[2] == patches
+    assert detector.fit(references, keep=1e-9).bank_.features.shape[2] == 1
+    detector.fit(references, keep=0.25)
+    again = sowa.Sowa.load(detector.save(tmp_path / "few.sowa"))
+    assert again.bank_.features.shape[1:3] == (8, patches // 4)
+    assert raw_scores(again.predict(judged)) == raw_scores(detector.predict(judged))
+
+
+def test_a_bank_may_be_searched_by_faiss(tiny_backbone: str, fitted: sowa.Sowa, normal: Path, judged: Path) -> None:
+    indexed = sowa.Sowa.from_pretrained(tiny_backbone, search="faiss").fit(normal)
+    assert indexed.calibration_ == fitted.calibration_  # leaving out is exact
+    exact = raw_scores(fitted.predict(judged))
+    found = raw_scores(indexed.predict(judged))
+    assert found != exact
+    np.testing.assert_allclose(found, exact, rtol=0.2)
+    assert all(one > other - 1e-3 for one, other in zip(found, exact, strict=True))
+
+
+def test_without_faiss_nothing_is_lost(
+    tiny_backbone: str, normal: Path, judged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal)
+    before = raw_scores(detector.predict(judged))
+    detector.search = "faiss"
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(InputError, match="pip install faiss-cpu"):
+        detector.fit(judged)
+    assert raw_scores(detector.predict(judged)) == before
 
 
 def sources(path: Path) -> dict[str, Any]:
@@ -333,8 +371,8 @@ def test_half_precision_runs_on_the_cpu_and_stays_close(tiny_backbone: str, norm
     assert not np.array_equal(raw_scores(predictions), exact)
 
 
-@pytest.mark.parametrize("options", [{"device": "abacus"}, {"precision": "int3"}, {"device": "mps:x"}])
-def test_an_unknown_device_or_precision_is_refused(tiny_backbone: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{"device": "abacus"}, {"precision": "int3"}, {"device": "mps:x"}, {"search": "x"}])
+def test_an_unknown_device_precision_or_search_is_refused(tiny_backbone: str, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         sowa.Sowa.from_pretrained(tiny_backbone, **options)
 

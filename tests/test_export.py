@@ -71,6 +71,17 @@ def test_a_large_bank_is_searched_in_parts(prompted, images, tmp_path, monkeypat
     assert max(differences(prompted, tmp_path / "made", images)) < 1e-5
 
 
+def test_a_detector_that_computes_in_bf16_and_keeps_some_patches_is_exported_in_fp32(
+    tiny_backbone, normal, images, tmp_path
+):
+    half = Sowa.from_pretrained(tiny_backbone, precision="bf16").fit(normal, keep=0.5)
+    export(half, tmp_path / "made", "torch", tolerance=1e-5)
+    assert half.precision == "bf16"
+    full = Sowa.load(half.save(tmp_path / "half.sowa"), precision="fp32")
+    assert max(differences(full, tmp_path / "made", images)) < 1e-5
+    assert max(differences(half, tmp_path / "made", images)) > 1e-5
+
+
 def test_the_metadata_says_how_to_feed_the_graph_and_where_normal_ends(prompted, exported):
     found = json.loads((exported / "metadata.json").read_text())
     assert (found["format"], found["version"], found["runtime"], found["precision"]) == (

@@ -54,8 +54,8 @@ class Observer(nn.Module):
         """Of normalised pixels (B, 3, H, W) as they are."""
         size = (pixels.shape[-2], pixels.shape[-1])
         if class_text is None:
-            levels = self.network.backbone(pixels)
-            return Observation(tuple(p.float() for p in levels.patches), levels.grid, size)
+            patches, grid = self.network.backbone.patches(pixels)
+            return Observation(tuple(p.float() for p in patches), grid, size)
         output = self.network.compare(pixels, class_text)
         return Observation(
             patches=tuple(p.float() for p in output.patches),

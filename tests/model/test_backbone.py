@@ -34,6 +34,18 @@ def test_levels_are_what_open_clip_gives_between_its_blocks():
         torch.testing.assert_close(patches, theirs @ clip.visual.proj, atol=1e-5, rtol=1e-5)
 
 
+def test_patches_alone_need_no_block_behind_the_last_level():
+    backbone, images = Backbone(tiny_clip(), "tiny", levels=(1, 2)), pictures(64, 96)
+    levels = backbone(images)
+    for block in backbone.visual.transformer.resblocks[3:]:
+        block.ln_1.weight.fill_(torch.nan)
+    patches, grid = backbone.patches(images)
+    assert grid == levels.grid
+    assert len(patches) == 2
+    assert all(map(torch.equal, patches, levels.patches))
+    assert backbone(images).image_feature.isnan().all()
+
+
 @pytest.mark.parametrize("clip", [tiny_clip(), other_clip()], ids=["QuickGELU, one head", "GELU, two heads"])
 def test_the_image_feature_is_what_encode_image_gives(clip):
     images = pictures(64, 64, batch=3)

@@ -93,6 +93,18 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Levels:
         """Pictures (B, 3, H, W), normalised by ``mean`` and ``std``, to their levels in one pass."""
+        x_BND, tokens, grid = self._read(images, len(self.visual.transformer.resblocks))
+        # Only the class token goes through the final LayerNorm, so nothing is normalised in vain.
+        image_feature = self.visual.ln_post(x_BND[:, 0]) @ self.visual.proj
+        return Levels(image_feature, tokens, tuple(self.project(t) for t in tokens), grid)
+
+    def patches(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, int]]:
+        """The patches of ``forward`` and their grid alone, without the blocks behind the last level."""
+        _, tokens, grid = self._read(images, self.levels[-1] + 1)
+        return tuple(self.project(t) for t in tokens), grid
+
+    def _read(self, images: Tensor, depth: int) -> tuple[Tensor, tuple[Tensor, ...], tuple[int, int]]:
+        """What the first ``depth`` blocks make of pictures, the levels' tokens among them, and the grid."""
         grid = (images.shape[-2] // self.patch_size[0], images.shape[-1] // self.patch_size[1])
         if min(grid) < 1:
             raise InputError(
@@ -101,13 +113,11 @@ class Backbone(nn.Module):
             )
         x_BND = self._embed(images, grid)
         tokens = []
-        for index, block in enumerate(self.visual.transformer.resblocks):
+        for index, block in enumerate(self.visual.transformer.resblocks[:depth]):
             x_BND = block(x_BND)
             if index in self.levels:
                 tokens.append(x_BND[:, 1:])
-        # Only the class token goes through the final LayerNorm, so nothing is normalised in vain.
-        image_feature = self.visual.ln_post(x_BND[:, 0]) @ self.visual.proj
-        return Levels(image_feature, tuple(tokens), tuple(self.project(t) for t in tokens), grid)
+        return x_BND, tuple(tokens), grid
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         visual = self.visual

@@ -1,0 +1,159 @@
+"""From files on disk to saved scores with `mini`: start-up, pictures a second, memory as pictures and references grow.
+
+    python benchmarks/scaling.py [--work DIR]
+
+Every run is a command as a user types it, in a process of its own: seconds are of the whole process, memory the most
+that it held. Pictures are generated, JPEG, 640 x 480; of more than PICTURES the same ones come again under other names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from few_shot import RESULTS, stamp
+
+from sowa.synthetic import generate
+
+PICTURES, SIZE, ROUNDS = 200, (480, 640), 5
+COUNTS, REFERENCES = (100, 1000, 10_000), (1, 10, 100, 1000)
+EXPORTS = (("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "int8"))
+
+# As `sowa`, and at the end the most memory that it held.
+COMMAND = """
+import sys
+from sowa.cli import run
+code = run(sys.argv[1:])
+from peers import peak
+print(peak())
+sys.exit(code)
+"""
+
+
+def pictures(folder: Path, count: int) -> Path:
+    """A folder of so many JPEG files."""
+    if folder.is_dir() and len(list(folder.iterdir())) == count:
+        return folder
+    made = folder.parent / "made"
+    made.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    for index in range(count):
+        file = made / f"{index % PICTURES}.jpg"
+        if not file.exists():
+            image = generate("metal", size=SIZE, seed=index, style_seed=1).image
+            cv2.imwrite(str(file), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        link = folder / f"{index:05d}.jpg"
+        link.unlink(missing_ok=True)
+        os.link(file, link)
+    return folder
+
+
+def run(*arguments: object) -> tuple[float, int]:
+    """Seconds and peak memory in MiB of a command."""
+    command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"failed: {' '.join(command)}\n{done.stderr}")
+    peak = int(done.stdout.split()[-1])
+    print(f"{' '.join(map(str, arguments))}: {seconds:.2f} s, {peak} MiB", flush=True)
+    return seconds, peak
+
+
+def detectors(work: Path) -> dict[str, Path]:
+    """One fitted on four pictures, and its exports."""
+    file = work / "mini.sowa"
+    run("fit", "--normal", pictures(work / "normal", 4), "--out", file)
+    found = {"torch": file}
+    for format, precision in EXPORTS:
+        folder = work / f"mini-{format}-{precision}"
+        run("export", "--model", file, "--out", folder, "--format", format, "--precision", precision)
+        found[f"{format} {precision}"] = folder
+    return found
+
+
+def start_up(models: dict[str, Path], work: Path) -> list[str]:
+    one = next(pictures(work / "one", 1).iterdir())
+    commands: dict[str, tuple[object, ...]] = {"sowa info": ("info",)}
+    for name, model in models.items():
+        commands[f"sowa predict, one picture, {name}"] = ("predict", one, "--model", model)
+    lines = ["", "## From a cold start", "", "| command | s (rounds) | peak MiB |", "|---|---|---|"]
+    told: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
+    for _ in range(ROUNDS):
+        for name, arguments in commands.items():
+            told[name].append(run(*arguments))
+    for name, found in told.items():
+        seconds = [one[0] for one in found]
+        lines.append(
+            f"| {name} | {np.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f}) "
+            f"| {max(one[1] for one in found)} |"
+        )
+    return lines
+
+
+def by_pictures(models: dict[str, Path], work: Path) -> list[str]:
+    title = "| pictures | model | s | pictures/s, start-up included | pictures/s beyond the first 100 | peak MiB |"
+    lines = [
+        "",
+        "## Pictures: `sowa predict FOLDER --model M --json FILE`, batch 8",
+        "",
+        title,
+        "|---|---|---|---|---|---|",
+    ]
+    first: dict[str, float] = {}
+    for count in COUNTS:
+        folder = pictures(work / f"pictures-{count}", count)
+        for name, model in models.items():
+            if count == COUNTS[-1] and name not in ("torch", "openvino int8"):
+                continue  # the slowest and the fastest are enough
+            seconds, peak = run("predict", folder, "--model", model, "--json", work / "scores.jsonl")
+            first.setdefault(name, seconds)
+            beyond = f"{(count - COUNTS[0]) / (seconds - first[name]):.1f}" if count > COUNTS[0] else "–"
+            lines.append(f"| {count} | {name} | {seconds:.1f} | {count / seconds:.1f} | {beyond} | {peak} |")
+    return lines
+
+
+def by_references(work: Path) -> list[str]:
+    title = "| references | fit, s | peak MiB | file, MiB | predict 100, s | peak MiB | with faiss, s | peak MiB |"
+    lines = ["", "## References: `sowa fit --normal FOLDER`, `sowa predict FOLDER`", "", title, "|---" * 8 + "|"]
+    shown = pictures(work / "pictures-100", 100)
+    for count in REFERENCES:
+        file = work / f"references-{count}.sowa"
+        fit, fit_peak = run("fit", "--normal", pictures(work / f"references-{count}", count), "--out", file)
+        judge, judge_peak = run("predict", shown, "--model", file, "--json", work / "scores.jsonl")
+        faiss, faiss_peak = run("predict", shown, "--model", file, "--json", work / "scores.jsonl", "--search", "faiss")
+        size = file.stat().st_size // 2**20
+        lines.append(
+            f"| {count} | {fit:.1f} | {fit_peak} | {size} | {judge:.1f} | {judge_peak} | {faiss:.1f} | {faiss_peak} |"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--work", type=Path, default=Path("build/scaling"))
+    work = parser.parse_args().work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    models = detectors(work)
+    text = [
+        "# From files to scores, with `mini`",
+        "",
+        f"{stamp()} {torch.get_num_threads()} threads; JPEG pictures of {SIZE[1]} x {SIZE[0]}, four references.",
+        "",
+        "    python benchmarks/scaling.py",
+    ]
+    for part in (lambda: start_up(models, work), lambda: by_references(work), lambda: by_pictures(models, work)):
+        text += part()
+        (RESULTS / "scaling.md").write_text("\n".join([*text, ""]))
+
+
+if __name__ == "__main__":
+    main()
