@@ -35,7 +35,8 @@ def plain_maps(detector: Sowa, images: NDArray[np.uint8]) -> NDArray[np.float32]
     for level, (adapter, tokens) in enumerate(zip(network.adapters, levels.tokens, strict=True)):
         adapted_BPE = F.normalize(backbone.project(adapter(tokens, levels.grid, backbone.attention(level))), dim=-1)
         total += enlarge((adapted_BPE @ text_SE.T).transpose(1, 2), size).softmax(dim=1)[:, 1]
-    maps = np.stack([gaussian_filter(one, sigma=network.config.sigma) for one in total.numpy()])
+    blurred = [gaussian_filter(one, sigma=network.config.sigma) for one in total.numpy()]
+    maps = np.stack(blurred) * network.config.prompt.map_weight
     assert detector.bank_ is not None
     for index in range(len(images)):
         for patches, memory_KPE in zip(levels.patches, detector.bank_.features, strict=True):
