@@ -46,7 +46,7 @@ def pictures(folder: Path, count: int) -> Path:
     for index in range(count):
         file = made / f"{index % PICTURES}.jpg"
         if not file.exists():
-            image = generate("metal", size=SIZE, seed=index, style_seed=1).image
+            image = generate("brushed_metal", size=SIZE, seed=index, style_seed=1).image
             cv2.imwrite(str(file), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
         link = folder / f"{index:05d}.jpg"
         link.unlink(missing_ok=True)
