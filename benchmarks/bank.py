@@ -35,7 +35,7 @@ from sowa.metrics import pixel_metrics
 from sowa.scoring import few_shot_map, top_mean
 from sowa.types import ABNORMAL, NORMAL, Sample
 
-EVERY, BATCH = 4, 4  # of magnetic tile's 692 test pictures every fourth is judged
+EVERY, BATCH = 8, 4  # of magnetic tile's 692 test pictures every eighth is judged
 CATEGORIES = DATASETS[:1] + DATASETS[2:]  # toothbrush has fewer references than are kept whole anyway
 REFERENCES, LEVELS, PATCHES, WIDTH = 1000, 4, 576, 768  # the paper's size
 CENTRES, SPREAD, ROUNDS = 2000, 0.7, 3

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from plain import plain_maps
 
 from sowa import Sowa
+from sowa.commands.allocator import keep_freed_memory
 from sowa.devices import choose_device
 from sowa.export import export
 from sowa.runtime import ExportedSowa
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("build/speed"))
     arguments = parser.parse_args()
+    keep_freed_memory()  # as every command of ours does; it serves all that runs in this process
     arguments.work.mkdir(parents=True, exist_ok=True)
     batches = [int(part) for part in arguments.batch.split(",")]
     runs, detector, ours = contenders(arguments.backbone, arguments.work)
