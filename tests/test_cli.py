@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -745,3 +746,23 @@ def test_an_export_is_written_used_and_refused(
         in (sowa_command("predict", judged, "--model", out, "--backbone", "mini", code=2).notes[0])
     )
     assert "is no file" in sowa_command("predict", judged, "--model", judged, code=2).notes[0]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_stays_for_the_next_batch() -> None:
+    """Pages that had to be filled anew for five arrays of 64 MiB, one after the other."""
+    code = """
+import resource, sys
+import numpy as np
+from sowa.commands.allocator import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(8 << 20).sum()
+before = faults()
+for _ in range(5):
+    np.ones(8 << 20).sum()
+print(faults() - before)
+"""
+    kept, usual = (int(in_a_process(sys.executable, "-c", code, how).stdout) for how in ("keep", "usual"))
+    assert kept < usual / 10
