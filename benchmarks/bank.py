@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +39,6 @@ CATEGORIES = DATASETS[:1] + DATASETS[2:]  # toothbrush has fewer references than
 REFERENCES, LEVELS, PATCHES, WIDTH = 1000, 4, 576, 768  # the paper's size
 CENTRES, SPREAD, ROUNDS = 2000, 0.7, 3
 CLOSE = 1e-3  # a cosine this near to the best one counts as found
-
-
-@dataclass(frozen=True)
-class Tested:
-    """Patches (L, N, P, E) in 16 bits, labels and masks of test pictures."""
-
-    patches: Tensor
-    labels: list[int]
-    masks: list[np.ndarray]
 
 
 def observed(detector: Sowa, samples: list[Sample]) -> Tensor:
@@ -83,11 +73,9 @@ def accuracy(folder: str, category: str, dataset: str, data: Path) -> list[str]:
     test = [sample for sample in samples if sample.split == "test"]
     test = test[:: EVERY if len(test) > 500 else 1]
     size, grid = detector.image_size, (24, 24)
-    tested = Tested(
-        observed(detector, test),
-        [int(sample.label == ABNORMAL) for sample in test],
-        [read_mask_at(sample.mask_path, size) for sample in test],
-    )
+    patches_LNPE = observed(detector, test)
+    labels = [int(sample.label == ABNORMAL) for sample in test]
+    masks = [read_mask_at(sample.mask_path, size) for sample in test]
     lines = [
         "",
         f"## {category}: {len(train)} references, {len(test)} test pictures",
@@ -98,16 +86,16 @@ def accuracy(folder: str, category: str, dataset: str, data: Path) -> list[str]:
     exact = None
     for name, bank in banks(observed(detector, train)):
         started = time.perf_counter()
-        found = [bank.distances(tuple(tested.patches[:, s : s + BATCH].float())) for s in range(0, len(test), BATCH)]
+        found = [bank.distances(tuple(patches_LNPE[:, s : s + BATCH].float())) for s in range(0, len(test), BATCH)]
         took = (time.perf_counter() - started) / len(test)
         distances_LNP = torch.cat(found, dim=1)
         exact = distances_LNP if exact is None else exact
         scores = top_mean(distances_LNP.sum(dim=0))
         maps = few_shot_map(distances_LNP, grid, size)
-        pixels = pixel_metrics(list(maps.numpy()), tested.masks).pixel_AUROC
+        pixels = pixel_metrics(list(maps.numpy()), masks).pixel_AUROC
         lines.append(
             f"| {name} | {bank.features.nbytes / 2**20:.0f} | {1000 * took:.0f} "
-            f"| {roc_auc_score(tested.labels, scores):.4f} | {float(pixels):.4f} "
+            f"| {roc_auc_score(labels, scores):.4f} | {float(pixels):.4f} "
             f"| {100 * (distances_LNP - exact < CLOSE).double().mean():.1f} % "
             f"| {100 * (distances_LNP.sum() / exact.sum() - 1):+.1f} % |"
         )

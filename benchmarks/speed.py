@@ -35,6 +35,7 @@ from sowa.export import export
 from sowa.runtime import ExportedSowa
 from sowa.synthetic import generate
 
+HERE = Path(__file__).parent  # where a process of its own finds peers.py
 SHOTS = 4
 Run = Callable[[NDArray[np.uint8]], Any]
 EXPORTS = (
@@ -62,7 +63,6 @@ else:
     from sowa.runtime import ExportedSowa
     detector = ExportedSowa.load(path, precision=precision)
 detector._judged(np.zeros((int(batch), *detector.image_size, 3), np.uint8))
-sys.path.insert(0, "benchmarks")
 from peers import peak
 print(peak())
 """
@@ -171,7 +171,8 @@ def memory(ours: dict[str, tuple[str, Path, str]], python: Path, batches: list[i
     commands |= {name: [python, peers.__file__, "--memory", name] for name in peers.NAMES}
     for name, command in commands.items():
         told = [
-            subprocess.check_output([*command, str(batch)], text=True, stderr=subprocess.DEVNULL) for batch in batches
+            subprocess.check_output([*command, str(batch)], text=True, stderr=subprocess.DEVNULL, cwd=HERE)
+            for batch in batches
         ]
         lines.append(f"| {name} | " + " | ".join(text.split()[-1] for text in told) + " |")
         print(lines[-1], flush=True)
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("build/speed"))
     arguments = parser.parse_args()
+    arguments.work = arguments.work.absolute()
     keep_freed_memory()  # as every command of ours does; it serves all that runs in this process
     arguments.work.mkdir(parents=True, exist_ok=True)
     batches = [int(part) for part in arguments.batch.split(",")]
