@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sowa.files import replacing
 from sowa.model.mini import UNTRAINED, empty_clip
 
-LICENSES = "EfficientNet-Lite0: Apache-2.0; see docs/MODEL_CARD.md for the data"
+LICENSES = "EfficientNet-Lite0, MobileSAM: Apache-2.0; see docs/MODEL_CARD.md for the data"
 
 
 def main(out: Path, text: Path, target: Path) -> None:

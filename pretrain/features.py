@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from episodes import SIZE, Episode, Image, episode, pictures_of
@@ -28,25 +27,23 @@ from torch import Tensor, nn
 
 from sowa.data import load, read_image, read_mask_at, resize_image
 from sowa.files import replacing
-from sowa.model.mini import HybridStem
+from sowa.model.mini import SUMMARY, empty_clip, fold_norms
 
-EPISODES, SHARD = 800, 20
+EPISODES, SHARD = 500, 20
 AUXILIARY = ("crackforest", "glass174", "kolektorsdd", "neu_seg", "sdu_fibre")
 MASK = 96
 
 
 class Teacher(nn.Module):
-    """Tokens (B, 576, 256) of pictures and their 1,000 ImageNet class scores."""
+    """Tokens (B, 577, 256) of pictures, the class token's beginning first, and their 1,000 ImageNet class scores."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        whole = timm.create_model("tf_efficientnet_lite0")
-        self.conv_head: Any = whole.conv_head
-        self.bn2: Any = whole.bn2
-        self.classifier: Any = whole.classifier
-        self.load_state_dict(load_file(folder / "teacher.safetensors"))
-        self.stem = HybridStem(timm.create_model("tf_efficientnet_lite0"))
+        self.stem: Any = empty_clip().visual.conv1
         self.stem.load_state_dict(load_file(folder / "stem.safetensors"))
+        self.classifier = nn.Linear(SUMMARY, 1000)
+        self.classifier.load_state_dict(load_file(folder / "teacher.safetensors"))
+        fold_norms(self)
         self.eval().to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -54,9 +51,9 @@ class Teacher(nn.Module):
         """(B, SIZE, SIZE, 3) uint8 to tokens and class scores, both in half precision."""
         tokens, scores = [], []
         for part in torch.split(as_input(images), 8):
-            joined, deep = self.stem.sources(part)
-            tokens.append(self.stem.projection(joined).flatten(2).transpose(1, 2).half())
-            scores.append(self.classifier(self.bn2(self.conv_head(deep)).mean((2, 3))).half())
+            patches, summary, pooled = self.stem.read(part)
+            tokens.append(torch.cat([summary[:, None], patches.flatten(2).transpose(1, 2)], dim=1).half())
+            scores.append(self.classifier(pooled).half())
         return torch.cat(tokens), torch.cat(scores)
 
 
@@ -74,7 +71,7 @@ def cache(path: Path, make: Callable[[], dict[str, Tensor]]) -> None:
 
 
 def few_shot(teacher: Teacher, made: Iterable[Episode]) -> dict[str, Tensor]:
-    """Tokens (E, N, 576, 256) and masks (E, N, MASK, MASK) of a shard of episodes."""
+    """Tokens (E, N, 577, 256) and masks (E, N, MASK, MASK) of a shard of episodes."""
     parts = [(teacher(one.images)[0], shrink(one.masks)) for one in made]
     return {"tokens": torch.stack([t for t, _ in parts]), "masks": torch.stack([m for _, m in parts])}
 

@@ -29,7 +29,8 @@ def nearest(queries: Tensor, references: Tensor) -> Tensor:
 def few_shot_loss(levels: list[Tensor], masks: Tensor, shots: int) -> Tensor:
     """Of one episode, L x (N, P, D), references first: defective patches and pictures must lie farther than normal."""
     count = len(levels[0])
-    distance = torch.stack([nearest(level[shots:], _half(level[:shots])) for level in levels]).sum(0)
+    distances = torch.stack([nearest(level[shots:], _half(level[:shots])) for level in levels])
+    distance = distances.sum(0)
     covered = coverage(masks[shots:count])
     normal, defective = distance[covered == 0], distance[covered >= DEFECTIVE]
     if len(defective) == 0:
@@ -38,7 +39,7 @@ def few_shot_loss(levels: list[Tensor], masks: Tensor, shots: int) -> Tensor:
     unit = MARGIN * hard.detach().mean()
     hard = hard[torch.randperm(len(hard))[:256]]
     patches = F.softplus((hard - defective[:, None]) / unit).mean()
-    scores = top_mean(distance)
+    scores = torch.stack([top_mean(each) for each in distances]).sum(0)
     flawed = (covered >= DEFECTIVE).any(1)
     pictures = F.softplus((scores[~flawed] - scores[flawed][:, None]) / unit).mean()
     return 0.5 * patches + 0.5 * pictures

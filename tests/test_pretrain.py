@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from open_clip import tokenize
 from safetensors.torch import load_file, save_file
 
+from sowa.model.mini import empty_clip
 from sowa.synthetic import generate
 
 SCRIPTS = Path(__file__).parents[1] / "pretrain"
@@ -129,7 +130,7 @@ def write_features(folder: Path) -> None:
     draw = torch.Generator().manual_seed(0)
 
     def tokens(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, 576, 256, generator=draw).half()
+        return torch.randn(*shape, 577, 256, generator=draw).half()
 
     def masks(*shape: int) -> torch.Tensor:
         marked = torch.zeros(*shape, 96, 96, dtype=torch.uint8)
@@ -144,6 +145,17 @@ def write_features(folder: Path) -> None:
     for name in ("crackforest", "neu_seg", "glass174", "kolektorsdd", "sdu_fibre"):
         real = {"tokens": tokens(2), "masks": masks(2), "labels": torch.tensor([0, 1])}
         save_file(real, folder / f"features/auxiliary/{name}.safetensors")
-    names = torch.nn.functional.normalize(torch.randn(1000, 256, generator=draw), dim=1)
-    save_file({"imagenet": names}, folder / "joint.safetensors")
-    (folder / "names.json").write_text(json.dumps({"imagenet": ["Tench", *map(str, range(999))]}))
+    tower = {name: value for name, value in empty_clip().state_dict().items() if not name.startswith("visual.")}
+    save_file({name: value.contiguous() for name, value in tower.items()}, folder / "text.safetensors")
+
+
+def test_held_out_names_are_hidden_and_the_others_say_what_the_text_tower_says(tmp_path):
+    from names import IMAGENET_CLASSNAMES, hidden_classes, imagenet_names
+
+    write_features(tmp_path)
+    assert [IMAGENET_CLASSNAMES[index] for index in hidden_classes(["tench", "emu", "no such name"])] == ["tench"]
+    names, clip = imagenet_names(tmp_path), empty_clip()
+    clip.load_state_dict(load_file(tmp_path / "text.safetensors"), strict=False)
+    with torch.no_grad():
+        expected = clip.encode_text(tokenize(["a photo of a goldfish"]), normalize=True)[0]
+    torch.testing.assert_close(names[IMAGENET_CLASSNAMES.index("goldfish")], expected, atol=1e-5, rtol=1e-5)

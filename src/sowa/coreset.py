@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sowa.memory import MemoryBank
 from sowa.progress import Report, silent
-from sowa.scoring import top_mean
+from sowa.scoring import few_shot_scores
 
 CANDIDATES = 64  # their distances to each other are held at once, and take time with their square
 
@@ -30,7 +30,7 @@ def choose(features_LNPE: Tensor, count: int, report: Report = silent) -> list[i
     nearest_LNP = torch.full_like(found[0], torch.inf)
     while len(chosen) < count:
         costs = {
-            index: float(top_mean(torch.minimum(nearest_LNP, distances_LNP).sum(dim=0)).mean())
+            index: float(few_shot_scores(torch.minimum(nearest_LNP, distances_LNP)).mean())
             for index, distances_LNP in enumerate(found)
             if index not in chosen
         }

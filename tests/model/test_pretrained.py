@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sowa.errors import InputError
 from sowa.model.backbone import Backbone
-from sowa.model.mini import UNTRAINED, empty_clip, fold_norms, trained_weights_path, weights_path
+from sowa.model.mini import PARTS, UNTRAINED, empty_clip, fold_norms, trained_weights_path, weights_path
 from sowa.model.pretrained import build_backbone
 
 
@@ -230,28 +230,35 @@ def test_mini_has_no_other_weights():
 
 
 STAGES = {"fine": (0, 1, 2), "deep": (5, 6)}  # of EfficientNet, by the stem's names
+OUTLINE = ("patch_embed.", "stages.0.", "stages.1.", "stages.2.downsample.")  # of TinyViT
 
 
-def stem_features(images: Tensor, tensors: dict[str, Tensor]) -> np.ndarray:
-    """(B, P, 256): what timm's own EfficientNet-Lite0 sees at four depths, normalised, weighed, joined, projected."""
-    network = timm.create_model("tf_efficientnet_lite0").eval()
-    places = {"entry.0.": "conv_stem.", "entry.1.": "bn1.", "middle.": "blocks.3.", "coarse.": "blocks.4."}
-    places |= {f"{part}.{stage}.": f"blocks.{stage}." for part, stages in STAGES.items() for stage in stages}
-    renamed = {
+def under_own_names(tensors: dict[str, Tensor], places: dict[str, str]) -> dict[str, Tensor]:
+    """Weights of the stem under the names of the network that they come from."""
+    return {
         new + name.removeprefix("visual.conv1." + old): value.float()
         for name, value in tensors.items()
         for old, new in places.items()
         if name.startswith("visual.conv1." + old)
     }
-    missing, unexpected = network.load_state_dict(renamed, strict=False)
+
+
+def things(images: Tensor, tensors: dict[str, Tensor]) -> tuple[np.ndarray, Tensor]:
+    """What timm's own EfficientNet-Lite0 sees at four depths, normalised, weighed, joined; and its pooled features."""
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    places = {"entry.0.": "conv_stem.", "entry.1.": "bn1.", "middle.": "blocks.3.", "coarse.": "blocks.4."}
+    places |= {f"{part}.{stage}.": f"blocks.{stage}." for part, stages in STAGES.items() for stage in stages}
+    places |= {"head.0.": "conv_head.", "head.1.": "bn2."}
+    missing, unexpected = network.load_state_dict(under_own_names(tensors, places), strict=False)
     assert not unexpected
-    assert {name.split(".")[0] for name in missing} == {"conv_head", "bn2", "classifier"}
+    assert {name.split(".")[0] for name in missing} == {"classifier"}
     with torch.no_grad():
         x, depths = network.bn1(network.conv_stem(images)), []
         for block in network.blocks:
             x = block(x)
             depths.append(x)
         deep = torch.nn.functional.interpolate(depths[6], scale_factor=2, mode="bilinear").double().numpy()
+        pooled = network.forward_head(network.forward_features(images), pre_logits=True)
     fine, middle, coarse = (depths[stage].double().numpy() for stage in (2, 3, 4))
     tokens = []
     for picture, row, column in np.ndindex(len(images), *coarse.shape[2:]):
@@ -259,8 +266,24 @@ def stem_features(images: Tensor, tensors: dict[str, Tensor]) -> np.ndarray:
         parts = [square, *(depth[picture, :, row, column] for depth in (middle, coarse, deep))]
         weighed = [weight * part / np.linalg.norm(part) for weight, part in zip((0.7, 1, 1, 1), parts, strict=True)]
         tokens.append(np.concatenate(weighed))
-    projection = tensors["visual.conv1.projection.weight"].double().numpy()[:, :, 0, 0]
-    return (np.stack(tokens) @ projection.T).reshape(len(images), -1, len(projection))
+    return np.stack(tokens), pooled
+
+
+def outlines(images: Tensor, tensors: dict[str, Tensor]) -> list[np.ndarray]:
+    """Edges and regions as timm's own TinyViT sees them at MobileSAM's stride, normalised."""
+    network = timm.create_model("tiny_vit_5m_224", num_classes=0).eval()
+    network.stages[3].downsample.conv2.conv.stride = (1, 1)
+    places = {f"outline.{index}.": name for index, name in enumerate(OUTLINE)}
+    places |= {f"segment.{stage}.": f"stages.{stage}." for stage in (2, 3)}
+    missing, unexpected = network.load_state_dict(under_own_names(tensors, places), strict=False)
+    assert not unexpected
+    assert {name.split(".")[0] for name in missing} <= {"head"}
+    seen: list[Tensor] = []
+    network.stages[2].downsample.register_forward_hook(lambda module, given, made: seen.append(made))
+    with torch.no_grad():
+        seen.append(network.forward_features(images))
+    rows = [x.permute(0, 2, 3, 1).flatten(0, 2).double().numpy() for x in seen]
+    return [row / np.linalg.norm(row, axis=1, keepdims=True) for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -268,13 +291,37 @@ def mini() -> Backbone:
     return build_backbone("mini")
 
 
-def test_minis_stem_is_efficientnet_at_four_depths(mini):
-    images = pictures(96)
+def test_minis_stem_is_two_published_networks_projected(mini):
+    images, tensors = pictures(96), load_file(weights_path())
     with torch.no_grad():
-        tokens = mini.visual.conv1(images)
-    expected = torch.from_numpy(stem_features(images, load_file(weights_path()))).float()
+        tokens, summary = mini.visual.conv1(images)
+    joined, pooled = things(images, tensors)
+    edges, regions = outlines(images, tensors)
+    sources = {"edges": edges, "things": joined, "regions": regions}
+    weights = {name: tensors[f"visual.conv1.projections.{name}.weight"].double().numpy()[:, :, 0, 0] for name in PARTS}
+    expected = np.concatenate([sources[name] @ weights[name].T for name in PARTS], axis=1)
     assert tokens.shape == (2, 256, 6, 6)
-    torch.testing.assert_close(tokens.flatten(2).transpose(1, 2), expected, atol=1e-4, rtol=1e-4)
+    found = tokens.permute(0, 2, 3, 1).flatten(0, 2)
+    torch.testing.assert_close(found, torch.from_numpy(expected).float(), atol=1e-4, rtol=1e-4)
+    weight, bias = (tensors[f"visual.conv1.summary.{name}"].float() for name in ("weight", "bias"))
+    torch.testing.assert_close(summary, pooled @ weight.T + bias, atol=1e-4, rtol=1e-4)
+
+
+def test_minis_levels_weigh_the_parts_of_a_token(mini):
+    """Where the blocks add nothing, a level is the stem's tokens times its gains, and the class token the summary's."""
+    plain = build_backbone("mini:random")
+    for block in plain.visual.transformer.resblocks:
+        block.ls_1.gamma.data.zero_()
+        block.ls_2.gamma.data.zero_()
+    with torch.no_grad():
+        stem, summary = plain.visual.conv1(pictures(96))
+        levels = plain(pictures(96))
+    tokens = stem.flatten(2).transpose(1, 2)
+    for level, seen in enumerate(levels.tokens):
+        gains = torch.cat([torch.full((part.width,), part.gains[level]) for part in PARTS.values()])
+        torch.testing.assert_close(seen, tokens * gains, atol=1e-5, rtol=1e-5)
+    expected = torch.nn.functional.layer_norm(summary * gains, (256,))
+    torch.testing.assert_close(levels.image_feature, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_package_has_all_of_minis_weights_and_no_other(mini):

@@ -1,12 +1,14 @@
 """``mini``, the embedded default: a hybrid vision-language transformer that needs no download.
 
-Its patch embedding is EfficientNet-Lite0 with ImageNet weights (Apache-2.0); transformer blocks and text tower are
-trained by the scripts in ``pretrain/``. ``docs/MODEL_CARD.md`` says on what, and what it is good for.
+Its patch embedding is two frozen networks, EfficientNet-Lite0 with ImageNet weights and MobileSAM's TinyViT (both
+Apache-2.0); transformer blocks and text tower are trained by the scripts in ``pretrain/``. ``docs/MODEL_CARD.md`` says
+on what, and what it is good for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +18,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.transformer import ResidualAttentionBlock
 from safetensors.torch import load_file
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
@@ -29,38 +32,86 @@ RESIDUAL_SCALE = 1e-3
 MEAN = STD = (0.5, 0.5, 0.5)
 SEED = 0
 # Not in the file of weights: these are as `empty_clip` makes them.
-UNTRAINED = ("visual.proj", "visual.positional_embedding", "logit_scale")
+UNTRAINED = ("visual.class_embedding", "visual.proj", "visual.positional_embedding", "logit_scale")
 # Channels of blocks 4 (folded), 7, 10 and 15 of EfficientNet-Lite0 and what each counts for in the joined vector.
 # Four-shot AUROC of the stem alone (image / pixels, three auxiliary data sets | nineteen generated products):
 # blocks 4 and 10 0.903 / 0.881 | 0.858 / 0.909, these four 0.914 / 0.902 | 0.865 / 0.911.
 SOURCES = {"fine": (160, 0.7), "middle": (80, 1.0), "coarse": (112, 1.0), "deep": (320, 1.0)}
 JOINED = sum(channels for channels, _ in SOURCES.values())
+EDGES, REGIONS, SUMMARY = 160, 320, 1280
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of a token: so many channels of it, made of so many of a source, and its gain before each block."""
+
+    source: int
+    width: int
+    gains: tuple[float, float, float, float]
+
+
+# Fine first, coarse last: what is deep in a network says which region a patch belongs to, what is early how its surface
+# looks. Every level sees all of it, each with its own emphasis.
+PARTS = {
+    "edges": Part(EDGES, 64, (2.0, 2.0, 2.0, 0.5)),
+    "things": Part(JOINED, 112, (0.3, 1.0, 1.0, 0.3)),
+    "regions": Part(REGIONS, 80, (0.3, 0.3, 0.5, 2.0)),
+}
 
 
 class HybridStem(nn.Module):
-    """Pictures (B, 3, H, W) to patch tokens (B, 256, H / 16, W / 16).
+    """Pictures (B, 3, H, W) to patch tokens (B, 256, H / 16, W / 16) and summaries (B, 256).
 
-    Four depths of one network are each L2-normalised and joined: standardising them instead costs up to 0.15 image
-    AUROC. A fixed projection keeps the directions in which they differ most; it isn't centred, so cosines stay.
+    Two frozen networks look at a picture. EfficientNet-Lite0 knows what things are: four of its depths are each
+    L2-normalised and joined (standardising them instead costs up to 0.15 image AUROC). MobileSAM's TinyViT, which
+    learned to outline anything, knows where one thing ends and the next begins: "edges" are what enters its third
+    stage, "regions" what leaves its last. Fixed projections keep the directions in which each source differs most;
+    they aren't centred, so cosines stay. The summary is what the whole picture shows.
     """
 
-    def __init__(self, efficientnet: Any) -> None:
+    def __init__(self, efficientnet: Any, tiny_vit: Any) -> None:
         super().__init__()
         self.entry = nn.Sequential(efficientnet.conv_stem, efficientnet.bn1)
         self.fine = efficientnet.blocks[:3]
         self.middle = efficientnet.blocks[3]
         self.coarse = efficientnet.blocks[4]
         self.deep = efficientnet.blocks[5:7]
-        self.projection = nn.Conv2d(JOINED, WIDTH, 1, bias=False)
+        self.head = nn.Sequential(efficientnet.conv_head, efficientnet.bn2)
+        self.outline = nn.Sequential(tiny_vit.patch_embed, *tiny_vit.stages[:2], tiny_vit.stages[2].downsample)
+        tiny_vit.stages[2].downsample = nn.Identity()
+        tiny_vit.stages[3].downsample.conv2.conv.stride = (1, 1)  # as MobileSAM has it: one token for 16 pixels
+        self.segment = tiny_vit.stages[2:4]
+        self.projections = nn.ModuleDict(
+            {name: nn.Conv2d(part.source, part.width, 1, bias=False) for name, part in PARTS.items()}
+        )
+        self.summary = nn.Linear(SUMMARY, WIDTH)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """As the class says."""
-        joined, _ = self.sources(images)
-        tokens: Tensor = self.projection(joined)
-        return tokens
+        patches, summary, _ = self.read(images)
+        return patches, summary
 
-    def sources(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The joined depths (B, 672, h, w), and the deepest as the network made it (B, 320, H / 32, W / 32)."""
+    def read(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``forward``, and Lite0's pooled features (B, 1280)."""
+        sources, pooled = self.sources(images)
+        parts = [projection(sources[name]) for name, projection in self.projections.items()]
+        return torch.cat(parts, dim=1), self.summary(pooled), pooled
+
+    def sources(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """What each of ``PARTS`` is made of, (B, C, h, w), and Lite0's pooled features (B, 1280)."""
+        things, pooled = self.things(images)
+        height, width = things.shape[-2:]
+        edges = self.outline(images)
+        regions = self.segment(edges)
+        sources = {
+            "edges": F.normalize(edges[..., :height, :width], dim=1),
+            "things": things,
+            "regions": F.normalize(regions[..., :height, :width], dim=1),
+        }
+        return sources, pooled
+
+    def things(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Lite0's depths joined, (B, 672, h, w), and its pooled features (B, 1280)."""
         fine = self.fine(self.entry(images))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
@@ -74,7 +125,41 @@ class HybridStem(nn.Module):
             F.interpolate(deep, size=(height, width), mode="bilinear", align_corners=False),
         )
         scales = (scale for _, scale in SOURCES.values())
-        return torch.cat([scale * F.normalize(x, dim=1) for scale, x in zip(scales, depths, strict=True)], 1), deep
+        joined = torch.cat([scale * F.normalize(x, dim=1) for scale, x in zip(scales, depths, strict=True)], dim=1)
+        return joined, self.head(deep).mean(dim=(2, 3))
+
+
+class EmphasisBlock(ResidualAttentionBlock):
+    """A transformer block that first gives each channel the weight that it has at its level."""
+
+    emphasis: Tensor
+
+    def __init__(self, emphasis: Tensor) -> None:
+        super().__init__(WIDTH, HEADS, MLP_RATIO, ls_init_value=RESIDUAL_SCALE)
+        self.register_buffer("emphasis", emphasis, persistent=False)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Tokens (B, N, D) to tokens (B, N, D)."""
+        tokens: Tensor = super().forward(x_BND * self.emphasis)
+        return tokens
+
+
+def emphases() -> list[Tensor]:
+    """What each block multiplies the channels (D,) by: the ratio of its level's gains to those of the one before."""
+    gains = torch.tensor([part.gains for part in PARTS.values()]).T
+    widths = torch.tensor([part.width for part in PARTS.values()])
+    ratios = torch.cat([gains[:1], gains[1:] / gains[:-1]])
+    return [ratio.repeat_interleave(widths) for ratio in ratios]
+
+
+class MiniBackbone(Backbone):
+    """``mini`` as a backbone: its class token begins with what the stem makes of the whole picture."""
+
+    def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            patches_BDhw, summary_BD = self.visual.conv1(images)
+        tokens = torch.cat([summary_BD.unsqueeze(1), patches_BDhw.flatten(2).transpose(1, 2)], dim=1)
+        return tokens
 
 
 def weights_path() -> Path:
@@ -107,7 +192,10 @@ def empty_clip() -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         clip = CLIP(WIDTH, vision_cfg=vision, text_cfg=TEXT)
-        clip.visual.conv1 = HybridStem(timm.create_model("tf_efficientnet_lite0"))
+        clip.visual.conv1 = HybridStem(
+            timm.create_model("tf_efficientnet_lite0"), timm.create_model("tiny_vit_5m_224", num_classes=0)
+        )
+        clip.visual.transformer.resblocks = nn.ModuleList(EmphasisBlock(each) for each in emphases())
     # The joint space is the vision space, and positions add nothing: what a patch is doesn't depend on where it lies.
     nn.init.eye_(clip.visual.proj)
     nn.init.zeros_(clip.visual.positional_embedding)
@@ -121,17 +209,17 @@ def build_mini(levels: Sequence[int] | None = None, random: bool = False) -> Bac
         clip.load_state_dict(load_file(weights_path()), strict=False)  # strict but for UNTRAINED: a test sees to it
     fold_norms(clip.visual.conv1)
     clip.visual.conv1 = clip.visual.conv1.to(memory_format=torch.channels_last)  # twice as fast on a CPU
-    return Backbone(clip, "mini:random" if random else "mini", levels, mean=MEAN, std=STD)
+    return MiniBackbone(clip, "mini:random" if random else "mini", levels, mean=MEAN, std=STD)
 
 
 def fold_norms(module: nn.Module) -> None:
-    """Lets each convolution do what the batch normalisation behind it does, of timm's kind, whose activation stays.
+    """Lets each convolution do what the batch normalisation behind it does, whose activation, if any, stays.
 
     The same to the last digits, in a third less time. Computed in float64, where every step is exact by the standard,
     so that the weights' fingerprint is the same on every machine.
     """
     for (_, conv), (name, norm) in pairwise(list(module.named_children())):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             assert norm.running_var is not None
             assert norm.running_mean is not None
             shift = torch.zeros(()) if conv.bias is None else conv.bias
@@ -139,6 +227,6 @@ def fold_norms(module: nn.Module) -> None:
             bias = norm.bias.double() + (shift.double() - norm.running_mean.double()) * gain
             conv.weight = nn.Parameter((conv.weight.double() * gain[:, None, None, None]).float())
             conv.bias = nn.Parameter(bias.float())
-            setattr(module, name, norm.act)
+            setattr(module, name, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
     for child in module.children():
         fold_norms(child)
