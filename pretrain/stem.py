@@ -63,7 +63,7 @@ def tiny_vit(source: Path) -> Any:
     if (found := hashlib.sha256(source.read_bytes()).hexdigest()) != MOBILE_SAM:
         raise SystemExit(f"{source} is another file than MobileSAM published (SHA-256 {found}, not {MOBILE_SAM})")
     tensors = torch.load(source, map_location="cpu", weights_only=True)
-    encoder = timm.create_model("tiny_vit_5m_224", num_classes=0)
+    encoder: Any = timm.create_model("tiny_vit_5m_224", num_classes=0)
     encoder.head = nn.Identity()
     kept = ("image_encoder.patch_embed.", "image_encoder.layers.")
     own = {name: value for name, value in tensors.items() if name.startswith(kept) and "bias_idxs" not in name}
@@ -149,5 +149,5 @@ def main(corpus: Path, out: Path, mobile_sam: Path, text: Path, hold_out: list[s
 
 
 if __name__ == "__main__":
-    unnamed = Path(sys.argv[5]).read_text().splitlines()
-    main(*(Path(argument) for argument in sys.argv[1:5]), unnamed)
+    corpus, out, mobile_sam, text, hold_out = (Path(argument) for argument in sys.argv[1:])
+    main(corpus, out, mobile_sam, text, hold_out.read_text().splitlines())

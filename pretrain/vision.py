@@ -28,7 +28,7 @@ from sowa.model.maps import upsample
 from sowa.model.mini import LAYERS, WIDTH, emphases, empty_clip
 from sowa.scoring import top_mean
 
-STEPS, WARM_UP, LEARNING_RATE, WEIGHT_DECAY = 900, 50, 5e-4, 0.05
+STEPS, WARM_UP, LEARNING_RATE, WEIGHT_DECAY = 300, 50, 5e-4, 0.05
 EPISODES, PHOTOGRAPHS, REAL = 3, 6, 2  # per step
 SEEN = ("crackforest", "neu_seg")  # auxiliary data that is trained on
 UNSEEN = ("glass174", "kolektorsdd", "sdu_fibre")  # auxiliary data that settings are judged by

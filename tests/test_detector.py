@@ -485,14 +485,16 @@ def test_a_backbone_whose_weights_have_changed_is_refused(tiny_backbone: str, no
 def test_the_embedded_backbone_tells_damaged_metal_from_good(tmp_path: Path) -> None:
     """The whole way with the default backbone: four references, pictures of 384 pixels, files on disk."""
     references = [generate("brushed_metal", seed=seed).image for seed in range(4)]
-    good = [generate("brushed_metal", seed=seed) for seed in range(10, 13)]
+    good = [generate("brushed_metal", seed=seed) for seed in range(10, 22)]
     kinds = defect_types("brushed_metal")[:5]
     bad = [generate("brushed_metal", defect_type=kind, seed=100, severity=0.9) for kind in kinds]
     detector = sowa.Sowa.from_pretrained("mini").fit(references)
     predictions = detector.predict([piece.image for piece in good + bad])
     labels = [0] * len(good) + [1] * len(bad)
     assert roc_auc_score(labels, raw_scores(predictions)) == 1.0
-    assert [prediction.is_anomalous for prediction in predictions] == [bool(label) for label in labels]
+    alarms = [prediction.is_anomalous for prediction in predictions]
+    assert all(alarms[len(good) :])
+    assert sum(alarms[: len(good)]) <= 1  # four references can't hold a rate of one in a hundred
     for piece, prediction in zip(bad, predictions[len(good) :], strict=True):
         down, right = np.unravel_index(prediction.anomaly_map.argmax(), prediction.anomaly_map.shape)
         patch = 16  # the hot spot lies at most a patch away from the defect
@@ -500,6 +502,6 @@ def test_the_embedded_backbone_tells_damaged_metal_from_good(tmp_path: Path) -> 
         assert piece.mask[around].any(), piece.defect_type
     drawn = predictions[-1].save(tmp_path)
     assert read(drawn).shape == (384, 384, 3)
-    assert read(tmp_path / "array-0007_mask.png").max() == 255
+    assert read(tmp_path / "array-0016_mask.png").max() == 255
     loaded = sowa.Sowa.load(detector.save(tmp_path / "metal.sowa"))
     assert loaded.predict(bad[0].image)[0].raw_score == pytest.approx(predictions[len(good)].raw_score, abs=1e-5)

@@ -106,7 +106,8 @@ def test_without_prompts_the_verdict_is_the_memory_banks(bank):
     distances = bank.distances(seen.patches)
     verdict = judge(seen, bank.distances(seen.patches), SIGMA)
     torch.testing.assert_close(verdict.maps, few_shot_map(distances, GRID, SIZE))
-    assert torch.equal(verdict.raw_scores, top_mean(distances.sum(dim=0)))  # of patches, not of pixels
+    worst = sum(top_mean(of_level) for of_level in distances)  # each level's own, of patches, not of pixels
+    torch.testing.assert_close(verdict.raw_scores, worst)
     assert torch.equal(verdict.level_maps, distances.view(2, 3, *GRID))
 
 

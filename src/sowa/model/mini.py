@@ -129,7 +129,7 @@ class HybridStem(nn.Module):
         return joined, self.head(deep).mean(dim=(2, 3))
 
 
-class EmphasisBlock(ResidualAttentionBlock):
+class EmphasisBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip isn't typed
     """A transformer block that first gives each channel the weight that it has at its level."""
 
     emphasis: Tensor
