@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sowa.scoring import top_mean
+from sowa.scoring import few_shot_scores
 
 DEFECTIVE = 0.06  # share of a patch that a defect must cover; what is covered less belongs to neither side
 HARD = 0.1  # share of the normal patches, the farthest, that a defective one must beat
@@ -39,7 +39,7 @@ def few_shot_loss(levels: list[Tensor], masks: Tensor, shots: int) -> Tensor:
     unit = MARGIN * hard.detach().mean()
     hard = hard[torch.randperm(len(hard))[:256]]
     patches = F.softplus((hard - defective[:, None]) / unit).mean()
-    scores = torch.stack([top_mean(each) for each in distances]).sum(0)
+    scores = few_shot_scores(distances)
     flawed = (covered >= DEFECTIVE).any(1)
     pictures = F.softplus((scores[~flawed] - scores[flawed][:, None]) / unit).mean()
     return 0.5 * patches + 0.5 * pictures

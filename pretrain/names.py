@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from phrases import NAMED
 from safetensors.torch import load_file
+from text import encode
 from torch import Tensor
 
 from sowa.model.backbone import Backbone
@@ -22,7 +22,7 @@ def imagenet_names(text: Path) -> Tensor:
     clip.load_state_dict(load_file(text / "text.safetensors"), strict=False)
     tower = Backbone(clip, "text")
     tokens = tower.tokenize([NAMED.format(name) for name in IMAGENET_CLASSNAMES])
-    return F.normalize(tower.encode_text(tower.embed_tokens(tokens), tokens.argmax(dim=1)), dim=1)
+    return encode(tower, tokens)
 
 
 def hidden_classes(hold_out: list[str]) -> Tensor:

@@ -84,15 +84,19 @@ def as_input(images: Image) -> Tensor:
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
+def drawn(pictures: dict[str, list[Path]], count: int, seed: int) -> list[Path]:
+    """So many photographs of objects and textures, at most all."""
+    everything = pictures["objects"] + pictures["textures"]
+    return [everything[index] for index in np.random.default_rng(seed).permutation(len(everything))[:count]]
+
+
 def sample(corpus: Path, hold_out: list[str]) -> Iterator[Image]:
     """Pictures (B, SIZE, SIZE, 3) that show what the stem is going to see."""
     pictures = pictures_of(corpus, hold_out)
     for seed in range(EPISODES):
         yield episode(pictures, 1_000_000 + seed).images[:6]
-    everything = pictures["objects"] + pictures["textures"]
-    order = np.random.default_rng(0).permutation(len(everything))[:PHOTOGRAPHS]
-    for index in order:
-        yield resize_image(read_image(everything[index]), (SIZE, SIZE))[None]
+    for path in drawn(pictures, PHOTOGRAPHS, seed=0):
+        yield resize_image(read_image(path), (SIZE, SIZE))[None]
 
 
 @torch.inference_mode()
@@ -115,18 +119,16 @@ def fit_summary(stem: HybridStem, classifier: nn.Linear, names: Tensor, corpus: 
 
     A picture of what has no class lies between the classes that it resembles (Norouzi et al., 2014).
     """
-    pictures = pictures_of(corpus, hold_out)
-    everything = pictures["objects"] + pictures["textures"]
-    order = np.random.default_rng(1).permutation(len(everything))[:LOOKED_UP]
-    pooled, targets = [], []
-    for part in torch.from_numpy(order).split(8):
-        images = np.stack([resize_image(read_image(everything[index]), (SIZE, SIZE)) for index in part.tolist()])
+    paths = drawn(pictures_of(corpus, hold_out), LOOKED_UP, seed=1)
+    hidden, pooled, targets = hidden_classes(hold_out), [], []
+    for start in range(0, len(paths), 8):
+        images = np.stack([resize_image(read_image(path), (SIZE, SIZE)) for path in paths[start : start + 8]])
         _, features = stem.things(as_input(images))
-        scores = classifier(features).index_fill(1, hidden_classes(hold_out), -torch.inf)
+        scores = classifier(features).index_fill(1, hidden, -torch.inf)
         chance, likeliest = scores.softmax(dim=1).topk(LIKELIEST, dim=1)
         targets.append(F.normalize((chance[..., None] * names[likeliest]).sum(dim=1), dim=1))
         pooled.append(features)
-    x = torch.cat([torch.cat(pooled), torch.ones(len(order), 1)], dim=1).double()
+    x = torch.cat([torch.cat(pooled), torch.ones(len(paths), 1)], dim=1).double()
     y = torch.cat(targets).double()
     penalty = RIDGE * len(x) * x[:, :-1].var(dim=0).mean() * torch.eye(x.shape[1], dtype=torch.float64)
     penalty[-1, -1] = 0  # the bias

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sowa.files import replacing
 from sowa.model.maps import upsample
 from sowa.model.mini import LAYERS, WIDTH, emphases, empty_clip
-from sowa.scoring import top_mean
+from sowa.scoring import few_shot_scores, top_mean
 
 STEPS, WARM_UP, LEARNING_RATE, WEIGHT_DECAY = 300, 50, 5e-4, 0.05
 EPISODES, PHOTOGRAPHS, REAL = 3, 6, 2  # per step
@@ -184,7 +184,7 @@ def judge(tower: Tower, data: Data) -> dict[str, list[float]]:
             for values in (distances.sum(0), logits)
         ]
         label = labels[chosen[SHOTS:]]
-        scores = (torch.stack([top_mean(each) for each in distances]).sum(0), top_mean(logits))
+        scores = (few_shot_scores(distances), top_mean(logits))
         images = [roc_auc_score(label, values) for values in scores]
         found[name] = [round(float(value), 3) for value in (images[0], pixels[0], images[1], pixels[1])]
     found["mean"] = [round(float(value), 3) for value in np.mean(list(found.values()), 0)]
