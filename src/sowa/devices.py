@@ -29,7 +29,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """``auto`` is bf16 where the processor or GPU multiplies it, and fp32 elsewhere.
+    """``auto`` is bf16 where the processor or GPU multiplies it faster, and fp32 elsewhere.
 
     Raises InputError for an unknown precision.
     """
@@ -42,8 +42,14 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "
 
 
 def _cpu_has_bf16() -> bool:
-    """Without such instructions bf16 is converted for every product, and slower than fp32."""
+    """Without such instructions bf16 is converted for every product, and slower than fp32.
+
+    Intel's cores gain by their matrix unit (AMX) alone, which a virtual machine may hide: AVX-512's instruction for
+    bf16 does no more products a cycle there than the one for fp32, and ViT-L took 1.6 times as long; on AMD's half.
+    """
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if "Intel" in str(capabilities.get("cpu_name")):
+        return bool(capabilities.get("amx_bf16"))
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sowa.errors import InputError
 
-PROBES = 8  # lists that a query looks through
+PROBES = 32  # lists that a query looks through
 POINTS_PER_LIST = 40  # for k-means; faiss calls fewer too few, and more take longer without finding better
 ITERATIONS = 10
 

@@ -21,6 +21,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.transformer import ResidualAttentionBlock
 from safetensors.torch import load_file
 from timm.layers.norm_act import BatchNormAct2d
+from timm.models import tiny_vit as timm_tiny_vit
 from torch import Tensor, nn
 
 from sowa.model.backbone import Backbone
@@ -59,6 +60,15 @@ PARTS = {
 }
 
 
+class WindowAttention(timm_tiny_vit.Attention):  # type: ignore[misc]  # timm isn't typed
+    """TinyViT's attention with its biases shaped (1, heads, N, N), for which PyTorch's fused attention has a kernel."""
+
+    def get_attention_biases(self, device: torch.device) -> Tensor:
+        """Of every pair of the N tokens of a window."""
+        biases: Tensor = super().get_attention_biases(device)
+        return biases.unsqueeze(0)
+
+
 class HybridStem(nn.Module):
     """Pictures (B, 3, H, W) to patch tokens (B, 256, H / 16, W / 16) and summaries (B, 256).
 
@@ -81,6 +91,9 @@ class HybridStem(nn.Module):
         tiny_vit.stages[2].downsample = nn.Identity()
         tiny_vit.stages[3].downsample.conv2.conv.stride = (1, 1)  # as MobileSAM has it: one token for 16 pixels
         self.segment = tiny_vit.stages[2:4]
+        for module in (*self.outline.modules(), *self.segment.modules()):
+            if isinstance(module, timm_tiny_vit.Attention):
+                module.__class__ = WindowAttention  # timm has no way to name another
         self.projections = nn.ModuleDict(
             {name: nn.Conv2d(part.source, part.width, 1, bias=False) for name, part in PARTS.items()}
         )
