@@ -15,7 +15,7 @@ LAYERS = (
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
     | {"coreset", "index", "inspection", "observer", "results", "storage", "tiling"},
-    {"collect", "detector", "train", "evaluate", "runtime"},
+    {"collect", "detector", "train", "evaluate", "runtime", "shots"},
     {"console", "report", "benchmark", "commands", "export", "cli", "__main__"},
 )
 STAGES = {"backbone", "adapter", "prompts", "alignment", "maps"}

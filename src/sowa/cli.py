@@ -17,7 +17,15 @@ from cyclopts.config import Dict
 import sowa
 from sowa.commands.allocator import keep_freed_memory
 from sowa.commands.flags import hyphens, numbers, print_config, read_config, size, take_config
-from sowa.config import FALSE_POSITIVE_RATE, AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig
+from sowa.config import (
+    FALSE_POSITIVE_RATE,
+    AdapterConfig,
+    EvaluationConfig,
+    ModelConfig,
+    PromptConfig,
+    ShotsConfig,
+    TrainConfig,
+)
 from sowa.console import Console
 from sowa.errors import ExportError, InputError, TrainingError
 from sowa.files import file_format
@@ -347,6 +355,67 @@ def benchmark(
     config = BenchmarkConfig(suite, not no_train and model is None, epochs, datasets=chosen, evaluation=evaluation)
     network = Network(**_network(model, backbone), device=device, precision=precision, image_size=size(image_size))
     benchmark_to_files(network, root, out, config, Console(), typed or "")
+
+
+@app.command
+def shots(
+    *,
+    normal: Path | None = None,
+    dataset: str | None = None,
+    root: Path | None = None,
+    category: str | None = None,
+    method: Literal["cv", "progressive", "all"] = "cv",
+    labels: Literal["generated", "real"] = "generated",
+    candidates: str = "1,2,4,8,16",
+    folds: int = 5,
+    draws: int = 3,
+    tolerance: float = 0.005,
+    patience: int = 1,
+    at_most: int = 100,
+    seed: int = 0,
+    out: Path | None = None,
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    model: Path | None = None,
+    backbone: str | None = None,
+    image_size: str | None = None,
+    tiled: bool = False,
+    batch_size: int = 8,
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Find out how many reference pictures a product needs.
+
+    Args:
+        normal: folder (or file, or glob pattern) of normal pictures; defects are drawn onto those that are judged
+        dataset: with --root, a labelled data set in their place, as in `sowa test`
+        root: the data set's folder
+        category: its category, where there are several
+        method: cv (cross-validation: every number on every fold), progressive (from the smallest upwards until more
+            doesn't help), or all
+        labels: generated (defects drawn onto normal pictures) or real (the data set's anomalous pictures)
+        candidates: numbers of reference pictures to compare, with commas
+        folds: parts that the normal pictures are divided into, each judged once by references from the others
+        draws: of references in each fold, for cv
+        tolerance: image AUROC that more pictures must bring for progressive to go on
+        patience: how many larger numbers in a row may fail to
+        at_most: pictures of each kind that are used, drawn by the seed
+        seed: of folds, draws and defects
+        out: PNG file for the curves
+        json_file: file for the numbers
+        model: as in `sowa fit`
+        backbone: as in `sowa fit`
+    """
+    from sowa.commands.shots import shots_to_files, sources
+    from sowa.detector import Sowa
+    from sowa.shots import METHODS, Pool
+
+    config = ShotsConfig(numbers("candidates", candidates), folds, draws, tolerance, patience, seed)
+    good, bad = sources(normal, dataset, root, category, labels, at_most, seed)
+    detector = Sowa.from_pretrained(
+        **_network(model, backbone), device=device, precision=precision, image_size=size(image_size), tiled=tiled
+    )
+    pool = Pool(detector, good, bad, seed=seed, batch_size=batch_size)
+    shots_to_files(pool, list(METHODS) if method == "all" else [method], config, out, json_file, Console())
 
 
 @app.command

@@ -60,7 +60,7 @@ PARTS = {
 }
 
 
-class WindowAttention(timm_tiny_vit.Attention):  # type: ignore[misc]  # timm isn't typed
+class WindowAttention(timm_tiny_vit.Attention):
     """TinyViT's attention with its biases shaped (1, heads, N, N), for which PyTorch's fused attention has a kernel."""
 
     def get_attention_biases(self, device: torch.device) -> Tensor:

@@ -1,0 +1,102 @@
+"""``sowa shots``: how many references a product needs, as a table, a curve, JSON and one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from sowa.config import ShotsConfig
+from sowa.console import Console
+from sowa.data import load
+from sowa.data.sampling import draw
+from sowa.data.stream import Picture, pictures
+from sowa.errors import InputError
+from sowa.files import write_bytes
+from sowa.shots import METHODS, Choice, Pool
+from sowa.types import ABNORMAL, NORMAL
+
+LABELS = {
+    "real": "measured on real defects",
+    "generated": "measured on defects drawn onto good parts, not on real ones",
+    "none": "predicted from good parts alone",
+}
+
+
+def sources(
+    normal: Path | None,
+    dataset: str | None,
+    root: Path | None,
+    category: str | None,
+    labels: str,
+    at_most: int,
+    seed: int,
+) -> tuple[list[Picture], list[Picture] | None]:
+    """Normal pictures, and real anomalous ones or None for generated defects; ``at_most`` of each, drawn by ``seed``.
+
+    Raises InputError where it isn't said what the pictures are, or there are none of a kind.
+    """
+    if at_most < 1:
+        raise InputError(f"--at-most is {at_most}, allowed is 1 and more")
+    if (normal is None) == (dataset is None or root is None):
+        raise InputError("give --normal FOLDER, or --dataset and --root")
+    if normal is not None:
+        if labels == "real":
+            raise InputError("--labels real needs real anomalies; give them with --dataset and --root, not --normal")
+        good = pictures(normal)
+        return draw(good, min(at_most, len(good)), seed), None
+    samples = load(str(dataset), Path(str(root)), category)
+    categories = sorted({sample.category for sample in samples})
+    if len(categories) > 1:
+        raise InputError(f"{root} holds {len(categories)} categories; choose --category {' or '.join(categories)}")
+    normals = [sample for sample in samples if sample.label == NORMAL and sample.split == "train"]
+    bad = [sample for sample in samples if sample.label == ABNORMAL]
+    if labels == "real" and not bad:
+        raise InputError(f"{root} has no anomalous picture, but --labels is real; add some, or take generated")
+    found = [
+        [Picture(str(sample.image_path), sample.image_path) for sample in draw(part, min(at_most, len(part)), seed)]
+        for part in (normals, bad)
+    ]
+    return found[0], found[1] if labels == "real" else None
+
+
+def shots_to_files(
+    pool: Pool,
+    methods: Sequence[str],
+    config: ShotsConfig,
+    out: Path | None,
+    json_file: Path | None,
+    console: Console,
+) -> None:
+    """Runs the methods, prints a table and a sentence for each, draws the curves to ``out``, writes JSON."""
+    choices: list[Choice] = []
+    with console.progress() as report:
+        pool.report = report
+        for method in methods:
+            choices.append(METHODS[method](pool, config, report))
+    console.skipped(pool.skipped)
+    if out:
+        from sowa.commands.shots_figure import draw
+
+        draw(choices, out)
+    if json_file:
+        write_bytes(json_file, (json.dumps([choice.to_dict() for choice in choices], indent=2) + "\n").encode())
+    for choice in choices:
+        console.table(
+            f"{choice.method}: image AUROC ({LABELS[choice.labels]})",
+            ["shots", "mean", "from", "to", ""],
+            [[p.shots, p.mean, p.low, p.high, "take" if p.shots == choice.chosen else ""] for p in choice.points],
+        )
+        console.note(f"{choice.method}: {choice.reason}; {choice.fits} fits, {choice.seconds:.0f} s")
+        console.say(sentence(choice), event="shots", **choice.to_dict())
+
+
+def sentence(choice: Choice) -> str:
+    """What a quality engineer is told."""
+    at = next(point.mean for point in choice.points if point.shots == choice.chosen)
+    pictures = "picture" if choice.chosen == 1 else "pictures"
+    more = f"; {choice.best} would gain {choice.gain:.3f}" if choice.gain > 0 else ""
+    return (
+        f"Take {choice.chosen} good {pictures}: of a good and a bad part the bad one is then called worse "
+        f"{at:.0%} of the time{more} ({LABELS[choice.labels]})."
+    )

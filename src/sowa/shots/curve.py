@@ -1,0 +1,71 @@
+"""What a method says of one category: the metric against the number of shots, and the number to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Point:
+    """Image AUROC with so many shots: its mean, the mean's standard error, and an interval of 95 % for the mean."""
+
+    shots: int
+    mean: float
+    error: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How many shots to take, and why.
+
+    ``chosen`` is the number to take, ``best`` the one with the highest mean. ``labels`` says what the metric was
+    measured on: "real" anomalies, "generated" ones, or "none" where it's predicted. ``fits`` are the banks that were
+    judged, ``encoded`` the pictures that went through the network, ``seconds`` what all of it took.
+    """
+
+    method: str
+    labels: str
+    points: tuple[Point, ...]
+    chosen: int
+    best: int
+    reason: str
+    fits: int
+    encoded: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return asdict(self)
+
+    @property
+    def gain(self) -> float:
+        """What the best number is ahead of the chosen one."""
+        means = {point.shots: point.mean for point in self.points}
+        return means[self.best] - means[self.chosen]
+
+
+def point(shots: int, by_fold: Sequence[float]) -> Point:
+    """From one mean per fold: folds are apart, the draws inside one share its pictures."""
+    values = np.asarray(by_fold, dtype=np.float64)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Point(shots, mean, 0.0, mean, mean)
+    error = float(values.std(ddof=1) / np.sqrt(len(values)))
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * error
+    return Point(shots, mean, error, max(0.0, mean - half), min(1.0, mean + half))
+
+
+def one_standard_error(points: Sequence[Point]) -> tuple[int, int]:
+    """The smallest number of shots within one standard error of the best, and the best (Breiman et al., 1984)."""
+    best = max(points, key=lambda each: each.mean)
+    chosen = min(each.shots for each in points if each.mean >= best.mean - best.error)
+    return chosen, best.shots

@@ -1,0 +1,207 @@
+"""How many reference pictures a product needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sowa
+from sowa.cli import run
+from sowa.config import ShotsConfig
+from sowa.data.stream import Picture, pictures
+from sowa.shots import Choice, Pool, cross_validate, grow
+from sowa.shots.curve import Point, one_standard_error, point
+from sowa.shots.folds import folds
+from sowa.synthetic import generate, write_dataset
+
+SMALL = ShotsConfig(candidates=(1, 2, 4), folds=3, draws=2)
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine normal pictures of ceramic tile, and three kinds of defect."""
+    return write_dataset(tmp_path_factory.mktemp("product"), ["wood"], train=9, test_good=1, test_per_defect=1, size=96)
+
+
+@pytest.fixture
+def pool(tiny_backbone: str, product: Path) -> Pool:
+    return Pool(sowa.Sowa.from_pretrained(tiny_backbone), pictures(product / "wood" / "train" / "good"))
+
+
+class Counted(Pool):
+    """A pool that encodes nothing: pictures are numbers, and what an anomalous one scores depends on the shots."""
+
+    def __init__(self, normal: int, anomalous: int | None, clearer: Callable[[int], float]) -> None:
+        self.normal = [Picture(str(index), Path(str(index))) for index in range(normal)]
+        self.generated = anomalous is None
+        self.anomalous = self.normal if anomalous is None else self.normal[:anomalous]
+        self.clearer, self.encoded_ = clearer, 0
+
+    @property
+    def encoded(self) -> int:
+        return self.encoded_
+
+    def readable(self, numbers: Any, at_most: int | None = None) -> list[int]:
+        return list(numbers)[:at_most]
+
+    def scores(self, references: Any, judged: Any, shots: Any) -> Any:
+        assert not set(references) & set(judged), "a picture is judged by itself"
+        random = np.random.default_rng(sum(references))
+        normal = random.normal(size=len(judged))
+        bad = np.array([number >= len(self.normal) for number in judged])
+        return np.stack([normal + self.clearer(count) * bad for count in shots])
+
+
+@given(
+    normal=st.integers(4, 40), anomalous=st.none() | st.integers(1, 40), count=st.integers(2, 4), seed=st.integers(0, 9)
+)
+def test_every_picture_is_judged_once_by_references_of_other_folds(
+    normal: int, anomalous: int | None, count: int, seed: int
+) -> None:
+    pool = Counted(normal, anomalous, lambda shots: 1.0)
+    found = folds(pool, ShotsConfig(folds=count, seed=seed))
+    judged = [number for _, part in found for number in part]
+    assert sorted(judged) == list(range(normal + len(pool.anomalous)))
+    for references, part in found:
+        assert sorted(references + [number for number in part if number < normal]) == list(range(normal))
+        if pool.generated:  # else a bank would hold the picture that the defect was drawn onto
+            assert {number - normal for number in part if number >= normal} == {n for n in part if n < normal}
+
+
+def test_the_smallest_number_within_a_standard_error_is_taken() -> None:
+    points = [
+        Point(1, 0.80, 0.02, 0, 1),
+        Point(2, 0.91, 0.02, 0, 1),
+        Point(4, 0.93, 0.02, 0, 1),
+        Point(8, 0.92, 0, 0, 1),
+    ]
+    assert one_standard_error(points) == (2, 4)
+    assert one_standard_error(points[2:]) == (4, 4)
+
+
+def test_the_interval_is_students_over_folds() -> None:
+    found = point(4, [0.7, 0.8, 0.9])
+    assert (found.mean, found.error) == (pytest.approx(0.8), pytest.approx(0.1 / 3**0.5))
+    assert found.high - found.mean == pytest.approx(min(0.2, 4.303 * found.error), abs=1e-3)
+    assert found.mean - found.low == pytest.approx(4.303 * found.error, abs=1e-3)
+
+
+def test_cross_validation_sees_what_more_pictures_bring() -> None:
+    clear = Counted(40, 40, lambda shots: 1.0 if shots < 4 else 3.0)
+    choice = cross_validate(clear, ShotsConfig())
+    assert choice.chosen == 4
+    assert choice.fits == 5 * 3 * 5
+    assert [p.mean < 0.85 for p in choice.points] == [True, True, False, False, False]
+
+
+def test_growing_stops_where_more_pictures_stop_helping_and_says_why() -> None:
+    rising = {1: 0.5, 2: 1.5, 4: 3.0, 8: 3.0, 16: 4.0}
+    choice = grow(Counted(40, 40, rising.__getitem__), ShotsConfig())
+    assert (choice.chosen, choice.fits) == (4, 4 * 5)
+    assert "8 brought no more than 0.005 over 4" in choice.reason
+    patient = grow(Counted(40, 40, rising.__getitem__), ShotsConfig(patience=2))
+    assert patient.chosen == 16
+    assert "the largest number" in patient.reason
+
+
+def test_pictures_are_encoded_once_for_all_folds_and_methods(pool: Pool) -> None:
+    first = cross_validate(pool, SMALL)
+    assert first.encoded == 18  # nine, and nine with a defect
+    assert grow(pool, SMALL).encoded == 0
+    assert cross_validate(pool, SMALL).points == first.points
+
+
+def test_scores_are_those_of_a_detector_with_the_same_references(tiny_backbone: str, product: Path, pool: Pool) -> None:
+    detector = sowa.Sowa.from_pretrained(tiny_backbone)
+    numbers = pool.readable(range(6))
+    found = pool.scores(numbers[:4], numbers[4:], [2, 4])
+    for scores, count in zip(found, (2, 4), strict=True):
+        detector.fit([pool.normal[number].origin for number in numbers[:count]])
+        expected = [detector.predict(pool.normal[number].origin)[0].raw_score for number in numbers[4:]]
+        np.testing.assert_allclose(scores, expected, rtol=2e-3)
+
+
+def test_a_defect_is_the_same_whenever_it_is_drawn(pool: Pool) -> None:
+    image = generate("wood", size=96, seed=3).image
+    assert np.array_equal(pool._damaged(image, 12), pool._damaged(image, 12))
+    assert not np.array_equal(pool._damaged(image, 12), image)
+
+
+def test_a_broken_picture_is_left_out_and_named(tiny_backbone: str, product: Path, tmp_path: Path) -> None:
+    good = product / "wood" / "train" / "good"
+    for path in good.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
+    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), pictures(tmp_path))
+    choice = cross_validate(pool, SMALL)
+    assert choice.encoded == 18
+    assert {Path(name).name for name, _ in pool.skipped} == {"broken.png"}
+
+
+def shots(*arguments: object) -> int:
+    return run(["shots", *map(str, arguments)])
+
+
+def test_the_command_says_how_many_in_words_numbers_and_a_picture(
+    tiny_backbone: str, product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ("--candidates", "1,2,4", "--folds", 3, "--draws", 2, "--backbone", tiny_backbone)
+    files = ("--out", tmp_path / "curve.png", "--json", tmp_path / "shots.json")
+    assert shots("--normal", product / "wood" / "train" / "good", "--method", "all", *small, *files) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    saved = json.loads((tmp_path / "shots.json").read_text())
+    assert [each["method"] for each in saved] == ["cv", "progressive"]
+    assert {each["labels"] for each in saved} == {"generated"}
+    assert [event["chosen"] for event in events] == [each["chosen"] for each in saved]
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_real_anomalies_are_used_where_they_are_asked_for(
+    tiny_backbone: str, product: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = ("--dataset", "mvtec", "--root", product, "--labels", "real", "--candidates", "1,2")
+    assert shots(*known, "--folds", 2, "--backbone", tiny_backbone) == 0
+    event = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert event["labels"] == "real"
+    bad = sum(1 for path in (product / "wood" / "test").glob("*/*.png") if path.parent.name != "good")
+    assert event["encoded"] == 9 + bad
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--normal", "GOOD", "--folds", 10), "9 normal pictures, needed are 10"),
+        (("--normal", "GOOD", "--candidates", "1,8"), "allowed are 7"),
+        (("--normal", "ONE"), "1 normal pictures, needed are 5"),
+        (("--normal", "GOOD", "--labels", "real"), "--labels real needs real anomalies"),
+        (("--dataset", "folder", "--root", "GOOD", "--labels", "real"), "no anomalous picture"),
+        (("--normal", "GOOD", "--candidates", "0,1"), "candidates are [0, 1]"),
+        (("--normal", "GOOD", "--candidates", "2,2"), "none twice"),
+        (("--normal", "GOOD", "--folds", 1), "folds 1 must be 2 or more"),
+        (("--normal", "GOOD", "--tolerance", 1), "tolerance is 1"),
+        (("--normal", "GOOD", "--at-most", 0), "--at-most is 0"),
+        (("--dataset", "folder"), "give --normal FOLDER, or --dataset and --root"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_exit_code_2(
+    tiny_backbone: str, product: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], told: str
+) -> None:
+    good = product / "wood" / "train" / "good"
+    places = {"GOOD": good, "ONE": next(good.iterdir())}
+    assert shots(*(places.get(str(part), part) for part in arguments), "--backbone", tiny_backbone) == 2
+    line = capsys.readouterr().err.strip().splitlines()
+    assert len(line) == 1
+    assert told in line[0]
+
+
+def test_a_choice_is_plain_numbers() -> None:
+    choice = Choice("cv", "real", (Point(1, 0.9, 0.01, 0.88, 0.92), Point(2, 0.95, 0.0, 0.9, 1.0)), 1, 2, "", 2, 3, 0.5)
+    assert json.loads(json.dumps(choice.to_dict()))["points"][1]["shots"] == 2
+    assert choice.gain == pytest.approx(0.05)
