@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from few_shot import DATASETS, RESULTS, stamp
+from few_shot import DATASETS, RESULTS, stamp, thinned
 from numpy.typing import NDArray
 
 from sowa import Sowa
@@ -24,7 +24,7 @@ from sowa.metrics import PixelMetrics, image_metrics
 from sowa.runtime import ExportedSowa
 from sowa.types import ABNORMAL, NORMAL, Judged, Sample
 
-SHOTS, BATCH, EVERY = 4, 8, 4  # of magnetic tile's 692 test pictures every fourth is judged
+SHOTS, BATCH = 4, 8
 EXPORTS = (
     ("onnx", "fp32", "fp32"),
     ("onnx", "fp16", "fp32"),
@@ -76,10 +76,9 @@ def measured(judge: Judge, samples: list[Sample], size: tuple[int, int]) -> tupl
 
 
 def rows(dataset: str, folder: str, category: str, data: Path, work: Path) -> list[str]:
-    samples = load(dataset, data / folder, category)
+    samples = thinned(load(dataset, data / folder, category))
     train = [str(s.image_path) for s in samples if s.split == "train" and s.label == NORMAL]
     test = [s for s in samples if s.split == "test"]
-    test = test[:: EVERY if len(test) > 500 else 1]
     detector = Sowa.from_pretrained("mini", precision="fp32").fit(train, k_shot=SHOTS)
     file = detector.save(work / f"{category}.sowa")
     lines = [

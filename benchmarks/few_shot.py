@@ -16,10 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from sowa.devices import describe_machine
+from sowa.types import Sample
 
 RESULTS = Path(__file__).parent / "results"
 DATASETS = (("mvtec", "magnetic_tile", "tile"), ("mvtec", "mvtec", "toothbrush"), ("visa", "visa", "macaroni1"))
 SHOTS, SEEDS = "0,1,2,4", "0,1,2"
+MANY, EVERY = 500, 4  # of more test pictures than that, every fourth is enough to compare variants
+
+
+def thinned(samples: list[Sample]) -> list[Sample]:
+    """Of many test pictures every fourth; all others."""
+    test = [sample for sample in samples if sample.split == "test"]
+    kept = test[:: EVERY if len(test) > MANY else 1]
+    return [sample for sample in samples if sample.split != "test"] + kept
 
 
 def command(dataset: str, folder: str, category: str, data: str, extra: list[str]) -> list[str]:
