@@ -766,3 +766,15 @@ print(faults() - before)
 """
     kept, usual = (int(in_a_process(sys.executable, "-c", code, how).stdout) for how in ("keep", "usual"))
     assert kept < usual / 10
+
+
+def test_a_command_looks_for_garbage_rarely_and_not_at_its_end() -> None:
+    code = """
+import atexit, gc
+from sowa.cli import main
+atexit.register(lambda: print(gc.get_threshold()[0] > 10_000, gc.get_freeze_count() > 0))
+main(["info"])
+"""
+    done = in_a_process(sys.executable, "-c", code)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "True True"

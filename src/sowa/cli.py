@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
 
 import sowa
-from sowa.commands.allocator import keep_freed_memory
+from sowa.commands.allocator import collect_no_more, collect_rarely, keep_freed_memory
 from sowa.commands.flags import hyphens, numbers, print_config, read_config, size, take_config
 from sowa.config import (
     FALSE_POSITIVE_RATE,
@@ -487,7 +487,10 @@ def _network(model: Path | None, backbone: str | None) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and ends the process: 0 done, 2 the input is wrong (one line says what), 1 anything else."""
     keep_freed_memory()
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    collect_rarely()
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    collect_no_more()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
