@@ -167,6 +167,12 @@ def test_a_bank_may_be_searched_by_faiss(tiny_backbone: str, fitted: sowa.Sowa, 
     np.testing.assert_allclose(found, exact, rtol=0.2)
 
 
+def test_faiss_is_missed_before_anything_is_encoded(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(InputError, match="pip install faiss-cpu"):
+        sowa.Sowa.from_pretrained(tiny_backbone, search="faiss")
+
+
 def test_without_faiss_nothing_is_lost(
     tiny_backbone: str, normal: Path, judged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

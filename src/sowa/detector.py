@@ -28,7 +28,7 @@ from sowa.data.stream import Picture, pictures, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision
 from sowa.errors import InputError
 from sowa.headers import DetectorHeader
-from sowa.index import ApproximateIndex
+from sowa.index import ApproximateIndex, load_faiss
 from sowa.memory import MemoryBank
 from sowa.model.checkpoint import identity, pretrained_network, trained_tensors
 from sowa.model.sowa import SowaNetwork
@@ -66,6 +66,8 @@ class Sowa(Predictor):
     ) -> None:
         if search not in get_args(Search):
             raise InputError(f"search is {search!r}, allowed are {', '.join(get_args(Search))}")
+        if search == "faiss":
+            load_faiss()  # where it's missing that is said now, not when everything has been encoded
         self.search = search
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)

@@ -21,16 +21,20 @@ POINTS_PER_LIST = 40  # for k-means; faiss calls fewer too few, and more take lo
 ITERATIONS = 10
 
 
+def load_faiss() -> Any:
+    """The package. Raises InputError where it isn't installed."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError(f"search by faiss needs a package that isn't there ({error}); pip install faiss-cpu") from None
+    return faiss
+
+
 class ApproximateIndex:
     """Of unit vectors (L, K, P, E), which are copied in 16 bits. Raises InputError where faiss isn't installed."""
 
     def __init__(self, features: Tensor) -> None:
-        try:
-            import faiss
-        except ImportError as error:
-            raise InputError(
-                f"search by faiss needs a package that isn't there ({error}); pip install faiss-cpu"
-            ) from None
+        faiss = load_faiss()
         self.levels = [_level(faiss, level.flatten(0, 1).cpu()) for level in features]
 
     def nearest(self, query_LBPE: Tensor) -> Tensor:
