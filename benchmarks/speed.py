@@ -32,6 +32,7 @@ from sowa import Sowa
 from sowa.commands.allocator import keep_freed_memory
 from sowa.devices import choose_device
 from sowa.export import export
+from sowa.model.mini import MiniBackbone
 from sowa.runtime import ExportedSowa
 from sowa.synthetic import generate
 
@@ -79,12 +80,16 @@ def fitted(detector: Sowa) -> Sowa:
 
 
 def encoder(detector: Sowa, dtype: torch.dtype) -> Run:
-    """The frozen vision transformer as open_clip runs it, all of it in one type: one feature per picture, no level."""
-    visual = copy.deepcopy(detector.network.backbone.visual).to(dtype)
+    """The frozen vision transformer as open_clip runs it, all of it in one type: one feature per picture, no level.
+
+    open_clip can't run the stem of ``mini``, so that is run as a backbone of ours.
+    """
+    backbone = detector.network.backbone
+    network = copy.deepcopy(backbone if isinstance(backbone, MiniBackbone) else backbone.visual).to(dtype)
 
     @torch.inference_mode()
     def run(images: NDArray[np.uint8]) -> Any:
-        return visual(detector.normalise(images).to(dtype))
+        return network(detector.normalise(images).to(dtype))
 
     return run
 
