@@ -50,6 +50,8 @@ OPTIONS = {
         "--aupro --backbone --batch-size --datasets --epochs --image-size --k-shot --model --no-train --out --root "
         f"--scoring --seed --seeds --suite {COMMON}"
     ),
+    "shots": "--at-most --backbone --batch-size --candidates --category --dataset --draws --folds --image-size --json "
+    f"--labels --method --model --no-tiled --normal --out --patience --root --seed --tiled --tolerance {COMMON}",
     "export": "--backbone --format --model --out --pictures --precision --tolerance",
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",
