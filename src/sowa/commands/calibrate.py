@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from sowa.calibration import Rule
+from sowa.commands.product import load_product
 from sowa.console import Console
-from sowa.data import load
 from sowa.detector import Sowa
 from sowa.errors import InputError
 from sowa.types import Sample
@@ -38,14 +38,8 @@ class Labelled:
         return cls(dataset, root, category, rule or "f1", missed_cost or 1.0)
 
     def load(self) -> list[Sample]:
-        """Its samples. Raises InputError where they are of several categories: a detector knows one product."""
-        samples = load(self.dataset, self.root, self.category)
-        categories = sorted({sample.category for sample in samples})
-        if len(categories) > 1:
-            raise InputError(
-                f"{self.root} holds {len(categories)} categories; choose --category {' or '.join(categories)}"
-            )
-        return samples
+        """Its samples. Raises InputError as `load_product` does."""
+        return load_product(self.dataset, self.root, self.category)
 
 
 def calibrate_file(

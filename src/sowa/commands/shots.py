@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from sowa.commands.product import load_product
 from sowa.config import ShotsConfig
 from sowa.console import Console
-from sowa.data import load
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, pictures
 from sowa.errors import InputError
@@ -45,10 +45,7 @@ def sources(
             raise InputError("--labels real needs real anomalies; give them with --dataset and --root, not --normal")
         good = pictures(normal)
         return draw(good, min(at_most, len(good)), seed), None
-    samples = load(str(dataset), Path(str(root)), category)
-    categories = sorted({sample.category for sample in samples})
-    if len(categories) > 1:
-        raise InputError(f"{root} holds {len(categories)} categories; choose --category {' or '.join(categories)}")
+    samples = load_product(str(dataset), Path(str(root)), category)
     normals = [sample for sample in samples if sample.label == NORMAL and sample.split == "train"]
     bad = [sample for sample in samples if sample.label == ABNORMAL]
     if labels == "real" and not bad:

@@ -90,7 +90,7 @@ def cross_validate(pool: Pool, config: ShotsConfig, report: Report = silent) -> 
     )
     return Choice(
         method="cv",
-        labels="generated" if pool.generated else "real",
+        labels=pool.labels,
         points=points,
         chosen=chosen,
         best=best,

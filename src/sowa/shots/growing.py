@@ -20,31 +20,30 @@ def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
     check(pool, config)
     started, encoded, shots = time.perf_counter(), pool.encoded, sorted(config.candidates)
     rounds = folds(pool, config)
+    seeds = range(config.seed * len(rounds), (config.seed + 1) * len(rounds))
     points: list[Point] = []
-    chosen, waited, reason = 0, 0, ""
+    chosen: Point | None = None
+    waited, reason = 0, ""
     for step, count in enumerate(shots):
-        seeds = range(config.seed * len(rounds), (config.seed + 1) * len(rounds))
         judged = [aurocs(pool, *fold, [count], seed)[0] for fold, seed in zip(rounds, seeds, strict=True)]
         points.append(point(count, judged))
         report("grow", step + 1, len(shots))
-        before = next((each.mean for each in points if each.shots == chosen), None)
-        if before is None or points[-1].mean > before + config.tolerance:
-            chosen, waited = count, 0
+        if chosen is None or points[-1].mean > chosen.mean + config.tolerance:
+            chosen, waited = points[-1], 0
             continue
         waited += 1
         if waited == config.patience:
-            reason = f"{count} brought no more than {config.tolerance:g} over {chosen}, so it stopped there"
+            reason = f"{count} brought no more than {config.tolerance:g} over {chosen.shots}, so it stopped there"
             break
-    best = max(points, key=lambda each: each.mean).shots
-    fits = len(points) * len(rounds)
+    assert chosen is not None  # there is at least one number
     return Choice(
         method="progressive",
-        labels="generated" if pool.generated else "real",
+        labels=pool.labels,
         points=tuple(points),
-        chosen=chosen,
-        best=best,
-        reason=reason or f"the largest number, {shots[-1]}, was reached and {chosen} was the last that helped",
-        fits=fits,
+        chosen=chosen.shots,
+        best=max(points, key=lambda each: each.mean).shots,
+        reason=reason or f"the largest number, {shots[-1]}, was reached and {chosen.shots} was the last that helped",
+        fits=len(points) * len(rounds),
         encoded=pool.encoded - encoded,
         seconds=time.perf_counter() - started,
     )

@@ -48,6 +48,11 @@ class Pool:
         self._features: dict[int, Tensor | None] = {}  # (L, P, E) unit vectors; None where it can't be read
 
     @property
+    def labels(self) -> str:
+        """What the anomalous pictures are, "generated" or "real"."""
+        return "generated" if self.generated else "real"
+
+    @property
     def encoded(self) -> int:
         """How many pictures went through the network so far."""
         return sum(features is not None for features in self._features.values())
@@ -71,8 +76,8 @@ class Pool:
     def scores(self, references: Sequence[int], judged: Sequence[int], shots: Sequence[int]) -> NDArray[np.float32]:
         """Raw scores (S, Q) of ``judged`` pictures against the first so many ``references``, by the memory alone.
 
-        Both must be readable. One search serves all numbers of ``shots``: what a bank finds
-        nearest is the nearest that any of its images has.
+        Both must be readable. One search serves all numbers of ``shots``: what a bank finds nearest is
+        the nearest that any of its images has.
         """
         bank = MemoryBank(self._stacked(references))
         found = []
@@ -87,27 +92,23 @@ class Pool:
         return torch.stack([one for one in features if one is not None], dim=1).float()
 
     def _encode(self, numbers: Sequence[int]) -> None:
+        pictures = self.normal + self.anomalous
         missing = [number for number in dict.fromkeys(numbers) if number not in self._features]
-        for kind in (False, True):
-            part = [number for number in missing if (number >= len(self.normal)) == kind]
-            self._encode_kind(part, defective=kind)
-
-    def _encode_kind(self, numbers: Sequence[int], defective: bool) -> None:
-        pictures = self.anomalous if defective else self.normal
-        first = len(self.normal) if defective else 0
-        wanted = [Picture(str(number), pictures[number - first].origin) for number in numbers]
+        wanted = [Picture(str(number), pictures[number].origin) for number in missing]
         broken: list[tuple[str, str]] = []
         for batch in read_batches(wanted, self.detector.image_size, self.batch_size, skipped_into(broken)):
             found = [int(picture.name) for picture in batch.pictures]
-            images = batch.images
-            if defective and self.generated:
-                images = np.stack([self._damaged(image, number) for image, number in zip(images, found, strict=True)])
+            images = np.stack([self._shown(image, number) for image, number in zip(batch.images, found, strict=True)])
             unit_LBPE = normalise(self.detector.observe(images, prompts=False).patches).half()
             self._features |= dict(zip(found, unit_LBPE.unbind(dim=1), strict=True))
-            self.report("encode pictures", self.encoded, len(self.normal) + len(self.anomalous))
+            self.report("encode pictures", self.encoded, len(pictures))
         for name, why in broken:
             self._features[int(name)] = None
-            self.skipped.append((pictures[int(name) - first].name, why))
+            self.skipped.append((pictures[int(name)].name, why))
+
+    def _shown(self, image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+        """The picture, with a defect drawn onto it where its number says so."""
+        return self._damaged(image, number) if self.generated and number >= len(self.normal) else image
 
     def _damaged(self, image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
         rng = np.random.default_rng([self.seed, number])
