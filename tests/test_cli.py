@@ -32,8 +32,8 @@ PROMPT = (
 )
 OPTIONS = {
     "demo": "--out --seed --size",
-    "fit": "--backbone --batch-size --category --coreset --false-positive-rate --image-size --k-shot --keep --model "
-    f"--no-coreset --no-tiled --normal --out --seed --tiled {COMMON}",
+    "fit": "--augment --backbone --batch-size --category --coreset --false-positive-rate --image-size --k-shot --keep "
+    f"--model --no-coreset --no-tiled --normal --out --seed --tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
     "predict": f"--backbone --batch-size --json --model --out --report --search --source {COMMON}",
@@ -43,7 +43,7 @@ OPTIONS = {
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
-        "--aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot "
+        "--augment --aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot "
         f"--model --no-tiled --report --root --scoring --seed --seeds --tiled {COMMON}"
     ),
     "benchmark": (
@@ -51,7 +51,7 @@ OPTIONS = {
         f"--scoring --seed --seeds --suite {COMMON}"
     ),
     "shots": "--at-most --backbone --batch-size --candidates --category --dataset --draws --folds --image-size --json "
-    f"--labels --method --model --no-tiled --normal --out --patience --root --seed --tiled --tolerance {COMMON}",
+    f"--labels --method --model --no-tiled --normal --out --patience --root --seed --tiled --tolerance --work {COMMON}",
     "export": "--backbone --format --model --out --pictures --precision --tolerance",
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",

@@ -14,8 +14,8 @@ LAYERS = (
     {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
-    | {"coreset", "index", "inspection", "observer", "results", "storage", "tiling"},
-    {"collect", "detector", "train", "evaluate", "runtime", "shots"},
+    | {"augment", "coreset", "index", "inspection", "observer", "results", "storage", "tiling"},
+    {"collect", "detector", "references", "train", "evaluate", "runtime", "shots"},
     {"console", "report", "benchmark", "commands", "export", "cli", "__main__"},
 )
 STAGES = {"backbone", "adapter", "prompts", "alignment", "maps"}

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import sowa
 from sowa.cli import run
 from sowa.config import ShotsConfig
+from sowa.data.sampling import draw
 from sowa.data.stream import Picture, pictures
+from sowa.scoring import few_shot_scores
 from sowa.shots import Choice, Pool, cross_validate, grow
 from sowa.shots.curve import Point, one_standard_error, point
 from sowa.shots.folds import folds
+from sowa.shots.growing import Round
 from sowa.synthetic import generate, write_dataset
 
 SMALL = ShotsConfig(candidates=(1, 2, 4), folds=3, draws=2)
@@ -35,28 +38,29 @@ def pool(tiny_backbone: str, product: Path) -> Pool:
     return Pool(sowa.Sowa.from_pretrained(tiny_backbone), pictures(product / "wood" / "train" / "good"))
 
 
-class Counted(Pool):
-    """A pool that encodes nothing: pictures are numbers, and what an anomalous one scores depends on the shots."""
+class Covered(Pool):
+    """A pool that encodes nothing: a normal picture is near ``share`` of the references, an anomalous one near none.
 
-    def __init__(self, normal: int, anomalous: int | None, clearer: Callable[[int], float]) -> None:
+    A bank of k references so has an image AUROC of 1 - (1 - share)^k, but for chance.
+    """
+
+    def __init__(self, normal: int, anomalous: int | None, share: float = 0.5) -> None:
         self.normal = [Picture(str(index), Path(str(index))) for index in range(normal)]
         self.generated = anomalous is None
         self.anomalous = self.normal if anomalous is None else self.normal[:anomalous]
-        self.clearer, self.encoded_ = clearer, 0
-
-    @property
-    def encoded(self) -> int:
-        return self.encoded_
+        self.near = np.random.default_rng(0).random((normal, normal)) < share
+        self.encoded = 0
 
     def readable(self, numbers: Any, at_most: int | None = None) -> list[int]:
         return list(numbers)[:at_most]
 
-    def scores(self, references: Any, judged: Any, shots: Any) -> Any:
+    def distances(self, references: Any, judged: Any) -> torch.Tensor:
         assert not set(references) & set(judged), "a picture is judged by itself"
-        random = np.random.default_rng(sum(references))
-        normal = random.normal(size=len(judged))
-        bad = np.array([number >= len(self.normal) for number in judged])
-        return np.stack([normal + self.clearer(count) * bad for count in shots])
+        found = np.full((1, len(judged), 1, len(references)), 0.5)
+        for row, number in enumerate(judged):
+            if number < len(self.normal):
+                found[0, row, 0] = np.where(self.near[number, references], 0.1, 1.0)
+        return torch.from_numpy(found)
 
 
 @given(
@@ -65,7 +69,7 @@ class Counted(Pool):
 def test_every_picture_is_judged_once_by_references_of_other_folds(
     normal: int, anomalous: int | None, count: int, seed: int
 ) -> None:
-    pool = Counted(normal, anomalous, lambda shots: 1.0)
+    pool = Covered(normal, anomalous)
     found = folds(pool, ShotsConfig(folds=count, seed=seed))
     judged = [number for _, part in found for number in part]
     assert sorted(judged) == list(range(normal + len(pool.anomalous)))
@@ -94,21 +98,33 @@ def test_the_interval_is_students_over_folds() -> None:
 
 
 def test_cross_validation_sees_what_more_pictures_bring() -> None:
-    clear = Counted(40, 40, lambda shots: 1.0 if shots < 4 else 3.0)
-    choice = cross_validate(clear, ShotsConfig())
-    assert choice.chosen == 4
-    assert choice.fits == 5 * 3 * 5
-    assert [p.mean < 0.85 for p in choice.points] == [True, True, False, False, False]
+    choice = cross_validate(Covered(200, 200, share=0.75), ShotsConfig(draws=10))
+    expected = [1 - 0.25**count for count in ShotsConfig().candidates]
+    assert [p.mean for p in choice.points] == pytest.approx(expected, abs=0.03)
+    assert choice.chosen == 8  # 16 brings no more
+    assert choice.fits == 5 * 10 * 5
 
 
 def test_growing_stops_where_more_pictures_stop_helping_and_says_why() -> None:
-    rising = {1: 0.5, 2: 1.5, 4: 3.0, 8: 3.0, 16: 4.0}
-    choice = grow(Counted(40, 40, rising.__getitem__), ShotsConfig())
+    choice = grow(Covered(200, 200), ShotsConfig(tolerance=0.1))
     assert (choice.chosen, choice.fits) == (4, 4 * 5)
-    assert "8 brought no more than 0.005 over 4" in choice.reason
-    patient = grow(Counted(40, 40, rising.__getitem__), ShotsConfig(patience=2))
-    assert patient.chosen == 16
-    assert "the largest number" in patient.reason
+    assert "8 brought no more than 0.1 over 4" in choice.reason
+    slow = Covered(200, 200, share=0.25)  # 0.25, 0.44, 0.68, 0.90, 0.99
+    assert grow(slow, ShotsConfig(tolerance=0.25)).chosen == 1
+    patient = grow(slow, ShotsConfig(tolerance=0.35, patience=2))
+    assert (patient.chosen, patient.fits) == (4, 5 * 5)
+    assert "the largest number" in grow(slow, ShotsConfig(tolerance=0.01)).reason
+
+
+def test_a_bank_that_grows_is_the_bank_of_all_its_references(pool: Pool) -> None:
+    grown = Round(pool, list(range(5)), [5, 6, 5 + len(pool.normal)], seed=3)
+    grown.grow(1)
+    grown.grow(4)
+    order = draw(range(5), 4, 3)
+    assert grown.nearest_LQP is not None
+    torch.testing.assert_close(
+        grown.nearest_LQP, pool.distances(order, [5, 6, 5 + len(pool.normal)]).amin(dim=3), rtol=0, atol=0
+    )
 
 
 def test_pictures_are_encoded_once_for_all_folds_and_methods(pool: Pool) -> None:
@@ -118,11 +134,13 @@ def test_pictures_are_encoded_once_for_all_folds_and_methods(pool: Pool) -> None
     assert cross_validate(pool, SMALL).points == first.points
 
 
-def test_scores_are_those_of_a_detector_with_the_same_references(tiny_backbone: str, product: Path, pool: Pool) -> None:
-    detector = sowa.Sowa.from_pretrained(tiny_backbone)
+def test_scores_are_those_of_a_detector_with_the_same_references(tiny_backbone: str, product: Path) -> None:
+    detector = sowa.Sowa.from_pretrained(tiny_backbone, precision="fp32")
+    pool = Pool(detector, pictures(product / "wood" / "train" / "good"))
     numbers = pool.readable(range(6))
-    found = pool.scores(numbers[:4], numbers[4:], [2, 4])
-    for scores, count in zip(found, (2, 4), strict=True):
+    by_reference = pool.distances(numbers[:4], numbers[4:])
+    for count in (2, 4):
+        scores = few_shot_scores(by_reference[..., :count].amin(dim=3))
         detector.fit([pool.normal[number].origin for number in numbers[:count]])
         expected = [detector.predict(pool.normal[number].origin)[0].raw_score for number in numbers[4:]]
         np.testing.assert_allclose(scores, expected, rtol=2e-3)

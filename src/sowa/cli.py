@@ -16,7 +16,7 @@ from cyclopts.config import Dict
 
 import sowa
 from sowa.commands.allocator import collect_no_more, collect_rarely, keep_freed_memory
-from sowa.commands.flags import hyphens, numbers, print_config, read_config, size, take_config
+from sowa.commands.flags import augmentation, hyphens, numbers, print_config, read_config, size, take_config
 from sowa.config import (
     FALSE_POSITIVE_RATE,
     AdapterConfig,
@@ -64,10 +64,11 @@ def fit(
     out: Path,
     model: Path | None = None,
     backbone: str | None = None,
-    k_shot: int | None = None,
+    k_shot: int | Literal["auto"] | None = None,
     seed: int = 0,
     coreset: bool = False,
     keep: float | None = None,
+    augment: str = "none",
     false_positive_rate: float = FALSE_POSITIVE_RATE,
     category: str | None = None,
     image_size: str | None = None,
@@ -83,10 +84,13 @@ def fit(
         out: the detector's file, *.sowa
         model: weights of `sowa train`, which name their backbone, or with --backbone the authors'
         backbone: embedded `mini` (default), a model of open_clip such as ViT-L-14-336, NAME:FILE, or NAME:random
-        k_shot: how many pictures to take as references, drawn by the seed; all by default
+        k_shot: how many pictures to take as references, drawn by the seed; all by default. auto finds out how many are
+            enough, as `sowa shots` does
         seed: of the draw
         coreset: with --k-shot, take those pictures that the others look most like, instead of any
         keep: share of each reference's patches that the bank holds, 0 to 1; all by default, fewer beyond 64 pictures
+        augment: views of the references that are normal too: auto (up to eight references tell which are), none, or
+            some of hflip,vflip,rotate90,rotate180,tilt,brightness,crop
         false_positive_rate: share of good parts that may be called anomalous, 0 to 1; `sowa calibrate` changes it later
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
@@ -104,6 +108,10 @@ def fit(
         tiled=tiled,
         category=category,
     )
+    if k_shot == "auto":
+        from sowa.commands.shots import chosen_shots
+
+        k_shot = chosen_shots(detector, normal, seed, batch_size, console)
     with console.progress() as report:
         detector.fit(
             normal,
@@ -111,6 +119,7 @@ def fit(
             seed=seed,
             coreset=coreset,
             keep=keep,
+            augment=augmentation(augment),
             false_positive_rate=false_positive_rate,
             batch_size=batch_size,
             report=report,
@@ -265,6 +274,7 @@ def run_test(
     scoring: Literal["inductive", "paper"] = "inductive",
     aupro: Literal["standard", "authors"] = "standard",
     bootstrap: int = 0,
+    augment: str = "none",
     image_size: str | None = None,
     tiled: bool = False,
     batch_size: int = 8,
@@ -286,17 +296,27 @@ def run_test(
         seeds: seeds of the draws, with commas
         scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
         aupro: standard (false positives pooled) or authors (as in their code)
+        augment: as in `sowa fit`
         tiled: as in `sowa fit`
         bootstrap: number of resamples of the test pictures for 95 % confidence intervals, such as 1000; 0 for none
         json_file: file for the result
         report: HTML file that shows metrics, curves and the verdict on every picture, with the most shots and the
             first seed
     """
+    from sowa.augment import check
     from sowa.commands.test import DataSet, measure_to_files
     from sowa.data import load
     from sowa.detector import Sowa
 
-    config = EvaluationConfig(numbers("k-shot", k_shot), numbers("seeds", seeds), scoring, aupro, batch_size, bootstrap)
+    config = EvaluationConfig(
+        numbers("k-shot", k_shot),
+        numbers("seeds", seeds),
+        scoring,
+        aupro,
+        batch_size,
+        bootstrap,
+        check(augmentation(augment)),
+    )
     samples = load(dataset, root, category)
     network = _network(model, backbone)
     detector = Sowa.from_pretrained(
@@ -364,7 +384,7 @@ def shots(
     dataset: str | None = None,
     root: Path | None = None,
     category: str | None = None,
-    method: Literal["cv", "progressive", "all"] = "cv",
+    method: Literal["cv", "progressive", "meta", "all"] = "cv",
     labels: Literal["generated", "real"] = "generated",
     candidates: str = "1,2,4,8,16",
     folds: int = 5,
@@ -373,6 +393,7 @@ def shots(
     patience: int = 1,
     at_most: int = 100,
     seed: int = 0,
+    work: Path | None = None,
     out: Path | None = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     model: Path | None = None,
@@ -391,7 +412,7 @@ def shots(
         root: the data set's folder
         category: its category, where there are several
         method: cv (cross-validation: every number on every fold), progressive (from the smallest upwards until more
-            doesn't help), or all
+            doesn't help), meta (predicted from a few normal pictures and what was learned of other products), or all
         labels: generated (defects drawn onto normal pictures) or real (the data set's anomalous pictures)
         candidates: numbers of reference pictures to compare, with commas
         folds: parts that the normal pictures are divided into, each judged once by references from the others
@@ -400,6 +421,7 @@ def shots(
         patience: how many larger numbers in a row may fail to
         at_most: pictures of each kind that are used, drawn by the seed
         seed: of folds, draws and defects
+        work: folder for encoded pictures, so that a stopped run goes on where it was; 2.4 MB a picture with mini
         out: PNG file for the curves
         json_file: file for the numbers
         model: as in `sowa fit`
@@ -407,14 +429,15 @@ def shots(
     """
     from sowa.commands.shots import shots_to_files, sources
     from sowa.detector import Sowa
-    from sowa.shots import METHODS, Pool
+    from sowa.shots import METHODS, Kept, Pool
 
     config = ShotsConfig(numbers("candidates", candidates), folds, draws, tolerance, patience, seed)
     good, bad = sources(normal, dataset, root, category, labels, at_most, seed)
     detector = Sowa.from_pretrained(
         **_network(model, backbone), device=device, precision=precision, image_size=size(image_size), tiled=tiled
     )
-    pool = Pool(detector, good, bad, seed=seed, batch_size=batch_size)
+    kept = Kept(work, detector) if work else None
+    pool = Pool(detector, good, bad, seed=seed, batch_size=batch_size, kept=kept)
     shots_to_files(pool, list(METHODS) if method == "all" else [method], config, out, json_file, Console())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import collect
+from sowa.augment import check as check_kinds
 from sowa.calibration import (
     Rule,
     at_rate,
@@ -22,9 +23,9 @@ from sowa.calibration import (
     from_normal,
 )
 from sowa.config import FALSE_POSITIVE_RATE, ModelConfig
-from sowa.coreset import CANDIDATES, choose
+from sowa.coreset import CANDIDATES
 from sowa.data.sampling import draw
-from sowa.data.stream import Picture, pictures, read_batches, skipped_into
+from sowa.data.stream import Picture, pictures
 from sowa.devices import Precision, autocast, choose_device, choose_precision
 from sowa.errors import InputError
 from sowa.headers import DetectorHeader
@@ -35,21 +36,20 @@ from sowa.model.sowa import SowaNetwork
 from sowa.observer import Observer
 from sowa.prediction import Predictor
 from sowa.progress import Report, silent
+from sowa.references import build, cover
 from sowa.scoring import judge
 from sowa.storage import read_detector, write_detector
 from sowa.types import Calibration, Judged, Judgement, Observation, Sample
 
 Search = Literal["exact", "faiss"]
-# References of which the bank holds every patch; searching it takes a third of the paper's encoder's time then.
-FULL_PICTURES = 64
 
 
 class Sowa(Predictor):
     """Finds defects in pictures after seeing a handful of normal ones, or none.
 
     Attributes that ``fit`` sets: ``bank_`` the memory bank, ``calibration_`` where normal ends, ``references_`` the
-    names of the pictures that were taken, ``seed_`` the seed that drew them. ``skipped_`` lists what the last call
-    couldn't read, and why.
+    names of the pictures that were taken, ``augment_`` the kinds of their views in the bank, ``seed_`` the seed that
+    drew them. ``skipped_`` lists what the last call couldn't read, and why.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Sowa(Predictor):
         self.bank_: MemoryBank | None = None
         self.calibration_ = self.zero_shot_calibration
         self.references_: list[str] = []
+        self.augment_: tuple[str, ...] = ()
         self.seed_: int | None = None
 
     @classmethod
@@ -156,6 +157,7 @@ class Sowa(Predictor):
         *,
         coreset: bool = False,
         keep: float | None = None,
+        augment: str | Sequence[str] = (),
         false_positive_rate: float = FALSE_POSITIVE_RATE,
         batch_size: int = 8,
         report: Report = silent,
@@ -166,15 +168,17 @@ class Sowa(Predictor):
         list of those. ``k_shot`` pictures are drawn with ``seed``; None takes all. Broken pictures are skipped and
         the next ones drawn in their place. With ``coreset``, of up to `CANDIDATES` drawn pictures those ``k_shot`` are
         taken that the others lie nearest to. ``keep`` is the share of each reference's patches that the bank holds, 0
-        to 1: those that differ most from what it holds already. By default all of up to `FULL_PICTURES` references, and
-        of more so many that the bank grows no further. The thresholds are those that one more normal picture exceeds
-        at ``false_positive_rate``, as far as can be told: from the pictures that the coreset left, or else from each
-        reference left out of the bank in turn, a single one varied.
+        to 1: those that differ most from what it holds already. By default all of up to 64 references, and of more so
+        many that the bank grows no further. ``augment`` names views of the references that are normal too, of
+        `sowa.augment.VIEWS`; "auto" looks at the references, of up to eight, which are. The thresholds are those that
+        one more normal picture exceeds at ``false_positive_rate``, as far as can be told: from the pictures that the
+        coreset left, or else from each reference left out of the bank in turn, a single one varied.
 
         Raises InputError where there are fewer than ``k_shot`` readable pictures, or none; the detector then stays as
         it was.
         """
         _check_fit(k_shot, seed, coreset, keep, false_positive_rate)
+        kinds = check_kinds(augment)
         available = pictures(normal)
         if k_shot is not None and not 1 <= k_shot <= len(available):
             raise InputError(f"k-shot is {k_shot}, allowed is 1 to {len(available)}, the pictures that there are")
@@ -183,40 +187,24 @@ class Sowa(Predictor):
         others: list[Picture] = []
         self.skipped_ = skipped
         if coreset and k_shot:
-            drawn, others = self._cover(drawn, k_shot, batch_size, skipped, report)
-        count = k_shot or len(available)
-        share = min(1.0, FULL_PICTURES / count) if keep is None else keep
-        bank, references, broken = self.build_bank(drawn, count, batch_size, report, share)
-        skipped += broken
-        if len(references) < (k_shot or 1):
+            drawn, others, broken = cover(self, drawn, k_shot, batch_size, report)
+            skipped += broken
+        found = build(self, drawn, k_shot or len(available), batch_size, report, keep, kinds)
+        skipped += found.skipped
+        if len(found.pictures) < (k_shot or 1):
             raise InputError(
-                f"only {len(references)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
+                f"only {len(found.pictures)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
                 f"problem: {skipped[0][1]}"
             )
-        if len(others) >= len(references):  # fewer tell less than the references themselves do
-            scores = collect.of_pictures(self, bank, others, batch_size, skipped, report)
+        if len(others) >= len(found.pictures):  # fewer tell less than the references themselves do
+            scores = collect.of_pictures(self, found.bank, others, batch_size, skipped, report)
             calibration = from_normal(scores.raw_scores, scores.map_maxima)
         else:
-            calibration = collect.calibration(self, bank, references, seed, report)
-        self.bank_ = self._searchable(bank)
+            calibration = collect.calibration(self, found.bank, found.pictures, seed, report)
+        self.bank_ = self._searchable(found.bank)
         self.seed_, self.calibration_ = seed, at_rate(calibration, false_positive_rate)
-        self.references_ = [picture.name for picture in references]
+        self.references_, self.augment_ = found.names, found.augment
         return self
-
-    def _cover(
-        self,
-        drawn: Sequence[Picture],
-        count: int,
-        batch_size: int,
-        skipped: list[tuple[str, str]],
-        report: Report,
-    ) -> tuple[list[Picture], list[Picture]]:
-        """The readable candidates that the others lie nearest to, and the others."""
-        bank, candidates, broken = self.build_bank(drawn, CANDIDATES, batch_size, report)
-        skipped += broken
-        with torch.inference_mode():
-            chosen = choose(bank.features, min(count, len(candidates)), report)
-        return [candidates[i] for i in chosen], [one for i, one in enumerate(candidates) if i not in chosen]
 
     def calibrate(
         self,
@@ -283,27 +271,6 @@ class Sowa(Predictor):
 
     def _reference_paths(self) -> set[Path]:
         return {Path(name).resolve() for name in self.references_}
-
-    def build_bank(
-        self, wanted: Sequence[Picture], at_most: int, batch_size: int, report: Report = silent, keep: float = 1.0
-    ) -> tuple[MemoryBank, list[Picture], list[tuple[str, str]]]:
-        """The bank of the first ``at_most`` readable pictures, these pictures, and what was skipped and why.
-
-        ``keep`` is the share of their patches as in ``fit``. Raises InputError where none can be read.
-        """
-        references: list[Picture] = []
-        skipped: list[tuple[str, str]] = []
-        at_most = min(at_most, len(wanted))
-
-        def patches() -> Iterator[tuple[Tensor, ...]]:
-            for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(skipped), limit=at_most):
-                references.extend(batch.pictures)
-                yield self.observe(batch.images, prompts=False).patches
-                report("fit", len(references), at_most)
-            if not references:
-                raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
-
-        return MemoryBank.build(patches(), at_most, keep), references, skipped
 
     def _searchable(self, bank: MemoryBank) -> MemoryBank:
         if self.search == "faiss":
@@ -375,6 +342,7 @@ class Sowa(Predictor):
             category=self.category,
             calibration=self.calibration_,
             references=self.references_,
+            augment=self.augment_,
             seed=self.seed_,
         )
         trained = trained_tensors(self.network) if self.trained else {}
@@ -411,7 +379,7 @@ class Sowa(Predictor):
         )
         detector.bank_ = detector._searchable(MemoryBank(bank.to(detector.device)))
         detector.calibration_ = header.calibration
-        detector.references_, detector.seed_ = header.references, header.seed
+        detector.references_, detector.seed_, detector.augment_ = header.references, header.seed, header.augment
         return detector
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sowa import collect
+from sowa.augment import check
 from sowa.config import EvaluationConfig
 from sowa.data import choose_references, read_mask_at, split
 from sowa.data.stream import Batch, Picture, read_batches, skipped_into
@@ -20,7 +19,6 @@ from sowa.detector import Sowa
 from sowa.devices import synchronise
 from sowa.errors import InputError
 from sowa.inspection import Inspected, Inspection
-from sowa.memory import MemoryBank
 from sowa.metrics import (
     Interval,
     MetricValue,
@@ -31,11 +29,12 @@ from sowa.metrics import (
     image_metrics,
 )
 from sowa.progress import Report, silent
+from sowa.references import References, build
 from sowa.results import METRICS, Evaluation, Run
 from sowa.scoring import judge, paper_scores
 from sowa.types import ABNORMAL, NORMAL, Calibration, Judgement, Observation, Sample
 
-Banks = dict[int, tuple[MemoryBank, list[str]]]
+Banks = dict[tuple[int, int], References]  # by shots and seed
 
 
 class _Tally:
@@ -153,7 +152,7 @@ def _evaluate_category(
         raise InputError(f"category {category!r} has no labelled test picture; add normal and anomalous ones")
     truth = _Truth(has_masks=all(sample.mask_path for sample in test if sample.label == ABNORMAL))
     banks = _banks(detector, samples, config, truth.skipped)
-    tallies = [_Tally(k, seed, banks[seed][1][:k] if k else [], config) for k, seed in _runs(config)]
+    tallies = [_Tally(*run, banks[run].names if run in banks else [], config) for run in _runs(config)]
     if inspect:
         inspected = next(t for t in tallies if (t.k_shot, t.seed) == (max(config.k_shots), config.seeds[0]))
         inspected.inspection = Inspection(inspect, _calibration(detector, banks, category, config, report))
@@ -200,9 +199,8 @@ def _calibration(detector: Sowa, banks: Banks, category: str, config: Evaluation
     """What `fit` with the references of the most shots and the first seed would come to."""
     if not banks:
         return detector.zero_shot_calibration
-    bank, names = banks[config.seeds[0]]
-    references = [Picture(name, Path(name)) for name in names]
-    return collect.calibration(detector, bank, references, config.seeds[0], report, category)
+    references = banks[max(config.k_shots), config.seeds[0]]
+    return collect.calibration(detector, references.bank, references.pictures, config.seeds[0], report, category)
 
 
 def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:
@@ -216,21 +214,23 @@ def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:
 def _banks(
     detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig, skipped: list[tuple[str, str]]
 ) -> Banks:
-    """For each seed, the bank of the most shots and its pictures; fewer shots are the first of more.
+    """The references of every run with shots, as ``fit`` would take them; fewer shots are the first of more.
 
     In place of a broken picture the next one is drawn. Raises InputError where too few can be read.
     """
-    most = max(config.k_shots)
     banks: Banks = {}
-    for seed in config.seeds if most else ():
-        choose_references(samples, most, seed)  # says what's wrong where there are too few
+    kinds = check(config.augment)
+    for k_shot, seed in _runs(config):
+        if not k_shot:
+            continue
+        choose_references(samples, k_shot, seed)  # says what's wrong where there are too few
         normal = choose_references(samples, sum(s.split == "train" and s.label == NORMAL for s in samples), seed)
         wanted = [Picture(str(sample.image_path), sample.image_path) for sample in normal]
-        bank, references, broken = detector.build_bank(wanted, most, config.batch_size)
-        skipped += [skip for skip in broken if skip not in skipped]
-        if len(references) < most:
-            raise InputError(f"only {len(references)} reference pictures can be read, needed are {most}")
-        banks[seed] = (bank, [picture.name for picture in references])
+        found = build(detector, wanted, k_shot, config.batch_size, augment=kinds)
+        skipped += [skip for skip in found.skipped if skip not in skipped]
+        if len(found.pictures) < k_shot:
+            raise InputError(f"only {len(found.pictures)} reference pictures can be read, needed are {k_shot}")
+        banks[k_shot, seed] = found
     return banks
 
 
@@ -238,18 +238,15 @@ def _banks(
 def _judgements(
     detector: Sowa, observation: Observation, banks: Banks, config: EvaluationConfig
 ) -> Iterator[Judgement]:
-    """One judgement per run, in the order of ``_runs``; one search per seed serves all its numbers of shots."""
+    """One judgement per run, in the order of ``_runs``."""
     network = detector.network.config
     # Untrained prompts are noise: they are shown where zero shots were asked for, and kept out of the rest.
     few_shot = observation if detector.trained else replace(observation, level_maps=None)
-    searched: dict[int, Tensor] = {}
-    for k_shot, seed in _runs(config):
-        if k_shot == 0:
+    for run in _runs(config):
+        if run not in banks:
             yield judge(observation, None, network.sigma)
             continue
-        if seed not in searched:
-            searched = {seed: banks[seed][0].distances_by_image(observation.patches)}
-        distances = searched[seed][..., :k_shot].amin(dim=-1)
+        distances = banks[run].bank.distances(observation.patches)
         yield judge(few_shot, distances, network.sigma, network.prompt.map_weight)
 
 

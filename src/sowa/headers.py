@@ -55,6 +55,7 @@ class DetectorHeader:
     calibration: Calibration
     references: list[str]
     seed: int | None
+    augment: tuple[str, ...] = ()
 
 
 def read_header(kind: type[H], metadata: Mapping[str, Any], path: Path) -> H:

@@ -6,6 +6,7 @@ Shapes: L levels, K reference images, P patches of an image, E joint width, B te
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -60,18 +61,21 @@ class MemoryBank:
     def __len__(self) -> int:
         return int(self.features.shape[1])
 
-    def distances_by_image(self, patches: Sequence[Tensor]) -> Tensor:
+    def distances_by_image(self, patches: Sequence[Tensor], precision: Literal["fp32", "bf16"] = "fp32") -> Tensor:
         """Distance of each patch to the nearest one of each reference image, (L, B, P, K).
 
-        Its minimum over the first k images is what a bank of these k gives, so nested banks share one search.
+        Its minimum over the first k images is what a bank of these k gives, so nested banks share one search. In
+        ``precision`` "bf16" it takes a third of the time where the processor has it, and errs by some thousandths of
+        the distance.
         """
-        query = normalise(patches)
-        pairs = zip(query, self.features, strict=True)
+        query, memory, one = normalise(patches), self.features, 1
+        if precision == "bf16":  # one more component makes the product -distance, which is then what is rounded
+            query, memory, one = F.pad(query, (0, 1), value=-1).bfloat16(), F.pad(memory, (0, 1), value=1).bfloat16(), 0
         nearest = [
             torch.cat([_nearest(query_BPE, chunk) for chunk in _chunks(query_BPE, memory_KPE)], dim=-1)
-            for query_BPE, memory_KPE in pairs
+            for query_BPE, memory_KPE in zip(query, memory, strict=True)
         ]
-        return (1 - torch.stack(nearest)).clamp(min=0)
+        return (one - torch.stack(nearest).float()).clamp(min=0)
 
     def distances(self, patches: Sequence[Tensor], leave_out: Tensor | None = None) -> Tensor:
         """Distance of each patch to the nearest normal one, min(1 - cosine) in 0..2, shape (L, B, P).

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sowa.augment import check, views
 from sowa.config import to_dict
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
@@ -31,8 +34,9 @@ def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, Sow
     header = read_header(DetectorHeader, metadata, path)
     network = rebuild(header.config, header.backbone, path, backbone)
     bank = tensors.pop("bank", torch.empty(0))
-    size, patch = check_image_size(header.image_size, network.backbone, header.tiled), network.backbone.patch_size
-    patches = (size[0] // patch[0]) * (size[1] // patch[1])
+    size = check_image_size(header.image_size, network.backbone, header.tiled)
+    shown = 1 + len(views(np.zeros((*size, 3), np.uint8), check(header.augment)))
+    patches = shown * math.prod(network.backbone.grid(size))
     kept = min(bank.shape[2], patches) if bank.ndim == 4 else patches  # of each reference all patches, or some
     expected = (len(network.backbone.levels), len(header.references), kept, network.backbone.embed_dim)
     if tuple(bank.shape) != expected or 0 in expected or not torch.isfinite(bank).all():

@@ -50,6 +50,7 @@ def _fitted(detector: Sowa) -> dict[str, str]:
     return _network(detector) | {
         "Judged by": method + (" and trained prompts" if detector.is_fitted and detector.trained else ""),
         "Seed": "–" if detector.seed_ is None else str(detector.seed_),
+        "Augmented by": ", ".join(detector.augment_) or "–",
     }
 
 

@@ -80,6 +80,11 @@ def numbers(flag: str, text: str) -> tuple[int, ...]:
         raise InputError(f"--{flag} is {text!r}, needed are whole numbers with commas, such as 0,1,2,4") from None
 
 
+def augmentation(text: str) -> str | tuple[str, ...]:
+    """``none``, ``auto``, or kinds of views with commas; what they may be is for others to say."""
+    return {"none": (), "auto": "auto"}.get(text, tuple(part.strip() for part in text.split(",")))
+
+
 def size(text: str | None) -> tuple[int, int] | None:
     """(H, W) of ``SIDE`` or ``HEIGHTxWIDTH``. Raises InputError for anything else."""
     if text is None:

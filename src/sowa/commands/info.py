@@ -49,6 +49,7 @@ def describe_file(path: Path) -> dict[str, Any]:
             "normal pictures seen": detector.calibration.seen,
             "seed": detector.seed,
             "references": detector.references,
+            "augmented by": ", ".join(detector.augment) or "nothing",
         }
     if kind == WEIGHTS_FORMAT:
         weights = read_header(WeightsHeader, metadata, path)

@@ -11,11 +11,13 @@ from sowa.config import ShotsConfig
 from sowa.console import Console
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, pictures
+from sowa.detector import Sowa
 from sowa.errors import InputError
 from sowa.files import write_bytes
-from sowa.shots import METHODS, Choice, Pool
+from sowa.shots import METHODS, Choice, Pool, cross_validate, suited
 from sowa.types import ABNORMAL, NORMAL
 
+AT_MOST = 100  # pictures of each kind, where nobody says otherwise
 LABELS = {
     "real": "measured on real defects",
     "generated": "measured on defects drawn onto good parts, not on real ones",
@@ -55,6 +57,19 @@ def sources(
         for part in (normals, bad)
     ]
     return found[0], found[1] if labels == "real" else None
+
+
+def chosen_shots(detector: Sowa, normal: Path, seed: int, batch_size: int, console: Console) -> int:
+    """For ``sowa fit --k-shot auto``: by cross-validation on generated defects, with what the pictures allow."""
+    found = pictures(normal)
+    good = draw(found, min(AT_MOST, len(found)), seed)
+    config = suited(ShotsConfig(seed=seed), len(good))
+    pool = Pool(detector, good, seed=seed, batch_size=batch_size)
+    with console.progress() as report:
+        pool.report = report
+        choice = cross_validate(pool, config, report)
+    console.note(sentence(choice))
+    return choice.chosen
 
 
 def shots_to_files(

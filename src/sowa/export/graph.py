@@ -5,6 +5,7 @@ Shapes: B pictures, H x W pixels, L levels, K reference images, k of them in a c
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 
 import torch
@@ -35,10 +36,8 @@ class DetectorGraph(nn.Module):
         self.prompts = detector.trained
         text_1SE = detector.class_text([detector.category or ""]).detach().clone()
         self.register_buffer("class_text", text_1SE)
-        height, width = (
-            side // patch for side, patch in zip(detector.image_size, detector.network.backbone.patch_size, strict=True)
-        )
-        self.step = max(1, CHUNK // 4 // (height * width * detector.bank_.features.shape[2]))
+        patches = math.prod(detector.network.backbone.grid(detector.image_size))
+        self.step = max(1, CHUNK // 4 // (patches * detector.bank_.features.shape[2]))
         self.levels, self.chunks = len(detector.bank_.features), 0
         for level, memory_KPE in enumerate(detector.bank_.features):
             for index, chunk_kPE in enumerate(memory_KPE.split(self.step)):
@@ -69,8 +68,7 @@ def _lean(detector: Sowa, dtype: torch.dtype) -> Observer:
     network = observer.network
     network.adapters.to(dtype)
     visual = network.backbone.visual.to(dtype)
-    seen = backbone.image_size if detector.tiled else detector.image_size
-    grid = seen[0] // backbone.patch_size[0], seen[1] // backbone.patch_size[1]
+    grid = backbone.grid(backbone.image_size if detector.tiled else detector.image_size)
     positions = interpolate_positions(visual.positional_embedding, visual.grid_size, grid)
     visual.positional_embedding, visual.grid_size = nn.Parameter(positions, requires_grad=False), grid
     return observer

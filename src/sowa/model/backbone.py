@@ -87,6 +87,16 @@ class Backbone(nn.Module):
         """W, the width of a text token."""
         return int(self.text.token_embedding.weight.shape[1])
 
+    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        """How many patches (h, w) a picture of ``size`` (H, W) has. Raises InputError where it's smaller than one."""
+        rows, columns = (side // patch for side, patch in zip(size, self.patch_size, strict=True))
+        if min(rows, columns) < 1:
+            raise InputError(
+                f"picture of {size[0]} x {size[1]} pixels is smaller than one patch "
+                f"({self.patch_size[0]} x {self.patch_size[1]}); enlarge it"
+            )
+        return rows, columns
+
     def train(self, mode: bool = True) -> Backbone:
         """Stays in evaluation mode whatever is asked: the backbone is frozen."""
         return super().train(False)
@@ -105,12 +115,7 @@ class Backbone(nn.Module):
 
     def _read(self, images: Tensor, depth: int) -> tuple[Tensor, tuple[Tensor, ...], tuple[int, int]]:
         """What the first ``depth`` blocks make of pictures, the levels' tokens among them, and the grid."""
-        grid = (images.shape[-2] // self.patch_size[0], images.shape[-1] // self.patch_size[1])
-        if min(grid) < 1:
-            raise InputError(
-                f"picture of {images.shape[-2]} x {images.shape[-1]} pixels is smaller than one patch "
-                f"({self.patch_size[0]} x {self.patch_size[1]}); enlarge it"
-            )
+        grid = self.grid((images.shape[-2], images.shape[-1]))
         x_BND = self._embed(images, grid)
         tokens = []
         for index, block in enumerate(self.visual.transformer.resblocks[:depth]):

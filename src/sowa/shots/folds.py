@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from sowa.config import ShotsConfig
 from sowa.data.sampling import draw
 from sowa.errors import InputError
 from sowa.metrics import image_metrics
 from sowa.progress import Report, silent
+from sowa.scoring import few_shot_scores
 from sowa.shots.curve import Choice, one_standard_error, point
 from sowa.shots.pool import Pool
+
+DRAWN_FROM = 2  # times the most shots: so many references of a fold are searched, and every draw takes some of them
 
 
 def check(pool: Pool, config: ShotsConfig) -> None:
@@ -27,6 +32,22 @@ def check(pool: Pool, config: ShotsConfig) -> None:
             f"{most} shots of {normal} normal pictures in {config.folds} folds, allowed are {left}, since a fold is "
             "judged and the rest are references; lower --candidates or give more pictures"
         )
+
+
+def suited(config: ShotsConfig, normal: int) -> ShotsConfig:
+    """The candidates and folds of ``config`` as far as so many normal pictures allow.
+
+    Raises InputError where they allow none.
+    """
+    count = min(config.folds, normal)
+    left = normal - -(-normal // count) if count else 0
+    candidates = tuple(shots for shots in config.candidates if shots <= left)
+    if not candidates:
+        raise InputError(
+            f"{normal} normal picture(s) can't tell how many are needed, {min(config.candidates) + 1} could; give more "
+            "or say how many shots"
+        )
+    return replace(config, candidates=candidates, folds=count)
 
 
 def folds(pool: Pool, config: ShotsConfig) -> list[tuple[list[int], list[int]]]:
@@ -49,10 +70,11 @@ def folds(pool: Pool, config: ShotsConfig) -> list[tuple[list[int], list[int]]]:
     return found
 
 
-def aurocs(
-    pool: Pool, references: Sequence[int], judged: Sequence[int], shots: Sequence[int], seed: int
-) -> list[float]:
-    """Image AUROC for each number of shots, of one draw of references."""
+def judged_by(pool: Pool, judged: Sequence[int]) -> tuple[list[int], list[bool]]:
+    """The readable ones of a fold's pictures to judge, and whether each is anomalous.
+
+    Raises InputError where there is none of a kind.
+    """
     readable = pool.readable(judged)
     labels = [number >= len(pool.normal) for number in readable]
     if len(set(labels)) < 2:
@@ -60,25 +82,42 @@ def aurocs(
             f"{len(labels) - sum(labels)} normal and {sum(labels)} anomalous pictures can be read in a fold, needed is "
             "one of each; lower --folds or give more pictures"
         )
-    most = max(shots)
-    drawn = pool.readable(draw(references, len(references), seed), most)
-    if len(drawn) < most:
-        raise InputError(f"only {len(drawn)} normal pictures can be read, needed are {most}; lower --candidates")
-    return [float(image_metrics(scores, labels).image_AUROC) for scores in pool.scores(drawn, readable, shots)]
+    return readable, labels
+
+
+def drawn(pool: Pool, references: Sequence[int], needed: int, seed: int, at_most: int | None = None) -> list[int]:
+    """``needed`` readable ones of a fold's references in random order, or up to ``at_most``.
+
+    Raises InputError where there are fewer than ``needed``.
+    """
+    found = pool.readable(draw(references, len(references), seed), at_most or needed)
+    if len(found) < needed:
+        raise InputError(f"only {len(found)} normal pictures can be read, needed are {needed}; lower --candidates")
+    return found
+
+
+def auroc(distances_LQP: Tensor, labels: Sequence[bool]) -> float:
+    """Image AUROC of pictures by their distances to a bank."""
+    return float(image_metrics(few_shot_scores(distances_LQP).cpu().numpy(), labels).image_AUROC)
 
 
 def cross_validate(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
     """Every number of shots on every fold, with several draws of references.
 
-    Chosen is the smallest number within one standard error of the best. Raises InputError where pictures are too few.
+    The draws of a fold are orders of the same few references, so one search serves them all. Chosen is the smallest
+    number within one standard error of the best. Raises InputError where pictures are too few.
     """
     check(pool, config)
     started, encoded, shots = time.perf_counter(), pool.encoded, sorted(config.candidates)
     found = np.empty((config.folds, config.draws, len(shots)))
     for fold, (references, judged) in enumerate(folds(pool, config)):
+        readable, labels = judged_by(pool, judged)
+        seed = config.seed * config.folds + fold
+        some = drawn(pool, references, shots[-1], seed, at_most=DRAWN_FROM * shots[-1])
+        distances_LQPK = pool.distances(some, readable)
         for index in range(config.draws):
-            seed = (config.seed * config.folds + fold) * config.draws + index
-            found[fold, index] = aurocs(pool, references, judged, shots, seed)
+            order = draw(range(len(some)), shots[-1], seed * config.draws + index)
+            found[fold, index] = [auroc(distances_LQPK[..., order[:count]].amin(dim=3), labels) for count in shots]
             report("cross-validate", fold * config.draws + index + 1, config.folds * config.draws)
     points = tuple(point(count, found[:, :, place].mean(axis=1)) for place, count in enumerate(shots))
     chosen, best = one_standard_error(points)

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 
 from sowa.config import ShotsConfig
 from sowa.progress import Report, silent
 from sowa.shots.curve import Choice, Point, point
-from sowa.shots.folds import aurocs, check, folds
+from sowa.shots.folds import auroc, check, drawn, folds, judged_by
 from sowa.shots.pool import Pool
+
+
+class Round:
+    """A fold whose bank grows: what its pictures are nearest to so far."""
+
+    def __init__(self, pool: Pool, references: Sequence[int], judged: Sequence[int], seed: int) -> None:
+        self.pool, self.references, self.seed = pool, references, seed
+        self.readable, self.labels = judged_by(pool, judged)
+        self.shots = 0
+        self.nearest_LQP: Tensor | None = None
+
+    def grow(self, shots: int) -> float:
+        """Image AUROC with so many references; only those that are new are searched."""
+        new = drawn(self.pool, self.references, shots, self.seed)[self.shots :]
+        found_LQP = self.pool.distances(new, self.readable).amin(dim=3)
+        self.nearest_LQP = found_LQP if self.nearest_LQP is None else torch.minimum(self.nearest_LQP, found_LQP)
+        self.shots = shots
+        return auroc(self.nearest_LQP, self.labels)
 
 
 def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
@@ -19,14 +41,12 @@ def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
     """
     check(pool, config)
     started, encoded, shots = time.perf_counter(), pool.encoded, sorted(config.candidates)
-    rounds = folds(pool, config)
-    seeds = range(config.seed * len(rounds), (config.seed + 1) * len(rounds))
+    rounds = [Round(pool, *fold, config.seed * config.folds + index) for index, fold in enumerate(folds(pool, config))]
     points: list[Point] = []
     chosen: Point | None = None
     waited, reason = 0, ""
     for step, count in enumerate(shots):
-        judged = [aurocs(pool, *fold, [count], seed)[0] for fold, seed in zip(rounds, seeds, strict=True)]
-        points.append(point(count, judged))
+        points.append(point(count, [each.grow(count) for each in rounds]))
         report("grow", step + 1, len(shots))
         if chosen is None or points[-1].mean > chosen.mean + config.tolerance:
             chosen, waited = points[-1], 0

@@ -1,6 +1,6 @@
-"""Every picture's patches, encoded once and on demand, and the scores that any bank of them gives.
+"""Every picture's patches, encoded once and on demand, and how far they are from each other.
 
-Shapes: L levels, N pictures, P patches of a picture, E joint width, Q judged pictures, S numbers of shots.
+Shapes: L levels, N pictures, P patches of a picture, E joint width, K references, Q judged pictures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sowa.data.stream import Picture, read_batches, skipped_into
 from sowa.detector import Sowa
 from sowa.memory import MemoryBank, normalise
 from sowa.progress import Report, silent
-from sowa.scoring import few_shot_scores
+from sowa.shots.kept import Kept
 from sowa.synthetic import DAMAGE_TYPES, damage
 
 JUDGED = 8  # pictures compared with a bank at once
@@ -26,8 +26,9 @@ class Pool:
     """Normal pictures, numbered from 0, and as many with a defect behind them, each encoded when first asked for.
 
     ``anomalous`` are real ones; without them each normal picture gets a generated defect (`sowa.synthetic.damage`) at
-    the size that the detector sees. Features are kept in 16 bits: 2.4 MB a picture with ``mini``.
-    ``skipped`` lists what couldn't be read, and why.
+    the size that the detector sees. Features are kept in 16 bits: 2.4 MB a picture with ``mini``, also on disk where
+    ``kept`` names a folder for them. ``encoded`` counts the pictures that went through the network, ``skipped`` lists
+    what couldn't be read, and why.
     """
 
     def __init__(
@@ -38,12 +39,15 @@ class Pool:
         *,
         seed: int = 0,
         batch_size: int = 8,
+        kept: Kept | None = None,
         report: Report = silent,
     ) -> None:
         self.detector, self.seed, self.batch_size, self.report = detector, seed, batch_size, report
         self.normal = list(normal)
         self.generated = anomalous is None
         self.anomalous = list(normal if anomalous is None else anomalous)
+        self.kept = kept
+        self.encoded = 0
         self.skipped: list[tuple[str, str]] = []
         self._features: dict[int, Tensor | None] = {}  # (L, P, E) unit vectors; None where it can't be read
 
@@ -51,11 +55,6 @@ class Pool:
     def labels(self) -> str:
         """What the anomalous pictures are, "generated" or "real"."""
         return "generated" if self.generated else "real"
-
-    @property
-    def encoded(self) -> int:
-        """How many pictures went through the network so far."""
-        return sum(features is not None for features in self._features.values())
 
     def defect_of(self, index: int) -> int:
         """The number of the ``index``-th anomalous picture."""
@@ -73,21 +72,17 @@ class Pool:
         return found
 
     @torch.inference_mode()
-    def scores(self, references: Sequence[int], judged: Sequence[int], shots: Sequence[int]) -> NDArray[np.float32]:
-        """Raw scores (S, Q) of ``judged`` pictures against the first so many ``references``, by the memory alone.
+    def distances(self, references: Sequence[int], judged: Sequence[int]) -> Tensor:
+        """Distance of each patch of ``judged`` pictures to each of the ``references``, (L, Q, P, K).
 
-        Both must be readable. One search serves all numbers of ``shots``: what a bank finds nearest is
-        the nearest that any of its images has.
+        Both must be readable. What a bank of some of them finds nearest is the minimum over these.
         """
-        bank = MemoryBank(self._stacked(references))
-        found = []
-        for start in range(0, len(judged), JUDGED):
-            patches_LQPE = self._stacked(judged[start : start + JUDGED])
-            by_image_LQPK = bank.distances_by_image(tuple(patches_LQPE))
-            found.append(torch.stack([few_shot_scores(by_image_LQPK[..., :count].amin(dim=-1)) for count in shots]))
-        return torch.cat(found, dim=1).float().cpu().numpy()
+        bank, precision = MemoryBank(self.features(references)), self.detector.precision
+        parts = [self.features(judged[start : start + JUDGED]) for start in range(0, len(judged), JUDGED)]
+        return torch.cat([bank.distances_by_image(tuple(part), precision) for part in parts], dim=1)
 
-    def _stacked(self, numbers: Sequence[int]) -> Tensor:
+    def features(self, numbers: Sequence[int]) -> Tensor:
+        """Unit vectors (L, N, P, E) of pictures that are `readable`."""
         features = [self._features[number] for number in numbers]
         return torch.stack([one for one in features if one is not None], dim=1).float()
 
@@ -98,13 +93,25 @@ class Pool:
         broken: list[tuple[str, str]] = []
         for batch in read_batches(wanted, self.detector.image_size, self.batch_size, skipped_into(broken)):
             found = [int(picture.name) for picture in batch.pictures]
-            images = np.stack([self._shown(image, number) for image, number in zip(batch.images, found, strict=True)])
-            unit_LBPE = normalise(self.detector.observe(images, prompts=False).patches).half()
-            self._features |= dict(zip(found, unit_LBPE.unbind(dim=1), strict=True))
-            self.report("encode pictures", self.encoded, len(pictures))
+            images = [self._shown(image, number) for image, number in zip(batch.images, found, strict=True)]
+            self._features |= dict(zip(found, self._seen(images), strict=True))
+            self.report("encode pictures", len(self._features), len(pictures))
         for name, why in broken:
             self._features[int(name)] = None
             self.skipped.append((pictures[int(name)].name, why))
+
+    def _seen(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor | None]:
+        """Unit vectors (L, P, E) of each picture, from disk where they are kept there."""
+        found = [self.kept.read(image) if self.kept else None for image in images]
+        missing = [index for index, unit_LPE in enumerate(found) if unit_LPE is None]
+        if missing:
+            observed = self.detector.observe(np.stack([images[index] for index in missing]), prompts=False)
+            for index, unit_LPE in zip(missing, normalise(observed.patches).half().unbind(dim=1), strict=True):
+                found[index] = unit_LPE
+                if self.kept:
+                    self.kept.write(images[index], unit_LPE)
+        self.encoded += len(missing)
+        return found
 
     def _shown(self, image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
         """The picture, with a defect drawn onto it where its number says so."""

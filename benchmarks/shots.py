@@ -1,0 +1,172 @@
+"""How many shots: what each way chose, what that cost in accuracy and in seconds, beside the exhaustive answer.
+
+    python benchmarks/shots.py --data DIR --work FOLDER
+
+DIR as in few_shot.py. The exhaustive answer is the image AUROC on the test pictures, mean over many draws of
+references; no method sees that. Methods see the normal train pictures, and the test's anomalies where their labels are
+"real". A product's row is written to FOLDER as soon as it's there, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from few_shot import DATASETS, RESULTS, stamp
+from scipy.stats import spearmanr
+
+from sowa import Sowa
+from sowa.config import ShotsConfig
+from sowa.data import load
+from sowa.data.sampling import draw
+from sowa.data.stream import Picture
+from sowa.files import make_folder, write_bytes
+from sowa.metrics import image_metrics
+from sowa.scoring import few_shot_scores
+from sowa.shots import METHODS, Choice, Pool
+from sowa.synthetic import CATEGORIES, write_dataset
+from sowa.types import ABNORMAL, NORMAL, Sample
+
+CONFIG = ShotsConfig()
+STYLE, TRAIN, GOOD, PER_DEFECT = 6_000_001, 60, 40, 8  # a product line that nothing else generates
+SEVERITY = 0.15  # small defects: plain ones are found with any number of shots
+DRAWS, FROM, JUDGED = 20, 48, 150  # of the exhaustive answer: draws, references they are drawn from, test pictures
+AT_MOST = 100  # pictures of each kind that a method sees, the command's own default
+WAYS = (("cv", "generated"), ("cv", "real"), ("progressive", "generated"), ("progressive", "real"), ("meta", "none"))
+CONSTANTS = (1, 4, 16)
+
+
+def products(data: str, work: Path) -> dict[str, Callable[[], list[Sample]]]:
+    real = {category: partial(load, dataset, f"{data}/{folder}", category) for dataset, folder, category in DATASETS}
+    return real | {f"generated {category}": partial(generated, category, work / "pictures") for category in CATEGORIES}
+
+
+def generated(category: str, root: Path) -> list[Sample]:
+    counts = {"train": TRAIN, "test_good": GOOD, "test_per_defect": PER_DEFECT}
+    write_dataset(root, [category], **counts, seed=STYLE, severity=SEVERITY)
+    return load("mvtec", root, category)
+
+
+def pictures(samples: Sequence[Sample], split: str, label: int) -> list[Picture]:
+    return [Picture(str(s.image_path), s.image_path) for s in samples if s.split == split and s.label == label]
+
+
+def some(found: list[Picture], at_most: int, seed: int = 0) -> list[Picture]:
+    return draw(found, min(at_most, len(found)), seed)
+
+
+def exhaustive(detector: Sowa, samples: Sequence[Sample]) -> list[float]:
+    """Image AUROC on test pictures for each candidate."""
+    references = some(pictures(samples, "train", NORMAL), FROM)
+    good = some(pictures(samples, "test", NORMAL), JUDGED)
+    pool = Pool(detector, references + good, some(pictures(samples, "test", ABNORMAL), JUDGED))
+    judged = pool.readable(range(len(references), len(pool.normal) + len(pool.anomalous)))
+    distances_LQPK = pool.distances(pool.readable(range(len(references))), judged)
+    labels = [number >= len(pool.normal) for number in judged]
+    found = np.empty((DRAWS, len(CONFIG.candidates)))
+    for seed in range(DRAWS):
+        order = draw(range(distances_LQPK.shape[3]), max(CONFIG.candidates), seed)
+        for place, count in enumerate(CONFIG.candidates):
+            scores = few_shot_scores(distances_LQPK[..., order[:count]].amin(dim=3)).numpy()
+            found[seed, place] = image_metrics(scores, labels).image_AUROC
+    return found.mean(axis=0).tolist()
+
+
+def choose(detector: Sowa, samples: Sequence[Sample], method: str, labels: str) -> Choice:
+    """What one way says, from a pool of its own, so that its seconds are what a user waits."""
+    normal = some(pictures(samples, "train", NORMAL), AT_MOST)
+    bad = some(pictures(samples, "test", ABNORMAL), AT_MOST) if labels == "real" else None
+    return METHODS[method](Pool(detector, normal, bad), CONFIG)
+
+
+def row(detector: Sowa, name: str, samples: Sequence[Sample]) -> dict[str, Any]:
+    truth = exhaustive(detector, samples)
+    ways = {f"{method}, {labels}": choose(detector, samples, method, labels).to_dict() for method, labels in WAYS}
+    return {"product": name, "truth": truth, "ways": ways}
+
+
+def regret(of: dict[str, Any], chosen: int) -> float:
+    return float(max(of["truth"]) - of["truth"][CONFIG.candidates.index(chosen)])
+
+
+def means(way: dict[str, Any]) -> list[float]:
+    return [point["mean"] for point in way["points"]]
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A line per way: regret, its worst, seconds and fits against cross-validation on generated defects."""
+    lines = ["| way | mean regret | largest | seconds | of cv's | fits | of cv's |", "|---|---|---|---|---|---|---|"]
+    reference = [one["ways"]["cv, generated"] for one in rows]
+    for name in rows[0]["ways"]:
+        ways = [one["ways"][name] for one in rows]
+        lost = [regret(one, way["chosen"]) for one, way in zip(rows, ways, strict=True)]
+        seconds, fits = (np.mean([way[field] for way in ways]) for field in ("seconds", "fits"))
+        shares = [
+            np.mean([way[f] for way in ways]) / np.mean([way[f] for way in reference]) for f in ("seconds", "fits")
+        ]
+        lines.append(
+            f"| {name} | {np.mean(lost):.4f} | {max(lost):.3f} | {seconds:.1f} | {shares[0]:.0%} | {fits:.0f} "
+            f"| {shares[1]:.0%} |"
+        )
+    for constant in CONSTANTS:
+        lost = [regret(one, constant) for one in rows]
+        lines.append(f"| always {constant} | {np.mean(lost):.4f} | {max(lost):.3f} | | | | |")
+    return lines
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    names = list(rows[0]["ways"])
+    lines = [
+        "| product | "
+        + " | ".join(map(str, CONFIG.candidates))
+        + " | "
+        + " | ".join(names)
+        + " | generated against real |",
+        "|---|" + "---|" * (len(CONFIG.candidates) + len(names) + 1),
+    ]
+    for one in rows:
+        chosen = [f"{one['ways'][n]['chosen']} ({regret(one, one['ways'][n]['chosen']):.3f})" for n in names]
+        rank = spearmanr(means(one["ways"]["cv, generated"]), means(one["ways"]["cv, real"])).statistic
+        truth = [f"{value:.3f}" for value in one["truth"]]
+        lines.append(f"| {one['product']} | " + " | ".join(truth + chosen) + f" | {rank:+.2f} |")
+    return lines
+
+
+def write(rows: Sequence[dict[str, Any]]) -> None:
+    real, made = (
+        [one for one in rows if one["product"].startswith("generated") == is_made] for is_made in (False, True)
+    )
+    text = ["# How many shots", "", stamp(), *__doc__.split("\n\n")[2].splitlines(), ""]
+    text += ["    python benchmarks/shots.py --data DATA --work WORK", ""]
+    text += ["Image AUROC on test pictures with so many shots, and what each way chose (with what that loses):", ""]
+    text += table(rows)
+    for title, part in (("All products", rows), ("Real products", real), ("Generated products", made)):
+        if part:
+            text += ["", f"## {title} ({len(part)})", "", *summary(part)]
+    (RESULTS / "shots.md").write_text("\n".join([*text, ""]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--work", required=True, type=Path)
+    arguments = parser.parse_args()
+    make_folder(arguments.work)
+    detector = Sowa.from_pretrained("mini")
+    rows = []
+    for name, samples in products(arguments.data, arguments.work).items():
+        path = arguments.work / f"{name}.json"
+        if not path.exists():
+            write_bytes(path, json.dumps(row(detector, name, samples())).encode())
+        rows.append(json.loads(path.read_text()))
+        print(rows[-1]["product"], rows[-1]["truth"], flush=True)
+        write(rows)
+
+
+if __name__ == "__main__":
+    main()

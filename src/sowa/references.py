@@ -1,0 +1,132 @@
+"""References: which pictures are taken, which views of them are normal too, and the memory bank of their patches.
+
+Shapes: L levels, B or K pictures, P patches of a picture, V views of it, E joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sowa.augment import views
+from sowa.coreset import CANDIDATES, choose
+from sowa.data.stream import Picture, read_batches, skipped_into
+from sowa.errors import InputError
+from sowa.memory import MemoryBank, normalise
+from sowa.progress import Report, silent
+from sowa.scoring import few_shot_scores
+
+if TYPE_CHECKING:
+    from sowa.detector import Sowa
+
+# References of which the bank holds every patch; searching it takes a third of the paper's encoder's time then.
+FULL_PICTURES = 64
+# What is tried where the pictures are to tell. Crops help as often, but cost some products 0.03; light helps none.
+TRIED = ("hflip", "vflip", "rotate90", "rotate180", "tilt")
+FEW = 8  # references; more show by themselves what a view could add
+ALIKE = 1.35  # times as far from a reference as another picture of the product: so far a view may be
+
+
+@dataclass(frozen=True)
+class References:
+    """The ``pictures`` that were taken, their ``bank``, the kinds of views in it, and what was skipped and why."""
+
+    pictures: list[Picture]
+    bank: MemoryBank
+    augment: tuple[str, ...]
+    skipped: list[tuple[str, str]]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the pictures."""
+        return [picture.name for picture in self.pictures]
+
+
+def build(
+    detector: Sowa,
+    wanted: Sequence[Picture],
+    at_most: int,
+    batch_size: int,
+    report: Report = silent,
+    keep: float | None = None,
+    augment: str | Sequence[str] = (),
+) -> References:
+    """The first ``at_most`` readable pictures as references.
+
+    ``keep`` and ``augment`` as in ``Sowa.fit``. Raises InputError where none can be read.
+    """
+    taken: list[Picture] = []
+    skipped: list[tuple[str, str]] = []
+    at_most = min(at_most, len(wanted))
+
+    def images() -> Iterator[NDArray[np.uint8]]:
+        for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped), limit=at_most):
+            taken.extend(batch.pictures)
+            yield batch.images
+            report("fit", len(taken), at_most)
+        if not taken:
+            raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
+
+    kinds = () if augment == "auto" else tuple(augment)
+    parts: Iterable[Tensor] = (_seen(detector, _shown(batch, kinds, own=True)) for batch in images())
+    if augment == "auto" and at_most <= FEW:
+        kinds, parts = _chosen(detector, images())
+    share = min(1.0, FULL_PICTURES / at_most) if keep is None else keep
+    bank = MemoryBank.build((part.unbind() for part in parts), at_most, share)
+    return References(taken, bank, kinds, skipped)
+
+
+def cover(
+    detector: Sowa, drawn: Sequence[Picture], count: int, batch_size: int, report: Report = silent
+) -> tuple[list[Picture], list[Picture], list[tuple[str, str]]]:
+    """Of readable candidates those ``count`` that the others lie nearest to, the others, and what was skipped."""
+    candidates = build(detector, drawn, CANDIDATES, batch_size, report)
+    with torch.inference_mode():
+        chosen = choose(candidates.bank.features, min(count, len(candidates.pictures)), report)
+    pictures = candidates.pictures
+    others = [one for index, one in enumerate(pictures) if index not in chosen]
+    return [pictures[index] for index in chosen], others, candidates.skipped
+
+
+def _chosen(detector: Sowa, batches: Iterator[NDArray[np.uint8]]) -> tuple[tuple[str, ...], list[Tensor]]:
+    """Which of `TRIED` are normal for a product, and the patches of its references with these views.
+
+    A kind is normal where its views are hardly farther from the other references than those are from each other; where
+    there is a single one, hardly farther from it than it's from itself a little nearer. Image AUROC gained on 23
+    auxiliary and generated products with one, two, four and eight references: 0.022, 0.027, 0.024, 0.017. All
+    views of all products gain 0.001 to 0.002 more; but a part that lies upside down is a defect where none has.
+    """
+    kinds = ("", *TRIED, "crop")
+    parts = [
+        [_seen(detector, _shown(images, (kind,) if kind else (), own=not kind)) for kind in kinds] for images in batches
+    ]
+    seen = {kind: torch.cat(found, dim=1) for kind, found in zip(kinds, zip(*parts, strict=True), strict=True)}
+    own = seen[""]
+    usual = _apart(own, seen["crop"] if own.shape[1] == 1 else own)
+    chosen = tuple(kind for kind in TRIED if seen[kind].shape[2] and _apart(own, seen[kind]) <= ALIKE * usual)
+    return chosen, [torch.cat([own, *(seen[kind] for kind in chosen)], dim=2)]
+
+
+def _shown(images: NDArray[np.uint8], augment: Sequence[str], *, own: bool) -> NDArray[np.uint8]:
+    """Views (V, B, H, W, 3) of pictures (B, H, W, 3), with ``own`` themselves first."""
+    return np.stack([[image] * own + views(image, augment) for image in images], axis=1)
+
+
+def _seen(detector: Sowa, shown_VBHW3: NDArray[np.uint8]) -> Tensor:
+    """Unit vectors of all views of a picture side by side, (L, B, V * P, E)."""
+    return torch.cat([normalise(detector.observe(view, prompts=False).patches) for view in shown_VBHW3], dim=2)
+
+
+@torch.inference_mode()
+def _apart(own_LKPE: Tensor, views_LKPE: Tensor) -> float:
+    """How far references are from views of the others, a single one from its own: geometric mean of their scores."""
+    count = own_LKPE.shape[1]
+    leave_out = torch.arange(count, device=own_LKPE.device) if count > 1 else None
+    distances_LKP = MemoryBank(views_LKPE).distances(own_LKPE.unbind(), leave_out)
+    return float(few_shot_scores(distances_LKP).clamp(min=1e-6).log().mean().exp())

@@ -1,0 +1,51 @@
+"""Encoded pictures in a folder, so that a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sowa.detector import Sowa
+from sowa.errors import InputError
+from sowa.files import make_folder, read_safetensors, write_safetensors
+from sowa.model.checkpoint import identity
+
+FORMAT = "sowa-features"
+
+
+class Kept:
+    """Unit vectors (L, P, E) of pictures (H, W, 3) uint8 as one detector sees them, in 16 bits, a file each.
+
+    A file's name is the hash of the pixels and of everything that their vectors depend on, so a folder may serve any
+    detectors and products, and nothing is ever mixed. Raises InputError where the folder can't be made.
+    """
+
+    def __init__(self, folder: Path, detector: Sowa) -> None:
+        make_folder(folder)
+        self.folder = folder
+        backbone = detector.network.backbone
+        sees = (identity(backbone), detector.image_size, detector.tiled, detector.precision)
+        self.sees = repr(sees).encode()
+        self.shape = (len(backbone.levels), math.prod(backbone.grid(detector.image_size)), backbone.embed_dim)
+
+    def read(self, image: NDArray[np.uint8]) -> Tensor | None:
+        """The picture's vectors, None where they aren't there or the file is broken."""
+        try:
+            tensors, _ = read_safetensors(self._path(image), FORMAT)
+        except InputError:
+            return None
+        unit_LPE = tensors.get("features", torch.empty(0))
+        return unit_LPE if unit_LPE.shape == self.shape and bool(unit_LPE.isfinite().all()) else None
+
+    def write(self, image: NDArray[np.uint8], unit_LPE: Tensor) -> None:
+        """Keeps the picture's vectors. Raises InputError where the file can't be written."""
+        write_safetensors(self._path(image), {"features": unit_LPE.cpu().contiguous()}, FORMAT, {})
+
+    def _path(self, image: NDArray[np.uint8]) -> Path:
+        return self.folder / f"{hashlib.sha256(self.sees + image.tobytes()).hexdigest()[:32]}.safetensors"

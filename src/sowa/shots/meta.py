@@ -1,0 +1,141 @@
+"""A prediction of the whole curve from a few normal pictures, learned from other products.
+
+``pretrain/shots.py`` measured what shots were worth on many products, and what a few normal pictures of each told of
+it. A product is compared with these (Gaussian process regression; Rasmussen and Williams, 2006, section 2.2), so
+nothing is encoded but a handful of pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, WhiteKernel
+
+from sowa.config import ShotsConfig, from_dict
+from sowa.data.sampling import draw
+from sowa.errors import InputError
+from sowa.progress import Report, silent
+from sowa.shots.curve import CONFIDENCE, Choice, Point
+from sowa.shots.pool import Pool
+from sowa.shots.traits import FEWEST, traits
+
+PICTURES = 8  # of a product, whose traits are read
+USUAL = 0.95  # share of the measured products that lie no farther from their nearest than is usual
+
+
+@dataclass(frozen=True)
+class Task:
+    """A product that was measured: ``traits`` as `sowa.shots.traits.names` lists them, ``curve`` the image AUROC for
+    each number of shots. Tasks of one ``group`` are alike."""
+
+    name: str
+    group: str
+    traits: tuple[float, ...]
+    curve: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was measured, and with which numbers of ``shots``; ``traits`` names the traits."""
+
+    shots: tuple[int, ...]
+    traits: tuple[str, ...]
+    tasks: tuple[Task, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From a file that ``pretrain/shots.py`` wrote."""
+        return from_dict(cls, json.loads(path.read_text(encoding="utf-8")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+    def without(self, group: str) -> Self:
+        """Without the tasks of that group."""
+        return replace(self, tasks=tuple(task for task in self.tasks if task.group != group))
+
+    def forecast(self, seen: NDArray[np.float64], shots: Sequence[int]) -> Forecast:
+        """Image AUROC of a product of these traits, for each number of ``shots`` inside `shots`, between them
+        interpolated over their logarithm."""
+        known = np.array([task.traits for task in self.tasks])
+        centre, scale = known.mean(axis=0), known.std(axis=0).clip(min=1e-6)
+        known, new = (known - centre) / scale, (seen - centre) / scale
+        curves = np.array([task.curve for task in self.tasks])
+        kernel = RBF(np.sqrt(known.shape[1]), (1.0, 100.0)) + WhiteKernel(0.3, (0.01, 10.0))
+        process = GaussianProcessRegressor(kernel, normalize_y=True).fit(known, curves)
+        mean, error = (values[0] for values in process.predict(new[None], return_std=True))
+        apart = np.linalg.norm(known[:, None] - known, axis=2) + np.diag(np.full(len(known), np.inf))
+        usual = np.quantile(apart.min(axis=1), USUAL)
+        at = np.log2(shots), np.log2(self.shots)
+        return Forecast(
+            np.interp(*at, mean), np.interp(*at, error), float(np.linalg.norm(known - new, axis=1).min() / usual)
+        )
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """``mean`` and standard deviation ``error`` for each number of shots. ``distance`` is how far the product lies from
+    the nearest one that was measured, 1 where but a twentieth of those lie as far from theirs."""
+
+    mean: NDArray[np.float64]
+    error: NDArray[np.float64]
+    distance: float
+
+
+def learned() -> Learned:
+    """What the package ships."""
+    return Learned.read(Path(str(files("sowa") / "weights" / "shots.json")))
+
+
+def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Learned | None = None) -> Choice:
+    """Predicts the curve from up to `PICTURES` normal pictures, and chooses the number with the highest mean.
+
+    The reason says where the product is unlike all that were measured. ``known`` is by default what the package ships.
+    Raises InputError where fewer than `FEWEST` pictures can be read, or candidates are outside what was measured.
+    """
+    started, encoded, shots = time.perf_counter(), pool.encoded, sorted(config.candidates)
+    known = known or learned()
+    if shots[0] < known.shots[0] or shots[-1] > known.shots[-1]:
+        raise InputError(
+            f"candidates are {shots}, but what meta learned is about {known.shots[0]} to {known.shots[-1]} shots; "
+            "change --candidates or take another --method"
+        )
+    some = pool.readable(draw(range(len(pool.normal)), len(pool.normal), config.seed), PICTURES)
+    if len(some) < FEWEST:
+        raise InputError(f"{len(some)} normal pictures can be read, needed are {FEWEST} for --method meta; add some")
+    detector = pool.detector
+    forecast = known.forecast(traits(pool.features(some), detector.network.backbone.grid(detector.image_size)), shots)
+    report("foresee", 1, 1)
+    half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+    points = tuple(
+        Point(count, *np.clip((mean, error, mean - half * error, mean + half * error), 0, 1).tolist())
+        for count, mean, error in zip(shots, forecast.mean, forecast.error, strict=True)
+    )
+    best = max(points, key=lambda each: each.mean).shots
+    unlike = (
+        f"; but it's {forecast.distance:.1f} times as unlike the products it learned from as those are each other, so "
+        "don't rely on it"
+    )
+    return Choice(
+        method="meta",
+        labels="none",
+        points=points,
+        chosen=best,
+        best=best,
+        reason=f"{best} is the best by what {len(some)} pictures tell, compared with {len(known.tasks)} products"
+        + (unlike if forecast.distance > 1 else ""),
+        fits=0,
+        encoded=pool.encoded - encoded,
+        seconds=time.perf_counter() - started,
+    )
