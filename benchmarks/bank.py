@@ -27,10 +27,10 @@ from sowa import Sowa
 from sowa.data import load
 from sowa.data.images import read_mask_at
 from sowa.data.stream import Picture, read_batches
-from sowa.detector import FULL_PICTURES
 from sowa.index import ApproximateIndex
 from sowa.memory import MemoryBank
 from sowa.metrics import pixel_metrics
+from sowa.references import FULL_PICTURES
 from sowa.scoring import few_shot_map, top_mean
 from sowa.types import ABNORMAL, NORMAL, Sample
 

@@ -124,7 +124,8 @@ def test_a_handful_of_good_pictures_is_all_that_is_encoded(tiny_backbone: str, g
     assert (choice.encoded, choice.fits, choice.labels) == (PICTURES, 0, "none")
     assert [point.shots for point in choice.points] == list(SHOTS)
     assert all(0 <= point.low <= point.mean <= point.high <= 1 for point in choice.points)
-    assert choice.chosen == max(choice.points, key=lambda point: point.mean).shots
+    highest = max(point.mean for point in choice.points)
+    assert choice.chosen == next(point.shots for point in choice.points if point.mean >= highest - 0.005)
     assert json.loads(json.dumps(choice.to_dict()))["method"] == "meta"
     assert "don't rely on it" in choice.reason  # a random backbone is unlike anything that was measured
 

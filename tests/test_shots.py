@@ -17,10 +17,11 @@ from sowa.cli import run
 from sowa.config import ShotsConfig
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, pictures
+from sowa.errors import InputError
 from sowa.scoring import few_shot_scores
-from sowa.shots import Choice, Pool, cross_validate, grow
+from sowa.shots import Choice, Pool, cross_validate, grow, suited
 from sowa.shots.curve import Point, one_standard_error, point
-from sowa.shots.folds import folds
+from sowa.shots.folds import check, folds
 from sowa.shots.growing import Round
 from sowa.synthetic import generate, write_dataset
 
@@ -175,8 +176,8 @@ def test_the_command_says_how_many_in_words_numbers_and_a_picture(
     assert shots("--normal", product / "wood" / "train" / "good", "--method", "all", *small, *files) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     saved = json.loads((tmp_path / "shots.json").read_text())
-    assert [each["method"] for each in saved] == ["cv", "progressive"]
-    assert {each["labels"] for each in saved} == {"generated"}
+    assert [each["method"] for each in saved] == ["cv", "progressive", "meta"]
+    assert [each["labels"] for each in saved] == ["generated", "generated", "none"]
     assert [event["chosen"] for event in events] == [each["chosen"] for each in saved]
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -192,9 +193,51 @@ def test_real_anomalies_are_used_where_they_are_asked_for(
     assert event["encoded"] == 9 + bad
 
 
+def test_a_stopped_run_goes_on_with_what_it_encoded(
+    tiny_backbone: str, product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--normal", product / "wood" / "train" / "good", "--candidates", "1,2", "--backbone", tiny_backbone)
+    found = []
+    for _ in range(2):
+        assert shots(*flags, "--work", tmp_path / "work") == 0
+        found.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert [each["encoded"] for each in found] == [18, 0]
+    assert found[0]["points"] == found[1]["points"]
+
+
+def test_fit_finds_out_how_many_by_itself(
+    tiny_backbone: str, product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, out = product / "wood" / "train" / "good", tmp_path / "x.sowa"
+    flags = ["--backbone", tiny_backbone, "--out", str(out), "--k-shot", "auto"]
+    assert run(["fit", "--normal", str(good), *flags]) == 0
+    told = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("Take "))
+    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), draw(pictures(good), 9, 0))
+    choice = cross_validate(pool, suited(ShotsConfig(), 9))
+    assert len(sowa.Sowa.load(out).references_) == choice.chosen
+    assert told.startswith(f"Take {choice.chosen} good picture")
+    one = str(next(good.iterdir()))
+    assert run(["fit", "--normal", one, *flags]) == 2
+    assert "1 normal picture(s) can't tell how many are needed" in capsys.readouterr().err
+
+
+@given(normal=st.integers(0, 60))
+def test_a_question_is_suited_to_the_pictures_that_there_are(normal: int) -> None:
+    if normal < 2:
+        with pytest.raises(InputError, match="can't tell"):
+            suited(ShotsConfig(), normal)
+        return
+    config = suited(ShotsConfig(), normal)
+    check(Covered(normal, None), config)
+    more = [shots for shots in ShotsConfig().candidates if shots not in config.candidates]
+    assert not more or min(more) > normal - -(-normal // config.folds)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (("--normal", "GOOD", "--method", "meta", "--candidates", "1,32"), "candidates are [1, 32]"),
+        (("--normal", "ONE", "--method", "meta"), "1 normal pictures can be read, needed are 3"),
         (("--normal", "GOOD", "--folds", 10), "9 normal pictures, needed are 10"),
         (("--normal", "GOOD", "--candidates", "1,8"), "allowed are 7"),
         (("--normal", "ONE"), "1 normal pictures, needed are 5"),

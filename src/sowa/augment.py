@@ -73,3 +73,8 @@ def check(kinds: str | Iterable[str]) -> str | tuple[str, ...]:
 def views(image: Image, kinds: Iterable[str]) -> list[Image]:
     """Every view of those kinds, without the picture itself."""
     return [np.ascontiguousarray(view) for kind in kinds for view in VIEWS[kind](image)]
+
+
+def count(size: tuple[int, int], kinds: Iterable[str]) -> int:
+    """How many pictures of that size (H, W) one is with its views of those kinds."""
+    return 1 + len(views(np.zeros((*size, 3), np.uint8), kinds))

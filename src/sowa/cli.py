@@ -417,7 +417,7 @@ def shots(
         candidates: numbers of reference pictures to compare, with commas
         folds: parts that the normal pictures are divided into, each judged once by references from the others
         draws: of references in each fold, for cv
-        tolerance: image AUROC that more pictures must bring for progressive to go on
+        tolerance: image AUROC that more pictures must bring for progressive and meta to ask for them
         patience: how many larger numbers in a row may fail to
         at_most: pictures of each kind that are used, drawn by the seed
         seed: of folds, draws and defects

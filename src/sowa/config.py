@@ -155,7 +155,7 @@ class ShotsConfig:
 
     ``candidates`` are the numbers that are compared. Cross-validation draws references ``draws`` times in each of
     ``folds``; the progressive way draws them once, and stops when ``patience`` larger numbers in a row haven't brought
-    more than ``tolerance`` image AUROC.
+    more than ``tolerance`` image AUROC, which is also what meta gives up for fewer.
     """
 
     candidates: tuple[int, ...] = (1, 2, 4, 8, 16)

@@ -168,11 +168,11 @@ class Sowa(Predictor):
         list of those. ``k_shot`` pictures are drawn with ``seed``; None takes all. Broken pictures are skipped and
         the next ones drawn in their place. With ``coreset``, of up to `CANDIDATES` drawn pictures those ``k_shot`` are
         taken that the others lie nearest to. ``keep`` is the share of each reference's patches that the bank holds, 0
-        to 1: those that differ most from what it holds already. By default all of up to 64 references, and of more so
-        many that the bank grows no further. ``augment`` names views of the references that are normal too, of
-        `sowa.augment.VIEWS`; "auto" looks at the references, of up to eight, which are. The thresholds are those that
-        one more normal picture exceeds at ``false_positive_rate``, as far as can be told: from the pictures that the
-        coreset left, or else from each reference left out of the bank in turn, a single one varied.
+        to 1: those that differ most from what it holds already. By default all of up to 64 references, and of
+        more, or of views, so many that the bank grows no further. ``augment`` names views of the references that are
+        normal too, of `sowa.augment.VIEWS`; with "auto" the references, up to eight, tell which are. The thresholds are
+        those that one more normal picture exceeds at ``false_positive_rate``, as far as can be told: from the pictures
+        that the coreset left, or else from each reference left out of the bank in turn, a single one varied.
 
         Raises InputError where there are fewer than ``k_shot`` readable pictures, or none; the detector then stays as
         it was.

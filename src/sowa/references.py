@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.augment import views
+from sowa.augment import count, views
 from sowa.coreset import CANDIDATES, choose
 from sowa.data.stream import Picture, read_batches, skipped_into
 from sowa.errors import InputError
@@ -30,6 +30,9 @@ FULL_PICTURES = 64
 # What is tried where the pictures are to tell. Crops help as often, but cost some products 0.03; light helps none.
 TRIED = ("hflip", "vflip", "rotate90", "rotate180", "tilt")
 FEW = 8  # references; more show by themselves what a view could add
+# Pictures: so many patches of a reference and its views the bank holds. Of seven views on four auxiliary and generated
+# products that gains 0.018 image AUROC, as many as of the reference alone 0.013, all 0.020.
+HELD = 2
 ALIKE = 1.35  # times as far from a reference as another picture of the product: so far a view may be
 
 
@@ -77,18 +80,19 @@ def build(
     parts: Iterable[Tensor] = (_seen(detector, _shown(batch, kinds, own=True)) for batch in images())
     if augment == "auto" and at_most <= FEW:
         kinds, parts = _chosen(detector, images())
-    share = min(1.0, FULL_PICTURES / at_most) if keep is None else keep
-    bank = MemoryBank.build((part.unbind() for part in parts), at_most, share)
+    if keep is None:
+        keep = min(1.0, FULL_PICTURES / at_most) * min(1.0, HELD / count(detector.image_size, kinds))
+    bank = MemoryBank.build((part.unbind() for part in parts), at_most, keep)
     return References(taken, bank, kinds, skipped)
 
 
 def cover(
-    detector: Sowa, drawn: Sequence[Picture], count: int, batch_size: int, report: Report = silent
+    detector: Sowa, drawn: Sequence[Picture], shots: int, batch_size: int, report: Report = silent
 ) -> tuple[list[Picture], list[Picture], list[tuple[str, str]]]:
-    """Of readable candidates those ``count`` that the others lie nearest to, the others, and what was skipped."""
+    """Of readable candidates those ``shots`` that the others lie nearest to, the others, and what was skipped."""
     candidates = build(detector, drawn, CANDIDATES, batch_size, report)
     with torch.inference_mode():
-        chosen = choose(candidates.bank.features, min(count, len(candidates.pictures)), report)
+        chosen = choose(candidates.bank.features, min(shots, len(candidates.pictures)), report)
     pictures = candidates.pictures
     others = [one for index, one in enumerate(pictures) if index not in chosen]
     return [pictures[index] for index in chosen], others, candidates.skipped
@@ -126,7 +130,7 @@ def _seen(detector: Sowa, shown_VBHW3: NDArray[np.uint8]) -> Tensor:
 @torch.inference_mode()
 def _apart(own_LKPE: Tensor, views_LKPE: Tensor) -> float:
     """How far references are from views of the others, a single one from its own: geometric mean of their scores."""
-    count = own_LKPE.shape[1]
-    leave_out = torch.arange(count, device=own_LKPE.device) if count > 1 else None
+    pictures = own_LKPE.shape[1]
+    leave_out = torch.arange(pictures, device=own_LKPE.device) if pictures > 1 else None
     distances_LKP = MemoryBank(views_LKPE).distances(own_LKPE.unbind(), leave_out)
     return float(few_shot_scores(distances_LKP).clamp(min=1e-6).log().mean().exp())

@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sowa.augment import check, views
+from sowa.augment import check, count
 from sowa.config import to_dict
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
@@ -35,8 +34,7 @@ def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, Sow
     network = rebuild(header.config, header.backbone, path, backbone)
     bank = tensors.pop("bank", torch.empty(0))
     size = check_image_size(header.image_size, network.backbone, header.tiled)
-    shown = 1 + len(views(np.zeros((*size, 3), np.uint8), check(header.augment)))
-    patches = shown * math.prod(network.backbone.grid(size))
+    patches = count(size, check(header.augment)) * math.prod(network.backbone.grid(size))
     kept = min(bank.shape[2], patches) if bank.ndim == 4 else patches  # of each reference all patches, or some
     expected = (len(network.backbone.levels), len(header.references), kept, network.backbone.embed_dim)
     if tuple(bank.shape) != expected or 0 in expected or not torch.isfinite(bank).all():

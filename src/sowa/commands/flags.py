@@ -82,7 +82,9 @@ def numbers(flag: str, text: str) -> tuple[int, ...]:
 
 def augmentation(text: str) -> str | tuple[str, ...]:
     """``none``, ``auto``, or kinds of views with commas; what they may be is for others to say."""
-    return {"none": (), "auto": "auto"}.get(text, tuple(part.strip() for part in text.split(",")))
+    if text == "auto":
+        return text
+    return () if text == "none" else tuple(part.strip() for part in text.split(","))
 
 
 def size(text: str | None) -> tuple[int, int] | None:

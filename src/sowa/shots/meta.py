@@ -30,6 +30,9 @@ from sowa.shots.pool import Pool
 from sowa.shots.traits import FEWEST, traits
 
 PICTURES = 8  # of a product, whose traits are read
+# Of the process, chosen by leaving a group out in turn: how far a product tells of others, in root mean square
+# differences of their traits, and how much of the curves' variance the traits don't tell.
+REACH, NOISE = 1.5, 0.3
 USUAL = 0.95  # share of the measured products that lie no farther from their nearest than is usual
 
 
@@ -72,8 +75,8 @@ class Learned:
         centre, scale = known.mean(axis=0), known.std(axis=0).clip(min=1e-6)
         known, new = (known - centre) / scale, (seen - centre) / scale
         curves = np.array([task.curve for task in self.tasks])
-        kernel = RBF(np.sqrt(known.shape[1]), (1.0, 100.0)) + WhiteKernel(0.3, (0.01, 10.0))
-        process = GaussianProcessRegressor(kernel, normalize_y=True).fit(known, curves)
+        kernel = RBF(REACH * np.sqrt(known.shape[1])) + WhiteKernel(NOISE)
+        process = GaussianProcessRegressor(kernel, optimizer=None, normalize_y=True).fit(known, curves)
         mean, error = (values[0] for values in process.predict(new[None], return_std=True))
         apart = np.linalg.norm(known[:, None] - known, axis=2) + np.diag(np.full(len(known), np.inf))
         usual = np.quantile(apart.min(axis=1), USUAL)
@@ -99,9 +102,10 @@ def learned() -> Learned:
 
 
 def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Learned | None = None) -> Choice:
-    """Predicts the curve from up to `PICTURES` normal pictures, and chooses the number with the highest mean.
+    """Predicts the curve from up to `PICTURES` normal pictures.
 
-    The reason says where the product is unlike all that were measured. ``known`` is by default what the package ships.
+    Chosen is the smallest number that is predicted to come within ``config.tolerance`` of the best. The reason says
+    where the product is unlike all that were measured. ``known`` is by default what the package ships.
     Raises InputError where fewer than `FEWEST` pictures can be read, or candidates are outside what was measured.
     """
     started, encoded, shots = time.perf_counter(), pool.encoded, sorted(config.candidates)
@@ -122,7 +126,8 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
         Point(count, *np.clip((mean, error, mean - half * error, mean + half * error), 0, 1).tolist())
         for count, mean, error in zip(shots, forecast.mean, forecast.error, strict=True)
     )
-    best = max(points, key=lambda each: each.mean).shots
+    best = max(points, key=lambda each: each.mean)
+    chosen = min(each.shots for each in points if each.mean >= best.mean - config.tolerance)
     unlike = (
         f"; but it's {forecast.distance:.1f} times as unlike the products it learned from as those are each other, so "
         "don't rely on it"
@@ -131,9 +136,10 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
         method="meta",
         labels="none",
         points=points,
-        chosen=best,
-        best=best,
-        reason=f"{best} is the best by what {len(some)} pictures tell, compared with {len(known.tasks)} products"
+        chosen=chosen,
+        best=best.shots,
+        reason=f"{chosen} is the smallest number within {config.tolerance:g} of the best, {best.shots}, as {len(some)} "
+        f"pictures and what was measured of {len(known.tasks)} products tell"
         + (unlike if forecast.distance > 1 else ""),
         fits=0,
         encoded=pool.encoded - encoded,
