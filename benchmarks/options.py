@@ -9,7 +9,7 @@ once; every option is then a way to lay out the memory bank or to read its dista
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,40 +20,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.coreset import choose
 from sowa.data import choose_references, load, read_image, read_mask_at, resize_image, split
 from sowa.memory import MemoryBank, normalise
 from sowa.metrics import PixelMetrics, image_metrics
-from sowa.scoring import few_shot_map, top_mean
+from sowa.scoring import few_shot_map, few_shot_scores, top_mean
 from sowa.types import ABNORMAL, NORMAL, Sample
 
-SHOTS, SEEDS, POOL = 4, (0, 1, 2), 40
+SHOTS, SEEDS = 4, (0, 1, 2)
 SIDE = 192  # maps are compared with masks at this size: half the backbone's, for speed
 DEVELOPMENT = (
     ("pairs", "auxiliary", "glass174"),
     ("pairs", "auxiliary", "kolektorsdd"),
     ("pairs", "auxiliary", "sdu_fibre"),
 )
-View = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-TURNS: tuple[View, ...] = (
-    lambda image: image[:, ::-1],
-    lambda image: image[::-1],
-    lambda image: np.rot90(image),
-    lambda image: np.rot90(image, 2),
-    lambda image: np.rot90(image, 3),
-)
-LIT: tuple[View, ...] = tuple(
-    lambda image, light=light: np.clip(image * light, 0, 255).astype(np.uint8) for light in (1.12, 0.88)
-)
 
 
 @dataclass
 class Scene:
-    """A category: patches of the pool (L, K, P, E), of views of it, and of test pictures; labels and masks."""
+    """A category: patches of references (L, K, P, E) and of test pictures; labels, masks, and what each seed drew."""
 
-    pool: Tensor
-    turned: Tensor
-    lit: Tensor
+    references: Tensor
     test: Tensor
     labels: list[bool]
     masks: list[NDArray[np.bool_]]
@@ -73,27 +59,18 @@ def see(detector: Sowa, images: Sequence[NDArray[np.uint8]]) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def seen_as(detector: Sowa, images: Sequence[NDArray[np.uint8]], views: Sequence[View]) -> Tensor:
-    """Patches of all views of a picture side by side, (L, N, views x P, E)."""
-    return torch.cat([see(detector, [view(image) for image in images]) for view in views], dim=2)
-
-
 def scene(detector: Sowa, samples: Sequence[Sample], at_most: int) -> Scene:
     normal = [sample for sample in split(samples, "train") if sample.label == NORMAL]
     drawn = {seed: choose_references(samples, min(SHOTS, len(normal)), seed) for seed in SEEDS}
-    pool = list({sample.image_path: sample for seed in SEEDS for sample in drawn[seed]}.values())
-    pool += [sample for sample in normal if sample not in pool][: max(0, POOL - len(pool))]
-    images = [read_image(sample.image_path) for sample in pool]
+    references = list({sample.image_path: sample for seed in SEEDS for sample in drawn[seed]}.values())
     test = [sample for sample in split(samples, "test") if sample.label is not None]
     test = test[:: -(-len(test) // at_most)]
     return Scene(
-        pool=see(detector, images),
-        turned=seen_as(detector, images[: SHOTS * len(SEEDS)], TURNS),
-        lit=seen_as(detector, images, LIT),
+        references=see(detector, [read_image(sample.image_path) for sample in references]),
         test=see(detector, [read_image(sample.image_path) for sample in test]),
         labels=[sample.label == ABNORMAL for sample in test],
         masks=[read_mask_at(sample.mask_path, (SIDE, SIDE)) for sample in test],
-        drawn={seed: [pool.index(sample) for sample in drawn[seed]] for seed in SEEDS},
+        drawn={seed: [references.index(sample) for sample in drawn[seed]] for seed in SEEDS},
     )
 
 
@@ -148,32 +125,28 @@ def foreground(bank: Tensor, query: Tensor, found: Tensor) -> Tensor:
 def accuracy(raw: Tensor, patches: Tensor, of: Scene) -> tuple[float, float]:
     side = round(patches.shape[-1] ** 0.5)
     pixels = PixelMetrics(max_scores=2**16)
-    maps = few_shot_map(patches[None], (side, side), (SIDE, SIDE)).numpy()
+    maps = few_shot_map(patches, (side, side), (SIDE, SIDE)).numpy()
     for anomaly_map, mask in zip(maps, of.masks, strict=True):
         pixels.update(anomaly_map, mask)
     return float(image_metrics(raw.tolist(), of.labels).image_AUROC), float(pixels.compute().pixel_AUROC)
 
 
 def measure(of: Scene, seed: int) -> dict[str, tuple[float, float]]:
-    rows = of.drawn[seed]
-    bank = of.pool[:, rows]
+    bank = of.references[:, of.drawn[seed]]
     found = distances(bank, of.test)
-    base = found.sum(dim=0)
-    lit, turned = (torch.minimum(found, distances(views[:, rows], of.test)) for views in (of.lit, of.turned))
-    near = distances(pooled(bank), pooled(of.test)).sum(dim=0)
+    near = distances(pooled(bank), pooled(of.test))
     ways = {
-        "as it is": base,
-        "references brighter and darker too": lit.sum(dim=0),
-        "references turned and mirrored": turned.sum(dim=0),
+        "as it is": found,
         "patches averaged with their neighbours": near,
-        "both with and without neighbours": base + near,
-        "distances bounded": bounded(bank, found).sum(dim=0),
-        "levels weighed by their normal distances": weighed(bank, found).sum(dim=0),
-        "without the first level": found[1:].sum(dim=0),
-        "background left out": foreground(bank, of.test, found).sum(dim=0),
+        "both with and without neighbours": found + near,
+        "distances bounded": bounded(bank, found),
+        "levels weighed by their normal distances": weighed(bank, found),
+        "without the first level": found[1:],
+        "background left out": foreground(bank, of.test, found),
     }
-    results = {name: accuracy(top_mean(patches), patches, of) for name, patches in ways.items()}
-    results["highest patch instead of the mean of the top 1 %"] = accuracy(base.amax(dim=1), base, of)
+    results = {name: accuracy(few_shot_scores(patches), patches, of) for name, patches in ways.items()}
+    results["levels summed before their highest hundredth is taken"] = accuracy(top_mean(found.sum(dim=0)), found, of)
+    results["highest patch instead of the mean of the top 1 %"] = accuracy(found.amax(dim=2).sum(dim=0), found, of)
     return results
 
 
@@ -190,15 +163,6 @@ def main() -> None:
     for dataset, folder, category in sets:
         of = scene(detector, load(dataset, f"{arguments.data}/{folder}", category), arguments.at_most)
         found = [measure(of, seed) for seed in SEEDS]
-        covering = choose(of.pool, SHOTS)
-        picked = distances(of.pool[:, covering], of.test)
-        both = torch.minimum(picked, distances(of.lit[:, covering], of.test))
-        for results in found:
-            for way, patches in (
-                ("references chosen by coreset (`--config accurate`)", picked),
-                ("chosen by coreset, brighter and darker too", both),
-            ):
-                results[way] = accuracy(top_mean(patches.sum(dim=0)), patches.sum(dim=0), of)
         for name in found[0]:
             image, pixel = np.mean([results[name] for results in found], axis=0)
             plain = np.mean([results["as it is"] for results in found], axis=0)
@@ -221,8 +185,7 @@ def write(name: str, development: bool, at_most: int, categories: Sequence[str],
         "",
         stamp(),
         f"Backbone mini, {SHOTS} shots, the memory alone, seeds {', '.join(map(str, SEEDS))}: image / pixel AUROC and",
-        f"what is gained. {at_most} test pictures of a category at most, evenly chosen; maps at {SIDE} px; the coreset",
-        f"chooses among {POOL} pictures at most.",
+        f"what is gained. {at_most} test pictures of a category at most, evenly chosen; maps at {SIDE} px.",
         "",
         f"    python benchmarks/options.py --data DATA --at-most {at_most}" + (" --development" if development else ""),
         "",

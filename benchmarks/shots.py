@@ -33,7 +33,7 @@ from sowa.synthetic import CATEGORIES, write_dataset
 from sowa.types import ABNORMAL, NORMAL, Sample
 
 CONFIG = ShotsConfig()
-STYLE, TRAIN, GOOD, PER_DEFECT = 6_000_001, 60, 40, 8  # a product line that nothing else generates
+STYLE, TRAIN, GOOD, PER_DEFECT = 6_000_001, 40, 30, 5  # a product line that nothing else generates
 SEVERITY = 0.15  # small defects: plain ones are found with any number of shots
 DRAWS, FROM, JUDGED = 20, 48, 150  # of the exhaustive answer: draws, references they are drawn from, test pictures
 AT_MOST = 100  # pictures of each kind that a method sees, the command's own default
@@ -142,7 +142,7 @@ def write(rows: Sequence[dict[str, Any]]) -> None:
         [one for one in rows if one["product"].startswith("generated") == is_made] for is_made in (False, True)
     )
     text = ["# How many shots", "", stamp(), *__doc__.split("\n\n")[2].splitlines(), ""]
-    text += ["    python benchmarks/shots.py --data DATA --work WORK", ""]
+    text += ["    OMP_NUM_THREADS=1 python benchmarks/shots.py --data DATA --work WORK", ""]
     text += ["Image AUROC on test pictures with so many shots, and what each way chose (with what that loses):", ""]
     text += table(rows)
     for title, part in (("All products", rows), ("Real products", real), ("Generated products", made)):

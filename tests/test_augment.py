@@ -94,7 +94,7 @@ def test_a_mirrored_reference_is_known_only_where_views_are_in_the_bank(tiny_bac
     good = [generate("gear", size=96, seed=seed).image for seed in range(2)]
     mirrored = np.ascontiguousarray(good[0][:, ::-1])
     plain, augmented = (
-        sowa.Sowa.from_pretrained(tiny_backbone, precision="fp32").fit(good, augment=kinds, keep=1.0)
+        sowa.Sowa.from_pretrained(tiny_backbone, precision="fp32").fit(good, augment=kinds)
         for kinds in ((), ("hflip",))
     )
     assert augmented.predict(mirrored)[0].raw_score == pytest.approx(0, abs=1e-5)
@@ -104,7 +104,7 @@ def test_a_mirrored_reference_is_known_only_where_views_are_in_the_bank(tiny_bac
 def test_a_reference_is_left_out_with_its_views(tiny_backbone: str) -> None:
     """Or else calibration would find each in the bank, mirrored twice."""
     good = [picture(seed=seed) for seed in range(3)]
-    detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(good, augment=("hflip", "rotate90"), keep=1.0)
+    detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(good, augment=("hflip", "rotate90"))
     assert detector.calibration_.threshold > 0.01
 
 
@@ -119,11 +119,11 @@ def test_auto_is_the_bank_of_the_kinds_that_it_chose(tiny_backbone: str) -> None
 
 def test_what_was_chosen_is_kept_with_the_detector(tiny_backbone: str, tmp_path: Path) -> None:
     good = [picture(seed=seed) for seed in range(3)]
-    detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(good, augment="auto", keep=1.0)
+    detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(good, augment="auto")
     loaded = sowa.Sowa.load(detector.save(tmp_path / "x.sowa"))
     assert loaded.augment_ == detector.augment_ != ()
     assert loaded.predict(good[0])[0].raw_score == detector.predict(good[0])[0].raw_score
-    assert sowa.Sowa.from_pretrained(tiny_backbone).fit(good).augment_ == ()
+    assert detector.fit(good, augment=()).augment_ == ()
 
 
 def test_a_test_judges_as_a_fitted_detector_does(tiny_backbone: str, dataset: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import sowa.memory
 from sowa.index import ApproximateIndex
-from sowa.memory import MemoryBank
+from sowa.memory import MemoryBank, normalise
 
 
 def patches(levels: int, images: int, count: int, width: int, seed: int = 0) -> tuple[Tensor, ...]:
@@ -187,3 +187,14 @@ def test_an_index_finds_nearly_the_nearest():
     assert not torch.equal(found, exact)
     left_out = bank.distances(query, torch.tensor([1]))  # which no index knows of
     assert torch.equal(left_out, bank_of(memory).distances(query, torch.tensor([1])))
+
+
+def test_half_precision_errs_by_thousandths_of_a_distance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.randn(2, 1, 1, 256, generator=generator)
+    bank = MemoryBank(normalise((centre + torch.randn(2, 3, 20, 256, generator=generator)).unbind()))
+    query = (centre + torch.randn(2, 4, 20, 256, generator=generator)).unbind()
+    exact, half = (bank.distances_by_image(query, precision) for precision in ("fp32", "bf16"))
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, exact, rtol=0.006, atol=0)
+    assert not torch.equal(half, exact)

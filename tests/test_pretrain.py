@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,10 @@ import torch
 from open_clip import tokenize
 from safetensors.torch import load_file, save_file
 
+from sowa import Sowa
+from sowa.data.stream import Picture
 from sowa.model.mini import empty_clip
+from sowa.shots.meta import Learned
 from sowa.synthetic import generate
 
 SCRIPTS = Path(__file__).parents[1] / "pretrain"
@@ -159,3 +163,27 @@ def test_held_out_names_are_hidden_and_the_others_say_what_the_text_tower_says(t
     with torch.no_grad():
         expected = clip.encode_text(tokenize(["a photo of a goldfish"]), normalize=True)[0]
     torch.testing.assert_close(names[IMAGENET_CLASSNAMES.index("goldfish")], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_products_that_were_measured_are_not_measured_again(tiny_backbone, tmp_path, monkeypatch):
+    import shots
+
+    images = [generate("wood", size=96, seed=seed).image for seed in range(24)]
+    asked = []
+
+    def pictures(name):
+        asked.append(name)
+        return [Picture(f"{name} {index}", image) for index, image in enumerate(images)], None
+
+    products = [shots.Product(name, "wood", partial(pictures, name)) for name in ("oak", "ash")]
+    detector = Sowa.from_pretrained(tiny_backbone)
+    monkeypatch.setattr(Sowa, "from_pretrained", lambda name: detector)
+    target = tmp_path / "shots.json"
+    for known in (products[:1], products):
+        monkeypatch.setattr(shots, "products", lambda corpus, data, known=known: iter(known))
+        shots.main(tmp_path, tmp_path, target)
+    assert asked == ["oak", "ash"]
+    learned = Learned.read(target)
+    assert [task.name for task in learned.tasks] == ["oak", "ash"]
+    assert learned.tasks[0].curve == learned.tasks[1].curve  # the same pictures
+    assert len(learned.tasks[0].traits) == len(learned.traits)

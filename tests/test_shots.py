@@ -142,7 +142,7 @@ def test_scores_are_those_of_a_detector_with_the_same_references(tiny_backbone: 
     by_reference = pool.distances(numbers[:4], numbers[4:])
     for count in (2, 4):
         scores = few_shot_scores(by_reference[..., :count].amin(dim=3))
-        detector.fit([pool.normal[number].origin for number in numbers[:count]])
+        detector.fit([pool.normal[number].origin for number in numbers[:count]], augment=())
         expected = [detector.predict(pool.normal[number].origin)[0].raw_score for number in numbers[4:]]
         np.testing.assert_allclose(scores, expected, rtol=2e-3)
 

@@ -128,7 +128,8 @@ class TrainConfig:
 class EvaluationConfig:
     """How a labelled data set is judged. ``scoring`` "paper" mixes the test images of a category as the authors do;
     "inductive" judges each picture by itself. ``aupro`` "standard" pools false positives, "authors" follows theirs.
-    ``augment`` as in ``Sowa.fit``. ``bootstrap`` is the number of resamples for confidence intervals, 0 for none."""
+    ``augment`` as in ``Sowa.fit``; "paper" has none. ``bootstrap`` is the number of resamples for confidence
+    intervals, 0 for none."""
 
     k_shots: tuple[int, ...] = (0, 1, 2, 4)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -136,7 +137,7 @@ class EvaluationConfig:
     aupro: Literal["standard", "authors"] = "standard"
     batch_size: int = 8
     bootstrap: int = 0
-    augment: str | tuple[str, ...] = ()
+    augment: str | tuple[str, ...] = "auto"
 
     def __post_init__(self) -> None:
         if not self.k_shots or min(self.k_shots) < 0 or not self.seeds or min(self.seeds) < 0:

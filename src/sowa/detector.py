@@ -157,7 +157,7 @@ class Sowa(Predictor):
         *,
         coreset: bool = False,
         keep: float | None = None,
-        augment: str | Sequence[str] = (),
+        augment: str | Sequence[str] = "auto",
         false_positive_rate: float = FALSE_POSITIVE_RATE,
         batch_size: int = 8,
         report: Report = silent,
@@ -168,11 +168,12 @@ class Sowa(Predictor):
         list of those. ``k_shot`` pictures are drawn with ``seed``; None takes all. Broken pictures are skipped and
         the next ones drawn in their place. With ``coreset``, of up to `CANDIDATES` drawn pictures those ``k_shot`` are
         taken that the others lie nearest to. ``keep`` is the share of each reference's patches that the bank holds, 0
-        to 1: those that differ most from what it holds already. By default all of up to 64 references, and of
-        more, or of views, so many that the bank grows no further. ``augment`` names views of the references that are
-        normal too, of `sowa.augment.VIEWS`; with "auto" the references, up to eight, tell which are. The thresholds are
-        those that one more normal picture exceeds at ``false_positive_rate``, as far as can be told: from the pictures
-        that the coreset left, or else from each reference left out of the bank in turn, a single one varied.
+        to 1: those that differ most from what it holds already; by default all of up to 64 references, and of more so
+        many that the bank grows no further. ``augment`` names views of the references that are normal too, of
+        `sowa.augment.VIEWS`; "auto" has the references, up to eight, tell which are. A reference with views is held as
+        twice as many patches. The thresholds are those that one more normal picture exceeds at ``false_positive_rate``,
+        as far as can be told: from the pictures that the coreset left, or else from each reference left out of the bank
+        in turn, a single one varied.
 
         Raises InputError where there are fewer than ``k_shot`` readable pictures, or none; the detector then stays as
         it was.

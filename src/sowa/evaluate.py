@@ -219,7 +219,7 @@ def _banks(
     In place of a broken picture the next one is drawn. Raises InputError where too few can be read.
     """
     banks: Banks = {}
-    kinds = check(config.augment)
+    kinds = () if config.scoring == "paper" else check(config.augment)
     for k_shot, seed in _runs(config):
         if not k_shot:
             continue

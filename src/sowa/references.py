@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa.augment import count, views
+from sowa.calibration import SAME
 from sowa.coreset import CANDIDATES, choose
 from sowa.data.stream import Picture, read_batches, skipped_into
 from sowa.errors import InputError
@@ -79,10 +80,10 @@ def build(
     kinds = () if augment == "auto" else tuple(augment)
     parts: Iterable[Tensor] = (_seen(detector, _shown(batch, kinds, own=True)) for batch in images())
     if augment == "auto" and at_most <= FEW:
-        kinds, parts = _chosen(detector, images())
-    if keep is None:
-        keep = min(1.0, FULL_PICTURES / at_most) * min(1.0, HELD / count(detector.image_size, kinds))
-    bank = MemoryBank.build((part.unbind() for part in parts), at_most, keep)
+        kinds, parts = _chosen(detector, list(images()), report)
+    share = min(1.0, FULL_PICTURES / at_most) if keep is None else keep
+    share *= min(1.0, HELD / count(detector.image_size, kinds))
+    bank = MemoryBank.build((part.unbind() for part in parts), at_most, share)
     return References(taken, bank, kinds, skipped)
 
 
@@ -98,7 +99,9 @@ def cover(
     return [pictures[index] for index in chosen], others, candidates.skipped
 
 
-def _chosen(detector: Sowa, batches: Iterator[NDArray[np.uint8]]) -> tuple[tuple[str, ...], list[Tensor]]:
+def _chosen(
+    detector: Sowa, batches: Sequence[NDArray[np.uint8]], report: Report
+) -> tuple[tuple[str, ...], list[Tensor]]:
     """Which of `TRIED` are normal for a product, and the patches of its references with these views.
 
     A kind is normal where its views are hardly farther from the other references than those are from each other; where
@@ -106,15 +109,21 @@ def _chosen(detector: Sowa, batches: Iterator[NDArray[np.uint8]]) -> tuple[tuple
     auxiliary and generated products with one, two, four and eight references: 0.022, 0.027, 0.024, 0.017. All
     views of all products gain 0.001 to 0.002 more; but a part that lies upside down is a defect where none has.
     """
-    kinds = ("", *TRIED, "crop")
-    parts = [
-        [_seen(detector, _shown(images, (kind,) if kind else (), own=not kind)) for kind in kinds] for images in batches
-    ]
-    seen = {kind: torch.cat(found, dim=1) for kind, found in zip(kinds, zip(*parts, strict=True), strict=True)}
-    own = seen[""]
-    usual = _apart(own, seen["crop"] if own.shape[1] == 1 else own)
-    chosen = tuple(kind for kind in TRIED if seen[kind].shape[2] and _apart(own, seen[kind]) <= ALIKE * usual)
-    return chosen, [torch.cat([own, *(seen[kind] for kind in chosen)], dim=2)]
+
+    def seen(kind: str | None) -> Tensor:
+        shown = (_shown(images, (kind,) if kind else (), own=kind is None) for images in batches)
+        return torch.cat([_seen(detector, views_VBHW3) for views_VBHW3 in shown], dim=1)
+
+    own_LKPE = seen(None)
+    usual = _apart(own_LKPE, seen("crop") if own_LKPE.shape[1] == 1 else own_LKPE)
+    chosen = {}
+    for done, kind in enumerate(TRIED, start=1):
+        if count(detector.image_size, (kind,)) > 1:
+            views_LKPE = seen(kind)
+            if _apart(own_LKPE, views_LKPE) <= ALIKE * usual < torch.inf:
+                chosen[kind] = views_LKPE
+        report("augment", done, len(TRIED))
+    return tuple(chosen), [torch.cat([own_LKPE, *chosen.values()], dim=2)]
 
 
 def _shown(images: NDArray[np.uint8], augment: Sequence[str], *, own: bool) -> NDArray[np.uint8]:
@@ -129,8 +138,12 @@ def _seen(detector: Sowa, shown_VBHW3: NDArray[np.uint8]) -> Tensor:
 
 @torch.inference_mode()
 def _apart(own_LKPE: Tensor, views_LKPE: Tensor) -> float:
-    """How far references are from views of the others, a single one from its own: geometric mean of their scores."""
+    """How far references are from views of the others, a single one from its own: geometric mean of their scores.
+
+    Copies of references are left out, infinity where there is nothing else.
+    """
     pictures = own_LKPE.shape[1]
     leave_out = torch.arange(pictures, device=own_LKPE.device) if pictures > 1 else None
     distances_LKP = MemoryBank(views_LKPE).distances(own_LKPE.unbind(), leave_out)
-    return float(few_shot_scores(distances_LKP).clamp(min=1e-6).log().mean().exp())
+    scores = few_shot_scores(distances_LKP)
+    return float(scores[scores > SAME].log().mean().exp().nan_to_num(torch.inf))

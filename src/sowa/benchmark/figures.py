@@ -47,7 +47,7 @@ def draw_shots(rows: Sequence[Row], path: Path) -> None:
         axes.set_xlabel("shots")
         _finish(axes, label)
     _legend_below(figure, axes)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_sizes(rows: Sequence[Row], path: Path) -> None:
@@ -72,7 +72,7 @@ def draw_sizes(rows: Sequence[Row], path: Path) -> None:
         axes.set_yticks(np.linspace(0, 1, 6))
         _finish(axes, label)
     _legend_below(figure, axes, title="size of the defect, share of the picture")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _finish(axes: Axes, label: str) -> None:
@@ -88,7 +88,8 @@ def _legend_below(figure: Figure, axes: Axes, title: str | None = None) -> None:
     figure.legend(handles, labels, title=title, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG. Raises InputError where the file can't be written."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_bytes(path, buffer.getvalue())

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from sowa.files import write_bytes
+from sowa.benchmark.figures import STYLES, save
 from sowa.shots.curve import Choice
-
-STYLES = {"cv": ("#0072B2", "o"), "progressive": ("#D55E00", "s"), "meta": ("#009E73", "^")}
 
 
 def draw(choices: Sequence[Choice], path: Path) -> None:
@@ -21,8 +18,7 @@ def draw(choices: Sequence[Choice], path: Path) -> None:
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    for choice in choices:
-        colour, marker = STYLES[choice.method]
+    for choice, (colour, marker) in zip(choices, STYLES, strict=False):
         shots = [point.shots for point in choice.points]
         means = [point.mean for point in choice.points]
         spans = [[p.mean - p.low for p in choice.points], [p.high - p.mean for p in choice.points]]
@@ -39,6 +35,4 @@ def draw(choices: Sequence[Choice], path: Path) -> None:
     axes.set_ylabel("image AUROC")
     axes.grid(alpha=0.3)
     axes.legend()
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png", dpi=150)
-    write_bytes(path, drawn.getvalue())
+    save(figure, path)
