@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 from few_shot import DATASETS, RESULTS, stamp
-from scipy.stats import spearmanr
+from numpy.typing import NDArray
+from scipy.stats import norm, spearmanr
 
 from sowa import Sowa
 from sowa.config import ShotsConfig
@@ -29,6 +30,7 @@ from sowa.files import make_folder, write_bytes
 from sowa.metrics import image_metrics
 from sowa.scoring import few_shot_scores
 from sowa.shots import METHODS, Choice, Pool
+from sowa.shots.meta import learned
 from sowa.synthetic import CATEGORIES, write_dataset
 from sowa.types import ABNORMAL, NORMAL, Sample
 
@@ -100,7 +102,10 @@ def means(way: dict[str, Any]) -> list[float]:
 
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A line per way: regret, its worst, seconds and fits against cross-validation on generated defects."""
-    lines = ["| way | mean regret | largest | seconds | of cv's | fits | of cv's |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| way | mean regret | largest | mean shots | seconds | of cv's | fits | of cv's |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     reference = [one["ways"]["cv, generated"] for one in rows]
     for name in rows[0]["ways"]:
         ways = [one["ways"][name] for one in rows]
@@ -110,12 +115,13 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
             np.mean([way[f] for way in ways]) / np.mean([way[f] for way in reference]) for f in ("seconds", "fits")
         ]
         lines.append(
-            f"| {name} | {np.mean(lost):.4f} | {max(lost):.3f} | {seconds:.1f} | {shares[0]:.0%} | {fits:.0f} "
+            f"| {name} | {np.mean(lost):.4f} | {max(lost):.3f} | {np.mean([way['chosen'] for way in ways]):.1f} "
+            f"| {seconds:.1f} | {shares[0]:.0%} | {fits:.0f} "
             f"| {shares[1]:.0%} |"
         )
     for constant in CONSTANTS:
         lost = [regret(one, constant) for one in rows]
-        lines.append(f"| always {constant} | {np.mean(lost):.4f} | {max(lost):.3f} | | | | |")
+        lines.append(f"| always {constant} | {np.mean(lost):.4f} | {max(lost):.3f} | {constant} | | | | |")
     return lines
 
 
@@ -137,6 +143,42 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def level(curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    return curves[:, -1]
+
+
+def gain(curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    return curves[:, -1] - curves[:, 0]
+
+
+def left_out() -> list[str]:
+    """What meta says of each product that it learned from, without that product's group."""
+    known = learned()
+    tasks = [task for task in known.tasks if len(task.curve) == len(CONFIG.candidates)]
+    told = [known.without(t.group).forecast(np.array(t.traits), CONFIG.candidates) for t in tasks]
+    curves, means = np.array([task.curve for task in tasks]), np.array([one.mean for one in told])
+    inside = np.abs(curves - means) <= norm.ppf(0.975) * np.array([one.error for one in told])
+    lost = curves.max(axis=1, keepdims=True) - curves
+    place = (means >= means.max(axis=1, keepdims=True) - CONFIG.tolerance).argmax(axis=1)
+    first, last = CONFIG.candidates[0], CONFIG.candidates[-1]
+    errors = [np.sqrt((values**2).mean()) for values in (level(means) - level(curves), gain(means) - gain(curves))]
+    return [
+        f"{len(tasks)} products in {len({task.group for task in tasks})} groups. Root mean square error of image AUROC with",
+        f"{last} shots {errors[0]:.3f} ({level(curves).std():.3f} where the mean of all is taken), of what {last} bring over",
+        f"{first} {errors[1]:.3f} ({gain(curves).std():.3f}); {inside.mean():.0%} of all points lie inside their interval of",
+        "95 %.",
+        "",
+        "| way | mean regret | largest | mean shots |",
+        "|---|---|---|---|",
+        f"| meta | {lost[range(len(tasks)), place].mean():.4f} | {lost[range(len(tasks)), place].max():.3f} "
+        f"| {np.array(CONFIG.candidates)[place].mean():.1f} |",
+        *(
+            f"| always {count} | {lost[:, index].mean():.4f} | {lost[:, index].max():.3f} | {count} |"
+            for index, count in enumerate(CONFIG.candidates)
+        ),
+    ]
+
+
 def write(rows: Sequence[dict[str, Any]]) -> None:
     real, made = (
         [one for one in rows if one["product"].startswith("generated") == is_made] for is_made in (False, True)
@@ -148,6 +190,7 @@ def write(rows: Sequence[dict[str, Any]]) -> None:
     for title, part in (("All products", rows), ("Real products", real), ("Generated products", made)):
         if part:
             text += ["", f"## {title} ({len(part)})", "", *summary(part)]
+    text += ["", "## Meta on the products that it learned from, each without its group", "", *left_out()]
     (RESULTS / "shots.md").write_text("\n".join([*text, ""]))
 
 

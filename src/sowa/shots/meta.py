@@ -32,7 +32,7 @@ from sowa.shots.traits import FEWEST, traits
 PICTURES = 8  # of a product, whose traits are read
 # Of the process, chosen by leaving a group out in turn: how far a product tells of others, in root mean square
 # differences of their traits, and how much of the curves' variance the traits don't tell.
-REACH, NOISE = 1.5, 0.3
+REACH, NOISE = 1.0, 0.3
 USUAL = 0.95  # share of the measured products that lie no farther from their nearest than is usual
 
 
