@@ -161,12 +161,13 @@ def left_out() -> list[str]:
     lost = curves.max(axis=1, keepdims=True) - curves
     place = (means >= means.max(axis=1, keepdims=True) - CONFIG.tolerance).argmax(axis=1)
     first, last = CONFIG.candidates[0], CONFIG.candidates[-1]
-    errors = [np.sqrt((values**2).mean()) for values in (level(means) - level(curves), gain(means) - gain(curves))]
+    errors = [np.sqrt(((of(means) - of(curves)) ** 2).mean()) for of in (level, gain)]
+    groups = len({task.group for task in tasks})
     return [
-        f"{len(tasks)} products in {len({task.group for task in tasks})} groups. Root mean square error of image AUROC with",
-        f"{last} shots {errors[0]:.3f} ({level(curves).std():.3f} where the mean of all is taken), of what {last} bring over",
-        f"{first} {errors[1]:.3f} ({gain(curves).std():.3f}); {inside.mean():.0%} of all points lie inside their interval of",
-        "95 %.",
+        f"{len(tasks)} products in {groups} groups. Root mean square error of image AUROC",
+        f"with {last} shots {errors[0]:.3f} ({level(curves).std():.3f} where the mean of all is taken), of what {last}",
+        f"bring over {first} {errors[1]:.3f} ({gain(curves).std():.3f}); {inside.mean():.0%} of all points lie inside",
+        "their interval of 95 %.",
         "",
         "| way | mean regret | largest | mean shots |",
         "|---|---|---|---|",
