@@ -35,6 +35,7 @@ from sowa.synthetic import CATEGORIES, write_dataset
 from sowa.types import ABNORMAL, NORMAL, Sample
 
 CONFIG = ShotsConfig()
+GENERATED = CATEGORIES[::2]
 STYLE, TRAIN, GOOD, PER_DEFECT = 6_000_001, 40, 30, 5  # a product line that nothing else generates
 SEVERITY = 0.15  # small defects: plain ones are found with any number of shots
 DRAWS, FROM, JUDGED = 20, 48, 150  # of the exhaustive answer: draws, references they are drawn from, test pictures
@@ -45,7 +46,7 @@ CONSTANTS = (1, 4, 16)
 
 def products(data: str, work: Path) -> dict[str, Callable[[], list[Sample]]]:
     real = {category: partial(load, dataset, f"{data}/{folder}", category) for dataset, folder, category in DATASETS}
-    return real | {f"generated {category}": partial(generated, category, work / "pictures") for category in CATEGORIES}
+    return real | {f"generated {category}": partial(generated, category, work / "pictures") for category in GENERATED}
 
 
 def generated(category: str, root: Path) -> list[Sample]:
