@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sowa
-from sowa.config import ShotsConfig
+from sowa.config import ModelConfig, ShotsConfig
 from sowa.data.stream import pictures
 from sowa.errors import InputError
 from sowa.shots import Kept, Pool, cross_validate, foresee
@@ -140,6 +140,12 @@ def test_what_meta_cannot_tell(
     pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), pictures(good)[:count])
     with pytest.raises(InputError, match=told.replace("[", r"\[").replace("]", r"\]")):
         foresee(pool, ShotsConfig(candidates))
+
+
+def test_meta_learned_of_four_levels(tiny_backbone: str, good: Path) -> None:
+    detector = sowa.Sowa.from_pretrained(tiny_backbone, config=ModelConfig(levels=(1, 3)))
+    with pytest.raises(InputError, match="is read at 2; take another --method"):
+        foresee(Pool(detector, pictures(good)), ShotsConfig())
 
 
 def test_a_run_that_was_stopped_goes_on_with_what_was_encoded(tiny_backbone: str, good: Path, tmp_path: Path) -> None:

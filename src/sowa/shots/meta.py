@@ -106,7 +106,8 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
 
     Chosen is the smallest number that is predicted to come within ``config.tolerance`` of the best. The reason says
     where the product is unlike all that were measured. ``known`` is by default what the package ships.
-    Raises InputError where fewer than `FEWEST` pictures can be read, or candidates are outside what was measured.
+    Raises InputError where fewer than `FEWEST` pictures can be read, candidates are outside what was measured, or the
+    backbone has other levels.
     """
     started, encoded, shots = time.perf_counter(), pool.encoded, sorted(config.candidates)
     known = known or learned()
@@ -116,10 +117,7 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
             "change --candidates or take another --method"
         )
     some = pool.readable(draw(range(len(pool.normal)), len(pool.normal), config.seed), PICTURES)
-    if len(some) < FEWEST:
-        raise InputError(f"{len(some)} normal pictures can be read, needed are {FEWEST} for --method meta; add some")
-    detector = pool.detector
-    forecast = known.forecast(traits(pool.features(some), detector.network.backbone.grid(detector.image_size)), shots)
+    forecast = known.forecast(_traits(pool, some, known), shots)
     report("foresee", 1, 1)
     half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
     points = tuple(
@@ -128,20 +126,37 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
     )
     best = max(points, key=lambda each: each.mean)
     chosen = min(each.shots for each in points if each.mean >= best.mean - config.tolerance)
-    unlike = (
-        f"; but it's {forecast.distance:.1f} times as unlike the products it learned from as those are each other, so "
-        "don't rely on it"
+    reason = (
+        f"{chosen} is the smallest number within {config.tolerance:g} of the best, {best.shots}, as {len(some)} pictures "
+        f"and what was measured of {len(known.tasks)} products tell"
     )
+    if forecast.distance > 1:
+        reason += (
+            f"; but it's {forecast.distance:.1f} times as unlike the products it learned from as those are each other, "
+            "so don't rely on it"
+        )
     return Choice(
         method="meta",
         labels="none",
         points=points,
         chosen=chosen,
         best=best.shots,
-        reason=f"{chosen} is the smallest number within {config.tolerance:g} of the best, {best.shots}, as {len(some)} "
-        f"pictures and what was measured of {len(known.tasks)} products tell"
-        + (unlike if forecast.distance > 1 else ""),
+        reason=reason,
         fits=0,
         encoded=pool.encoded - encoded,
         seconds=time.perf_counter() - started,
     )
+
+
+def _traits(pool: Pool, some: Sequence[int], known: Learned) -> NDArray[np.float64]:
+    """Of the pictures ``some`` of a pool. Raises InputError where they are too few, or of other levels than known."""
+    if len(some) < FEWEST:
+        raise InputError(f"{len(some)} normal pictures can be read, needed are {FEWEST} for --method meta; add some")
+    backbone = pool.detector.network.backbone
+    seen = traits(pool.features(some).cpu(), backbone.grid(pool.detector.image_size))
+    if len(seen) != len(known.traits):
+        raise InputError(
+            f"--method meta learned of backbones with four levels, {backbone.name!r} is read at {len(backbone.levels)}; "
+            "take another --method"
+        )
+    return seen
