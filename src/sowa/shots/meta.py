@@ -127,8 +127,8 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
     best = max(points, key=lambda each: each.mean)
     chosen = min(each.shots for each in points if each.mean >= best.mean - config.tolerance)
     reason = (
-        f"{chosen} is the smallest number within {config.tolerance:g} of the best, {best.shots}, as {len(some)} pictures "
-        f"and what was measured of {len(known.tasks)} products tell"
+        f"{chosen} is the smallest number within {config.tolerance:g} of the best, {best.shots}, as {len(some)} "
+        f"pictures and what was measured of {len(known.tasks)} products tell"
     )
     if forecast.distance > 1:
         reason += (
@@ -156,7 +156,7 @@ def _traits(pool: Pool, some: Sequence[int], known: Learned) -> NDArray[np.float
     seen = traits(pool.features(some).cpu(), backbone.grid(pool.detector.image_size))
     if len(seen) != len(known.traits):
         raise InputError(
-            f"--method meta learned of backbones with four levels, {backbone.name!r} is read at {len(backbone.levels)}; "
-            "take another --method"
+            f"--method meta learned of backbones with four levels, {backbone.name!r} is read at "
+            f"{len(backbone.levels)}; take another --method"
         )
     return seen
