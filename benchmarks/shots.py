@@ -104,25 +104,26 @@ def means(way: dict[str, Any]) -> list[float]:
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A line per way: regret, its worst, seconds and fits against cross-validation on generated defects."""
     lines = [
-        "| way | mean regret | largest | mean shots | seconds | of cv's | fits | of cv's |",
-        "|---|---|---|---|---|---|---|---|",
+        "| way | mean regret | largest | mean shots | seconds | of cv's | of encoding alone | fits | of cv's |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     reference = [one["ways"]["cv, generated"] for one in rows]
     for name in rows[0]["ways"]:
         ways = [one["ways"][name] for one in rows]
         lost = [regret(one, way["chosen"]) for one, way in zip(rows, ways, strict=True)]
         seconds, fits = (np.mean([way[field] for way in ways]) for field in ("seconds", "fits"))
+        passes = seconds / np.mean([way["encoding"] for way in ways])
         shares = [
             np.mean([way[f] for way in ways]) / np.mean([way[f] for way in reference]) for f in ("seconds", "fits")
         ]
         lines.append(
             f"| {name} | {np.mean(lost):.4f} | {max(lost):.3f} | {np.mean([way['chosen'] for way in ways]):.1f} "
-            f"| {seconds:.1f} | {shares[0]:.0%} | {fits:.0f} "
+            f"| {seconds:.1f} | {shares[0]:.0%} | {passes:.2f} | {fits:.0f} "
             f"| {shares[1]:.0%} |"
         )
     for constant in CONSTANTS:
         lost = [regret(one, constant) for one in rows]
-        lines.append(f"| always {constant} | {np.mean(lost):.4f} | {max(lost):.3f} | {constant} | | | | |")
+        lines.append(f"| always {constant} | {np.mean(lost):.4f} | {max(lost):.3f} | {constant} | | | | | |")
     return lines
 
 

@@ -50,7 +50,7 @@ class Covered(Pool):
         self.generated = anomalous is None
         self.anomalous = self.normal if anomalous is None else self.normal[:anomalous]
         self.near = np.random.default_rng(0).random((normal, normal)) < share
-        self.encoded = 0
+        self.encoded, self.encoding = 0, 0.0
 
     def readable(self, numbers: Any, at_most: int | None = None) -> list[int]:
         return list(numbers)[:at_most]
@@ -263,6 +263,8 @@ def test_what_cannot_be_is_one_line_and_exit_code_2(
 
 
 def test_a_choice_is_plain_numbers() -> None:
-    choice = Choice("cv", "real", (Point(1, 0.9, 0.01, 0.88, 0.92), Point(2, 0.95, 0.0, 0.9, 1.0)), 1, 2, "", 2, 3, 0.5)
+    choice = Choice(
+        "cv", "real", (Point(1, 0.9, 0.01, 0.88, 0.92), Point(2, 0.95, 0.0, 0.9, 1.0)), 1, 2, "", 2, 3, 0.5, 0.4
+    )
     assert json.loads(json.dumps(choice.to_dict()))["points"][1]["shots"] == 2
     assert choice.gain == pytest.approx(0.05)

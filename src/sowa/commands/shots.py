@@ -99,7 +99,10 @@ def shots_to_files(
             ["shots", "mean", "from", "to", ""],
             [[p.shots, p.mean, p.low, p.high, "take" if p.shots == choice.chosen else ""] for p in choice.points],
         )
-        console.note(f"{choice.method}: {choice.reason}; {choice.fits} fits, {choice.seconds:.0f} s")
+        console.note(
+            f"{choice.method}: {choice.reason}; {choice.fits} fits, {choice.seconds:.0f} s, of which encoding "
+            f"{choice.encoded} pictures {choice.encoding:.0f} s"
+        )
         console.say(sentence(choice), event="shots", **choice.to_dict())
 
 

@@ -29,7 +29,8 @@ class Choice:
 
     ``chosen`` is the number to take, ``best`` the one with the highest mean. ``labels`` says what the metric was
     measured on: "real" anomalies, "generated" ones, or "none" where it's predicted. ``fits`` are the banks that were
-    judged, ``encoded`` the pictures that went through the network, ``seconds`` what all of it took.
+    judged, ``encoded`` the pictures that went through the network, ``seconds`` what all of it took, and ``encoding``
+    how many of these reading and encoding pictures took.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Choice:
     fits: int
     encoded: int
     seconds: float
+    encoding: float
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from sowa.metrics import image_metrics
 from sowa.progress import Report, silent
 from sowa.scoring import few_shot_scores
 from sowa.shots.curve import Choice, one_standard_error, point
-from sowa.shots.pool import Pool
+from sowa.shots.pool import Clock, Pool
 
 DRAWN_FROM = 2  # times the most shots: so many references of a fold are searched, and every draw takes some of them
 
@@ -108,7 +107,7 @@ def cross_validate(pool: Pool, config: ShotsConfig, report: Report = silent) -> 
     number within one standard error of the best. Raises InputError where pictures are too few.
     """
     check(pool, config)
-    started, encoded, shots = time.perf_counter(), pool.encoded, sorted(config.candidates)
+    clock, shots = Clock(pool), sorted(config.candidates)
     found = np.empty((config.folds, config.draws, len(shots)))
     for fold, (references, judged) in enumerate(folds(pool, config)):
         readable, labels = judged_by(pool, judged)
@@ -135,6 +134,5 @@ def cross_validate(pool: Pool, config: ShotsConfig, report: Report = silent) -> 
         best=best,
         reason=reason,
         fits=found.size,
-        encoded=pool.encoded - encoded,
-        seconds=time.perf_counter() - started,
+        **clock.read(),
     )

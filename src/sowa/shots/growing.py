@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +11,7 @@ from sowa.config import ShotsConfig
 from sowa.progress import Report, silent
 from sowa.shots.curve import Choice, Point, point
 from sowa.shots.folds import auroc, check, drawn, folds, judged_by
-from sowa.shots.pool import Pool
+from sowa.shots.pool import Clock, Pool
 
 
 class Round:
@@ -40,7 +39,7 @@ def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
     before them, or at the largest. Raises InputError where pictures are too few.
     """
     check(pool, config)
-    started, encoded, shots = time.perf_counter(), pool.encoded, sorted(config.candidates)
+    clock, shots = Clock(pool), sorted(config.candidates)
     rounds = [Round(pool, *fold, config.seed * config.folds + index) for index, fold in enumerate(folds(pool, config))]
     points: list[Point] = []
     chosen: Point | None = None
@@ -64,6 +63,5 @@ def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
         best=max(points, key=lambda each: each.mean).shots,
         reason=reason or f"the largest number, {shots[-1]}, was reached and {chosen.shots} was the last that helped",
         fits=len(points) * len(rounds),
-        encoded=pool.encoded - encoded,
-        seconds=time.perf_counter() - started,
+        **clock.read(),
     )

@@ -8,7 +8,6 @@ nothing is encoded but a handful of pictures.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -26,7 +25,7 @@ from sowa.data.sampling import draw
 from sowa.errors import InputError
 from sowa.progress import Report, silent
 from sowa.shots.curve import CONFIDENCE, Choice, Point
-from sowa.shots.pool import Pool
+from sowa.shots.pool import Clock, Pool
 from sowa.shots.traits import FEWEST, traits
 
 PICTURES = 8  # of a product, whose traits are read
@@ -109,7 +108,7 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
     Raises InputError where fewer than `FEWEST` pictures can be read, candidates are outside what was measured, or the
     backbone has other levels.
     """
-    started, encoded, shots = time.perf_counter(), pool.encoded, sorted(config.candidates)
+    clock, shots = Clock(pool), sorted(config.candidates)
     known = known or learned()
     if shots[0] < known.shots[0] or shots[-1] > known.shots[-1]:
         raise InputError(
@@ -143,8 +142,7 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
         best=best.shots,
         reason=reason,
         fits=0,
-        encoded=pool.encoded - encoded,
-        seconds=time.perf_counter() - started,
+        **clock.read(),
     )
 
 

@@ -5,7 +5,9 @@ Shapes: L levels, N pictures, P patches of a picture, E joint width, K reference
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -27,8 +29,8 @@ class Pool:
 
     ``anomalous`` are real ones; without them each normal picture gets a generated defect (`sowa.synthetic.damage`) at
     the size that the detector sees. Features are kept in 16 bits: 2.4 MB a picture with ``mini``, also on disk where
-    ``kept`` names a folder for them. ``encoded`` counts the pictures that went through the network, ``skipped`` lists
-    what couldn't be read, and why.
+    ``kept`` names a folder for them. ``encoded`` counts the pictures that went through the network, ``encoding`` the
+    seconds that reading and encoding took, ``skipped`` lists what couldn't be read, and why.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Pool:
         self.generated = anomalous is None
         self.anomalous = list(normal if anomalous is None else anomalous)
         self.kept = kept
-        self.encoded = 0
+        self.encoded, self.encoding = 0, 0.0
         self.skipped: list[tuple[str, str]] = []
         self._features: dict[int, Tensor | None] = {}  # (L, P, E) unit vectors; None where it can't be read
 
@@ -87,7 +89,7 @@ class Pool:
         return torch.stack([one for one in features if one is not None], dim=1).float()
 
     def _encode(self, numbers: Sequence[int]) -> None:
-        pictures = self.normal + self.anomalous
+        started, pictures = time.perf_counter(), self.normal + self.anomalous
         missing = [number for number in dict.fromkeys(numbers) if number not in self._features]
         wanted = [Picture(str(number), pictures[number].origin) for number in missing]
         broken: list[tuple[str, str]] = []
@@ -99,6 +101,7 @@ class Pool:
         for name, why in broken:
             self._features[int(name)] = None
             self.skipped.append((pictures[int(name)].name, why))
+        self.encoding += time.perf_counter() - started
 
     def _seen(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor | None]:
         """Unit vectors (L, P, E) of each picture, from disk where they are kept there."""
@@ -121,3 +124,28 @@ class Pool:
         rng = np.random.default_rng([self.seed, number])
         defect_type = str(rng.choice(DAMAGE_TYPES))
         return damage(image, defect_type, seed=int(rng.integers(1 << 31))).image
+
+
+class Cost(TypedDict):
+    """What a method took, as `sowa.shots.curve.Choice` has it."""
+
+    encoded: int
+    seconds: float
+    encoding: float
+
+
+class Clock:
+    """What is taken of a pool from now on."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.before = (pool.encoded, time.perf_counter(), pool.encoding)
+
+    def read(self) -> Cost:
+        """So far."""
+        encoded, started, encoding = self.before
+        return Cost(
+            encoded=self.pool.encoded - encoded,
+            seconds=time.perf_counter() - started,
+            encoding=self.pool.encoding - encoding,
+        )
