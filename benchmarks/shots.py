@@ -139,9 +139,10 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
     for one in rows:
         chosen = [f"{one['ways'][n]['chosen']} ({regret(one, one['ways'][n]['chosen']):.3f})" for n in names]
-        rank = spearmanr(means(one["ways"]["cv, generated"]), means(one["ways"]["cv, real"])).statistic
+        generated, real = (means(one["ways"][f"cv, {labels}"]) for labels in ("generated", "real"))
+        rank = f"{spearmanr(generated, real).statistic:+.2f}" if np.ptp(generated) and np.ptp(real) else "–"
         truth = [f"{value:.3f}" for value in one["truth"]]
-        lines.append(f"| {one['product']} | " + " | ".join(truth + chosen) + f" | {rank:+.2f} |")
+        lines.append(f"| {one['product']} | " + " | ".join([*truth, *chosen, rank]) + " |")
     return lines
 
 
