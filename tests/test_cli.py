@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
 
 import sowa
 from sowa.cli import app, run
@@ -123,7 +124,7 @@ def test_there_are_exactly_these_commands() -> None:
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_help_names_every_option(command: str, sowa_command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(app, "console", Console(width=200))  # or else that of whoever asked first
     text = sowa_command(command, "--help").out
     assert f"sowa {command}" in text
     for option in OPTIONS[command].split():
@@ -146,7 +147,7 @@ def test_help_names_every_option(command: str, sowa_command: Any, monkeypatch: p
 def test_help_says_what_an_option_is_for(
     command: str, words: str, sowa_command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(app, "console", Console(width=200))  # or else that of whoever asked first
     assert words in sowa_command(command, "--help").out
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from published import TREES, WHOLE, btad, dagm, dtd_synthetic, kolektor, magnetic_tile, mpdd, mvtec2
+from rich.console import Console
 
-from sowa.cli import run
+from sowa.cli import app, run
 from sowa.data import DATASETS, categories, choose_references, load, read_mask
 from sowa.errors import InputError
 from sowa.types import ABNORMAL, NORMAL, Sample
@@ -239,7 +240,7 @@ def test_the_command_line_takes_their_names(tmp_path: Path, tiny_backbone: str) 
 def test_help_names_every_data_set(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(app, "console", Console(width=200))
     assert run([command, "--help"]) == 0
     *_, line = (line for line in capsys.readouterr().out.splitlines() if "--dataset" in line)
     assert set(DATASETS) <= set(line.replace(",", " ").split())
