@@ -61,8 +61,7 @@ def sources(
 
 def chosen_shots(detector: Sowa, normal: Path, seed: int, batch_size: int, console: Console) -> int:
     """For ``sowa fit --k-shot auto``: by cross-validation on generated defects, with what the pictures allow."""
-    found = pictures(normal)
-    good = draw(found, min(AT_MOST, len(found)), seed)
+    good, _ = sources(normal, None, None, None, "generated", AT_MOST, seed)
     config = suited(ShotsConfig(seed=seed), len(good))
     pool = Pool(detector, good, seed=seed, batch_size=batch_size)
     with console.progress() as report:

@@ -177,15 +177,16 @@ class MiniBackbone(Backbone):
 
 def weights_path() -> Path:
     """Where the package keeps the backbone's weights."""
-    return _packaged("mini.safetensors")
+    return packaged("mini.safetensors")
 
 
 def trained_weights_path() -> Path:
     """Where the package keeps the adapters and prompts that were trained on this backbone."""
-    return _packaged("mini-sowa.safetensors")
+    return packaged("mini-sowa.safetensors")
 
 
-def _packaged(name: str) -> Path:
+def packaged(name: str) -> Path:
+    """Where the package keeps a file beside its weights."""
     with as_file(files("sowa") / "weights" / name) as path:
         return path
 

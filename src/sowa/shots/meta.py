@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +22,7 @@ from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 from sowa.config import ShotsConfig, from_dict
 from sowa.data.sampling import draw
 from sowa.errors import InputError
+from sowa.model.mini import packaged
 from sowa.progress import Report, silent
 from sowa.shots.curve import CONFIDENCE, Choice, Point
 from sowa.shots.pool import Clock, Pool
@@ -97,7 +97,7 @@ class Forecast:
 
 def learned() -> Learned:
     """What the package ships."""
-    return Learned.read(Path(str(files("sowa") / "weights" / "shots.json")))
+    return Learned.read(packaged("shots.json"))
 
 
 def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Learned | None = None) -> Choice:
