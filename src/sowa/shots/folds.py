@@ -25,12 +25,17 @@ def check(pool: Pool, config: ShotsConfig) -> None:
     normal, most = len(pool.normal), max(config.candidates)
     if normal < config.folds:
         raise InputError(f"{normal} normal pictures, needed are {config.folds}, one for each fold; lower --folds")
-    left = normal - -(-normal // config.folds)
+    left = _left(normal, config.folds)
     if left < most:
         raise InputError(
             f"{most} shots of {normal} normal pictures in {config.folds} folds, allowed are {left}, since a fold is "
             "judged and the rest are references; lower --candidates or give more pictures"
         )
+
+
+def _left(normal: int, folds: int) -> int:
+    """Of so many normal pictures those that references can be drawn from while the largest fold is judged."""
+    return normal - -(-normal // folds)
 
 
 def suited(config: ShotsConfig, normal: int) -> ShotsConfig:
@@ -39,8 +44,7 @@ def suited(config: ShotsConfig, normal: int) -> ShotsConfig:
     Raises InputError where they allow none.
     """
     count = min(config.folds, normal)
-    left = normal - -(-normal // count) if count else 0
-    candidates = tuple(shots for shots in config.candidates if shots <= left)
+    candidates = tuple(shots for shots in config.candidates if count and shots <= _left(normal, count))
     if not candidates:
         raise InputError(
             f"{normal} normal picture(s) can't tell how many are needed, {min(config.candidates) + 1} could; give more "
