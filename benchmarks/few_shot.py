@@ -12,10 +12,12 @@ import datetime
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sowa.devices import describe_machine
+from sowa.files import make_folder, write_bytes
 from sowa.types import Sample
 
 RESULTS = Path(__file__).parent / "results"
@@ -57,6 +59,15 @@ def stamp() -> str:
     """When, of which commit and on what a result was measured."""
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     return f"{datetime.date.today()}, commit {commit}; {describe_machine()}"
+
+
+def once(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What was measured, from ``path`` where it's there already, so that a run that was stopped goes on."""
+    make_folder(path.parent)
+    if not path.exists():
+        write_bytes(path, json.dumps(measure()).encode())
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def main() -> None:

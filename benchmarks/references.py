@@ -1,22 +1,24 @@
 """What can be made of few references: views of them, the choice of them, and a backbone that has seen pictures.
 
-    python benchmarks/references.py --data DIR [--at-most N] [--development]
+    python benchmarks/references.py --data DIR --work FOLDER [--at-most N] [--development]
 
 DIR as in few_shot.py; with --development auxiliary data in it and generated products, on which all was chosen. Each
-picture and view is seen once; every row is the memory bank that `sowa fit` builds with these settings.
+picture and view is seen once; every row is the memory bank that `sowa fit` builds with these settings. A product's
+rows are written to FOLDER as soon as they're there, so a run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from few_shot import DATASETS, RESULTS, stamp
+from few_shot import DATASETS, RESULTS, once, stamp
 from torch import Tensor
 
 from sowa import Sowa
@@ -75,7 +77,7 @@ def pictures(samples: Sequence[Sample]) -> list[Picture]:
 
 
 def rows(detector: Sowa, samples: Sequence[Sample], at_most: int, ways: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Image AUROC of each way, (seeds, shots)."""
+    """Image AUROC of each way, by shots, mean over the seeds."""
     Remembering(detector)
     test = [sample for sample in split(samples, "test") if sample.label is not None]
     test = test[:: -(-len(test) // at_most)]
@@ -94,7 +96,13 @@ def rows(detector: Sowa, samples: Sequence[Sample], at_most: int, ways: dict[str
                 taken = chosen if way.get("coreset") else drawn
                 bank = build(detector, taken, shots, BATCH, augment=way["augment"]).bank
                 found[name][row, column] = auroc(bank, patches, labels)
-    return found
+    return {name: values.mean(axis=0).tolist() for name, values in found.items()}
+
+
+def product_rows(samples: Sequence[Sample], at_most: int) -> dict[str, Any]:
+    untrained = {UNTRAINED: ROWS["references as they are"]}
+    found = rows(Sowa.from_pretrained("mini"), samples, at_most, ROWS)
+    return found | rows(Sowa.from_pretrained("mini:random"), samples, at_most, untrained)
 
 
 @torch.inference_mode()
@@ -112,14 +120,14 @@ def write(path: Path, development: bool, at_most: int, found: dict[str, dict[str
         "Image AUROC with mini and what is gained over references as they are; mean of seeds 0, 1, 2; the memory",
         f"alone; {at_most} test pictures of a product at most, evenly chosen; `--coreset` chooses among {CANDIDATES}.",
         "",
-        f"    python benchmarks/references.py --data DATA {flags}",
+        f"    python benchmarks/references.py --data DATA --work WORK {flags}",
     ]
     for place, shots in enumerate(SHOTS):
         text += ["", f"## {shots} reference(s)", "", "| | mean | " + " | ".join(found) + " |"]
         text += ["|---|---|" + "---|" * len(found)]
         for way in next(iter(found.values())):
-            means = np.array([of[way][:, place].mean() for of in found.values()])
-            plain = np.array([of["references as they are"][:, place].mean() for of in found.values()])
+            means = np.array([of[way][place] for of in found.values()])
+            plain = np.array([of["references as they are"][place] for of in found.values()])
             cells = [f"{mean:.3f} ({gain:+.3f})" for mean, gain in zip(means, means - plain, strict=True)]
             text.append(f"| {way} | {means.mean():.3f} ({(means - plain).mean():+.3f}) | " + " | ".join(cells) + " |")
     path.write_text("\n".join([*text, ""]))
@@ -128,18 +136,17 @@ def write(path: Path, development: bool, at_most: int, found: dict[str, dict[str
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
+    parser.add_argument("--work", required=True, type=Path)
     parser.add_argument("--at-most", type=int, default=150, help="test pictures of a product, evenly chosen")
     parser.add_argument("--development", action="store_true", help="the data that settings are chosen on")
     arguments = parser.parse_args()
     name = "references-development" if arguments.development else "references"
     found: dict[str, dict[str, Any]] = {}
     for product, samples in products(arguments.data, arguments.development):
-        found[product] = rows(Sowa.from_pretrained("mini"), samples, arguments.at_most, ROWS)
-        untrained = {UNTRAINED: ROWS["references as they are"]}
-        found[product] |= rows(Sowa.from_pretrained("mini:random"), samples, arguments.at_most, untrained)
+        kept = arguments.work / f"{name}-{product}.json"
+        found[product] = once(kept, partial(product_rows, samples, arguments.at_most))
         write(RESULTS / f"{name}.md", arguments.development, arguments.at_most, found)
-        for way, values in found[product].items():
-            print(product, way, values.mean(axis=0).round(3), flush=True)
+        print(product, found[product], flush=True)
 
 
 if __name__ == "__main__":

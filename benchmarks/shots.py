@@ -10,14 +10,13 @@ references; no method sees that. Methods see the normal train pictures, and the 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from few_shot import DATASETS, RESULTS, stamp
+from few_shot import DATASETS, RESULTS, once, stamp
 from numpy.typing import NDArray
 from scipy.stats import norm, spearmanr
 
@@ -26,7 +25,6 @@ from sowa.config import ShotsConfig
 from sowa.data import load
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture
-from sowa.files import make_folder, write_bytes
 from sowa.metrics import image_metrics
 from sowa.scoring import few_shot_scores
 from sowa.shots import METHODS, Choice, Pool
@@ -87,7 +85,8 @@ def choose(detector: Sowa, samples: Sequence[Sample], method: str, labels: str) 
     return METHODS[method](Pool(detector, normal, bad), CONFIG)
 
 
-def row(detector: Sowa, name: str, samples: Sequence[Sample]) -> dict[str, Any]:
+def row(detector: Sowa, name: str, read: Callable[[], list[Sample]]) -> dict[str, Any]:
+    samples = read()
     truth = exhaustive(detector, samples)
     ways = {f"{method}, {labels}": choose(detector, samples, method, labels).to_dict() for method, labels in WAYS}
     return {"product": name, "truth": truth, "ways": ways}
@@ -203,14 +202,10 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", required=True, type=Path)
     arguments = parser.parse_args()
-    make_folder(arguments.work)
     detector = Sowa.from_pretrained("mini")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, samples in products(arguments.data, arguments.work).items():
-        path = arguments.work / f"{name}.json"
-        if not path.exists():
-            write_bytes(path, json.dumps(row(detector, name, samples())).encode())
-        rows.append(json.loads(path.read_text()))
+        rows.append(once(arguments.work / f"{name}.json", partial(row, detector, name, samples)))
         print(rows[-1]["product"], rows[-1]["truth"], flush=True)
         write(rows)
 
