@@ -34,18 +34,18 @@ PROMPT = (
 OPTIONS = {
     "demo": "--out --seed --size",
     "fit": "--augment --backbone --batch-size --category --coreset --false-positive-rate --image-size --k-shot --keep "
-    f"--model --no-coreset --no-tiled --normal --out --seed --tiled {COMMON}",
+    f"--model --no-coreset --no-tiled --normal --out --saliency-weight --seed --tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
     "predict": f"--backbone --batch-size --json --model --out --report --search --source {COMMON}",
     "train": (
         "--backbone --batch-size --category --checkpoint-every --dataset --epochs --image-size --learning-rate "
-        "--mosaic --out --protocol --root --seed --validation-fraction --weight-decay "
+        "--mosaic --out --protocol --root --saliency --seed --validation-fraction --weight-decay "
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
         "--augment --aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot "
-        f"--model --no-tiled --report --root --scoring --seed --seeds --tiled {COMMON}"
+        f"--model --no-tiled --report --root --saliency-weight --scoring --seed --seeds --tiled {COMMON}"
     ),
     "benchmark": (
         "--aupro --backbone --batch-size --datasets --epochs --image-size --k-shot --model --no-train --out --root "
@@ -430,6 +430,24 @@ def test_train_reports_itself_in_one_json_line(
     assert (line["event"], line["out"]) == ("train", str(out))
     assert set(line["after"]) == set(METRICS)
     assert out.is_file()
+
+
+def test_training_with_saliency_says_something_else_than_without(
+    sowa_command: Any, tiny_backbone: str, weights_file: Path, dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "w.safetensors"
+    training = ["train", "--dataset", "mvtec", "--root", dataset, "--backbone", tiny_backbone, "--out", out]
+    sowa_command(*training, "--adapter.window-size", "4", "--saliency", "resnet18:random")
+    measured = ["test", "--dataset", "mvtec", "--root", dataset, "--category", "wood", "--k-shot", "0,1", "--seed", "0"]
+    found = []
+    for number, flags in enumerate(
+        (["--model", weights_file], ["--model", out], ["--model", out, "--saliency-weight", "0.5"])
+    ):
+        sowa_command(*measured, *flags, "--json", tmp_path / f"{number}.json")
+        found.append([run["metrics"] for run in json.loads((tmp_path / f"{number}.json").read_text())["runs"]])
+    assert found[0][0] != found[1][0]  # zero-shot: other adapters
+    assert found[1][0] == found[2][0]
+    assert found[1][1] != found[2][1]  # with a reference: other distances
 
 
 # test

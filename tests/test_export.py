@@ -11,6 +11,7 @@ from conftest import fitted
 
 import sowa.export.graph
 from sowa import InputError, Sowa
+from sowa.config import SaliencyConfig
 from sowa.errors import ExportError
 from sowa.export import PRECISIONS, export
 from sowa.export.compare import TOLERANCES, compare
@@ -54,8 +55,12 @@ def test_int8_rounds_and_fp16_halves(exports):
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{"trained": False}, {"image_size": (96, 64)}, {"image_size": (96, 112), "tiled": True}],
-    ids=["memory alone", "another size", "tiles"],
+    [
+        {"saliency": SaliencyConfig(memory_weight=0.5)},
+        {"trained": False, "image_size": (96, 64)},
+        {"image_size": (96, 112), "tiled": True},
+    ],
+    ids=["saliency", "memory alone, another size", "tiles"],
 )
 def test_every_kind_of_detector_can_be_exported(tiny_backbone, normal, tmp_path, kwargs):
     detector = fitted(tiny_backbone, normal, **kwargs)

@@ -6,12 +6,14 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from sowa.config import ModelConfig, PromptConfig
 from sowa.memory import MemoryBank
 from sowa.model.maps import upsample
 from sowa.scoring import few_shot_map, judge, paper_scores, top_mean, zero_shot_map
 from sowa.types import Judgement, Observation
 
 GRID, SIZE, SIGMA = (3, 4), (24, 32), 4.0
+CONFIG = ModelConfig(sigma=SIGMA)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -86,7 +88,7 @@ def test_a_paper_score_depends_on_the_other_pictures():
 
 def test_without_a_bank_the_verdict_is_the_prompts_own():
     seen = observation()
-    verdict = judge(seen, None, SIGMA)
+    verdict = judge(seen, None, CONFIG)
     torch.testing.assert_close(verdict.maps, zero_shot_map(seen.level_maps, SIGMA))
     mean_map = top_mean(verdict.maps) / 2  # of two levels
     torch.testing.assert_close(verdict.raw_scores, (seen.abnormal_probability + mean_map) / 2)
@@ -98,13 +100,13 @@ def test_without_a_bank_the_verdict_is_the_prompts_own():
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_zero_shot_score_reaches_from_none_to_one(value):
     seen = Observation((), GRID, SIZE, (torch.full((1, *SIZE), value),) * 3, torch.tensor([value]))
-    assert judge(seen, None, SIGMA).raw_scores.item() == pytest.approx(value)
+    assert judge(seen, None, CONFIG).raw_scores.item() == pytest.approx(value)
 
 
 def test_without_prompts_the_verdict_is_the_memory_banks(bank):
     seen = observation(prompts=False)
     distances = bank.distances(seen.patches)
-    verdict = judge(seen, bank.distances(seen.patches), SIGMA)
+    verdict = judge(seen, bank.distances(seen.patches), CONFIG)
     torch.testing.assert_close(verdict.maps, few_shot_map(distances, GRID, SIZE))
     worst = sum(top_mean(of_level) for of_level in distances)  # each level's own, of patches, not of pixels
     torch.testing.assert_close(verdict.raw_scores, worst)
@@ -113,20 +115,20 @@ def test_without_prompts_the_verdict_is_the_memory_banks(bank):
 
 def test_with_both_maps_and_levels_are_added_and_the_memory_gives_the_score(bank):
     seen = observation()
-    together, zero_shot = judge(seen, bank.distances(seen.patches), SIGMA), judge(seen, None, SIGMA)
-    few_shot = judge(Observation(seen.patches, GRID, SIZE), bank.distances(seen.patches), SIGMA)
+    together, zero_shot = judge(seen, bank.distances(seen.patches), CONFIG), judge(seen, None, CONFIG)
+    few_shot = judge(Observation(seen.patches, GRID, SIZE), bank.distances(seen.patches), CONFIG)
     torch.testing.assert_close(together.maps, few_shot.maps + zero_shot.maps)
     torch.testing.assert_close(together.level_maps, few_shot.level_maps + zero_shot.level_maps)
     assert torch.equal(together.raw_scores, few_shot.raw_scores)
-    quarter = judge(seen, bank.distances(seen.patches), SIGMA, map_weight=0.25)
+    quarter = judge(seen, bank.distances(seen.patches), ModelConfig(sigma=SIGMA, prompt=PromptConfig(map_weight=0.25)))
     torch.testing.assert_close(quarter.maps, few_shot.maps + 0.25 * zero_shot.maps)
     torch.testing.assert_close(quarter.level_maps, few_shot.level_maps + 0.25 * zero_shot.level_maps)
 
 
 def test_a_left_out_reference_isnt_compared_with(bank):
     seen = Observation(tuple(bank.features), GRID, SIZE)
-    assert judge(seen, bank.distances(seen.patches), SIGMA).maps.abs().max() < 1e-5
-    left_out = judge(seen, bank.distances(seen.patches, torch.arange(2)), SIGMA)
+    assert judge(seen, bank.distances(seen.patches), CONFIG).maps.abs().max() < 1e-5
+    left_out = judge(seen, bank.distances(seen.patches, torch.arange(2)), CONFIG)
     torch.testing.assert_close(left_out.level_maps, bank.distances(seen.patches, torch.arange(2)).unflatten(2, GRID))
     assert left_out.raw_scores.min() > 0.1
 
@@ -134,7 +136,7 @@ def test_a_left_out_reference_isnt_compared_with(bank):
 @pytest.mark.parametrize(("prompts", "with_bank"), [(True, True), (True, False), (False, True)])
 def test_no_pictures_verdict_depends_on_the_others_of_its_batch(bank, prompts, with_bank):
     def verdict(seen: Observation) -> Judgement:
-        return judge(seen, bank.distances(seen.patches) if with_bank else None, SIGMA)
+        return judge(seen, bank.distances(seen.patches) if with_bank else None, CONFIG)
 
     seen = observation(prompts=prompts)
     together = verdict(seen)
@@ -147,4 +149,4 @@ def test_no_pictures_verdict_depends_on_the_others_of_its_batch(bank, prompts, w
 
 def test_with_neither_bank_nor_prompts_there_is_nothing_to_judge_by():
     with pytest.raises(ValueError, match="prompts are needed"):
-        judge(observation(prompts=False), None, SIGMA)
+        judge(observation(prompts=False), None, CONFIG)

@@ -23,6 +23,7 @@ from sowa.config import (
     EvaluationConfig,
     ModelConfig,
     PromptConfig,
+    SaliencyConfig,
     ShotsConfig,
     TrainConfig,
 )
@@ -69,6 +70,7 @@ def fit(
     coreset: bool = False,
     keep: float | None = None,
     augment: str = "auto",
+    saliency_weight: float = 0.0,
     false_positive_rate: float = FALSE_POSITIVE_RATE,
     category: str | None = None,
     image_size: str | None = None,
@@ -91,6 +93,7 @@ def fit(
         keep: share of each reference's patches that the bank holds, 0 to 1; all by default, fewer beyond 64 pictures
         augment: views of the references that are normal too: auto (up to eight references tell which are), none, or
             some of hflip,vflip,rotate90,rotate180,tilt,brightness,crop
+        saliency_weight: what standing out of its picture adds to a patch's distance, -1 to 1; it rarely helps
         false_positive_rate: share of good parts that may be called anomalous, 0 to 1; `sowa calibrate` changes it later
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
@@ -100,8 +103,10 @@ def fit(
 
     console = Console()
     network = _network(model, backbone)
+    saliency = SaliencyConfig(memory_weight=saliency_weight) if saliency_weight else None
     detector = Sowa.from_pretrained(
         **network,
+        saliency=saliency,
         device=device,
         precision=precision,
         image_size=size(image_size),
@@ -221,6 +226,7 @@ def train(
     out: Path,
     category: str | None = None,
     backbone: str = "mini",
+    saliency: str | None = None,
     image_size: str | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -239,6 +245,8 @@ def train(
         out: file for the weights, *.safetensors
         category: one category; all by default
         backbone: as in `sowa fit`
+        saliency: have the adapters learn to use what stands out of a picture, also to the backbone's early layers
+            (backbone) or to those of a CNN of timm, such as resnet18
     """
     from sowa.data import load
     from sowa.detector import Sowa
@@ -246,7 +254,7 @@ def train(
 
     console = Console()
     samples = load(dataset, root, category)
-    model = ModelConfig(adapter=adapter, prompt=prompt)
+    model = ModelConfig(adapter=adapter, prompt=prompt, saliency=_saliency(saliency))
     detector = Sowa.from_pretrained(
         backbone, config=model, device=device, precision=precision, image_size=size(image_size)
     )
@@ -275,6 +283,7 @@ def run_test(
     aupro: Literal["standard", "authors"] = "standard",
     bootstrap: int = 0,
     augment: str = "auto",
+    saliency_weight: float = 0.0,
     image_size: str | None = None,
     tiled: bool = False,
     batch_size: int = 8,
@@ -297,6 +306,7 @@ def run_test(
         scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
         aupro: standard (false positives pooled) or authors (as in their code)
         augment: as in `sowa fit`
+        saliency_weight: as in `sowa fit`
         tiled: as in `sowa fit`
         bootstrap: number of resamples of the test pictures for 95 % confidence intervals, such as 1000; 0 for none
         json_file: file for the result
@@ -318,9 +328,14 @@ def run_test(
         check(augmentation(augment)),
     )
     samples = load(dataset, root, category)
-    network = _network(model, backbone)
+    saliency = SaliencyConfig(memory_weight=saliency_weight) if saliency_weight else None
     detector = Sowa.from_pretrained(
-        **network, device=device, precision=precision, image_size=size(image_size), tiled=tiled
+        **_network(model, backbone),
+        saliency=saliency,
+        device=device,
+        precision=precision,
+        image_size=size(image_size),
+        tiled=tiled,
     )
     measure_to_files(detector, DataSet(dataset, root, samples), config, json_file, report, Console(), typed or "")
 
@@ -489,6 +504,12 @@ def doctor(*, json_out: Annotated[bool, Parameter(name="--json")] = False) -> No
     Console().describe(checks, as_json=json_out)
     if checks["problems"]:
         sys.exit(1)
+
+
+def _saliency(early: str | None) -> SaliencyConfig | None:
+    if early is None:
+        return None
+    return SaliencyConfig(cnn="" if early == "backbone" else early)
 
 
 def _network(model: Path | None, backbone: str | None) -> dict[str, Any]:

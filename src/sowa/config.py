@@ -74,9 +74,29 @@ class PromptConfig:
 
 
 @dataclass(frozen=True)
+class SaliencyConfig:
+    """Bottom-up attention (`sowa.model.saliency`), which the adapters learn to use.
+
+    ``memory_weight`` is what a patch's distance to the memory bank gains by standing out: it counts exp(weight *
+    saliency) times, 0 as the method has it. ``cnn`` names a CNN of timm whose early layers tell what stands out; by
+    default the backbone's do.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    memory_weight: float = 0.0
+    cnn: str = ""
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.memory_weight <= 1:
+            raise InputError(f"saliency memory weight is {self.memory_weight}, allowed is -1 to 1")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network on top of the frozen backbone. ``levels`` are 0-based residual blocks; None means one at the end
-    of each quarter of the depth. ``sigma`` is the map's Gaussian in pixels (METHOD.md section 6)."""
+    of each quarter of the depth. ``sigma`` is the map's Gaussian in pixels (METHOD.md section 6). Without ``saliency``
+    nothing is bottom-up, as published."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
@@ -85,6 +105,7 @@ class ModelConfig:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     temperature: float = 0.07
     sigma: float = 4.0
+    saliency: SaliencyConfig | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from sowa.calibration import (
     check_rate,
     from_normal,
 )
-from sowa.config import FALSE_POSITIVE_RATE, ModelConfig
+from sowa.config import FALSE_POSITIVE_RATE, ModelConfig, SaliencyConfig
 from sowa.coreset import CANDIDATES
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, pictures
@@ -92,6 +92,7 @@ class Sowa(Predictor):
         *,
         weights: str | Path | None = None,
         config: ModelConfig | None = None,
+        saliency: SaliencyConfig | None = None,
         device: str = "auto",
         precision: Precision = "auto",
         image_size: tuple[int, int] | None = None,
@@ -104,15 +105,16 @@ class Sowa(Predictor):
         ``name`` is a backbone (see ``sowa.model.pretrained.build_backbone``), or the path of weights that ``sowa
         train`` wrote, which name their backbone. ``weights`` is a checkpoint of the authors for the backbone ``name``.
         Without trained weights the prompts know nothing of defects, so such a detector judges by its memory bank
-        alone. ``config`` is needed where it isn't the published one and no file tells it. ``image_size`` is (H, W) in
-        pixels, by default the backbone's own. ``tiled`` has a larger picture, by default of twice the sides, seen
-        through overlapping windows of the backbone's size, for small defects. ``category`` names the class whose
-        prompts are used where there are several; others stand for the first. ``search`` "faiss" looks for the nearest
-        normal patch through an approximate index, many times faster with hundreds of references.
+        alone. ``config`` is needed where it isn't the published one and no file tells it. ``saliency`` adds bottom-up
+        attention to the network, which training and distances can use. ``image_size`` is (H, W) in pixels, by default
+        the backbone's own. ``tiled`` has a larger picture, by default of twice the sides, seen through overlapping
+        windows of the backbone's size, for small defects. ``category`` names the class whose prompts are used where
+        there are several; others stand for the first. ``search`` "faiss" looks for the nearest normal patch through an
+        approximate index, many times faster with hundreds of references.
 
         Raises InputError for an unknown backbone, device, precision or search, and for a file that doesn't fit.
         """
-        network, trained = pretrained_network(name, weights, config)
+        network, trained = pretrained_network(name, weights, config, saliency)
         return cls(
             network,
             trained=trained,
@@ -324,8 +326,7 @@ class Sowa(Predictor):
         """Raw scores and maps of what was observed, against ``bank`` or else the fitted one, or zero-shot."""
         bank = self.bank_ if bank is None else bank
         distances = None if bank is None else bank.distances(observation.patches, leave_out)
-        config = self.network.config
-        return judge(observation, distances, config.sigma, config.prompt.map_weight)
+        return judge(observation, distances, self.network.config)
 
     def save(self, path: str | Path) -> Path:
         """Writes the fitted detector: bank, calibration, what was trained, and the backbone's identity, not itself.

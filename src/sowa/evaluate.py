@@ -244,10 +244,10 @@ def _judgements(
     few_shot = observation if detector.trained else replace(observation, level_maps=None)
     for run in _runs(config):
         if run not in banks:
-            yield judge(observation, None, network.sigma)
+            yield judge(observation, None, network)
             continue
         distances = banks[run].bank.distances(observation.patches)
-        yield judge(few_shot, distances, network.sigma, network.prompt.map_weight)
+        yield judge(few_shot, distances, network)
 
 
 def _read(

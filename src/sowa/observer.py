@@ -55,7 +55,9 @@ class Observer(nn.Module):
         size = (pixels.shape[-2], pixels.shape[-1])
         if class_text is None:
             patches, grid = self.network.backbone.patches(pixels)
-            return Observation(tuple(p.float() for p in patches), grid, size)
+            weighs = self.network.config.saliency and self.network.config.saliency.memory_weight
+            saliency = self.network.stands_out(pixels, patches[0], grid) if weighs else None
+            return Observation(tuple(p.float() for p in patches), grid, size, saliency=saliency)
         output = self.network.compare(pixels, class_text)
         return Observation(
             patches=tuple(p.float() for p in output.patches),
@@ -63,6 +65,7 @@ class Observer(nn.Module):
             size=size,
             level_maps=tuple(m.float() for m in output.level_maps),
             abnormal_probability=output.text_probs[:, ABNORMAL].float(),
+            saliency=output.saliency,
         )
 
 
@@ -70,13 +73,14 @@ def _apart(windows: Observation, count: int) -> list[Observation]:
     """One observation of each of ``count`` windows from one of all, the first window of every picture first."""
     patches = [p.unflatten(0, (count, -1)) for p in windows.patches]
     maps = [m.unflatten(0, (count, -1)) for m in windows.level_maps or ()]
-    chance = windows.abnormal_probability
+    chance, saliency = windows.abnormal_probability, windows.saliency
     return [
         replace(
             windows,
             patches=tuple(p[index] for p in patches),
             level_maps=tuple(m[index] for m in maps) if maps else None,
             abnormal_probability=None if chance is None else chance.unflatten(0, (count, -1))[index],
+            saliency=None if saliency is None else saliency.unflatten(0, (count, -1))[index],
         )
         for index in range(count)
     ]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sowa.config import ModelConfig
 from sowa.model.maps import smooth, upsample
 from sowa.types import Judgement, Observation
 
@@ -55,21 +56,24 @@ def paper_scores(abnormal_probability: Tensor, map_maximum: Tensor) -> Tensor:
     return 0.5 * (abnormal_probability + (map_maximum - low) / (high - low).clamp(min=torch.finfo(high.dtype).tiny))
 
 
-def judge(observation: Observation, distances_LBP: Tensor | None, sigma: float, map_weight: float = 1.0) -> Judgement:
+def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelConfig) -> Judgement:
     """Raw scores and maps of a batch, each picture by itself (inductive).
 
     The map is the published one: zero-shot where there are prompts, plus few-shot where there is a bank; with both,
-    zero-shot counts ``map_weight``. The score is the mean of the highest hundredth of what the authors take the maximum
-    of and scale by all test images. With a bank it is that of the distances alone, of patches, since enlarging flattens
-    a defect of one patch: adding the prompts' score lowered four-shot image AUROC on the embedded backbone (0.906 to
-    0.863 on auxiliary data, 0.906 to 0.903 on generated products). Without one it is the mean of the abnormal
-    probability and of that of the map, in 0..1.
-    ``distances_LBP`` (L, B, P) come from the memory bank, None without one.
+    zero-shot counts ``config.prompt.map_weight``. The score is the mean of the highest hundredth of what the authors
+    take the maximum of and scale by all test images. With a bank it is that of the distances alone, of patches, since
+    enlarging flattens a defect of one patch: adding the prompts' score lowered four-shot image AUROC on the embedded
+    backbone (0.906 to 0.863 on auxiliary data, 0.906 to 0.903 on generated products). Without one it is the mean of the
+    abnormal probability and of that of the map, in 0..1.
+    ``distances_LBP`` (L, B, P) come from the memory bank, None without one; where the configuration says so, what
+    stands out of a picture counts more.
 
     Raises ValueError where there is neither a bank nor prompts.
     """
     if distances_LBP is None:
-        return _zero_shot(observation, sigma)
+        return _zero_shot(observation, config.sigma)
+    if config.saliency and config.saliency.memory_weight and observation.saliency is not None:
+        distances_LBP = distances_LBP * (config.saliency.memory_weight * observation.saliency).exp()
     few_shot = Judgement(
         raw_scores=few_shot_scores(distances_LBP),
         maps=few_shot_map(distances_LBP, observation.grid, observation.size),
@@ -77,7 +81,7 @@ def judge(observation: Observation, distances_LBP: Tensor | None, sigma: float, 
     )
     if observation.level_maps is None:
         return few_shot
-    zero_shot = _zero_shot(observation, sigma)
+    zero_shot, map_weight = _zero_shot(observation, config.sigma), config.prompt.map_weight
     return Judgement(
         few_shot.raw_scores,
         few_shot.maps + map_weight * zero_shot.maps,

@@ -80,7 +80,11 @@ def join(
             [part.abnormal_probability for part in parts if part.abnormal_probability is not None]
         )
         probability = probability.amax(dim=0)
-    return Observation(tuple(patches), grid, size, maps, probability)
+    saliency = None
+    if first.saliency is not None:
+        windows = [part.saliency.unflatten(1, part.grid)[..., None] for part in parts if part.saliency is not None]
+        saliency = _mean(windows, corners, grid).flatten(1)
+    return Observation(tuple(patches), grid, size, maps, probability, saliency)
 
 
 def _mean(windows: Sequence[Tensor], at: Sequence[Place], size: tuple[int, int]) -> Tensor:

@@ -77,7 +77,7 @@ def train(
     """
     training, held_out = hold_out(samples, config)
     detector.forget()  # a bank's calibration doesn't hold for other prompts
-    parameters = list(detector.network.trainable().values())
+    parameters = [each for each in detector.network.trainable().values() if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint = out.with_name(out.name + ".checkpoint")
     run = _describe_run(detector, training, config)
@@ -180,7 +180,7 @@ def validate(
             categories = [sample.category for sample in found]
             observation = detector.observe(np.stack(images), prompts=True, categories=categories)
             with torch.inference_mode():
-                judgement = judge(observation, None, detector.network.config.sigma)
+                judgement = judge(observation, None, detector.network.config)
             for anomaly_map, mask in zip(judgement.maps.cpu().numpy(), masks, strict=True):
                 pixels.update(anomaly_map, mask)
             scores += judgement.raw_scores.tolist()

@@ -97,7 +97,7 @@ class Output:
 
     ``class_text`` (B, S, E); ``text_probs`` (B, S); ``patches`` and ``adapted`` L times (B, P, E);
     ``similarities`` L times (B, P, S); ``level_maps`` L times (B, H, W), the probability of the abnormal state
-    (with two states the normal one is its complement).
+    (with two states the normal one is its complement); ``saliency`` (B, P) where the network has it.
     """
 
     image_feature: Tensor
@@ -108,6 +108,7 @@ class Output:
     similarities: tuple[Tensor, ...]
     level_maps: tuple[Tensor, ...]
     grid: tuple[int, int]
+    saliency: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ class Observation:
     """What the network makes of a batch before any memory bank is asked.
 
     ``patches`` L times (B, P, E). ``level_maps`` L times (B, H, W) and ``abnormal_probability`` (B,) come from the
-    prompts and are None where the detector has no trained prompts. ``size`` is (H, W).
+    prompts and are None where the detector has no trained prompts. ``size`` is (H, W). ``saliency`` (B, P) is how much
+    a patch stands out of its picture, None where the network doesn't say.
     """
 
     patches: tuple[Tensor, ...]
@@ -123,6 +125,7 @@ class Observation:
     size: tuple[int, int]
     level_maps: tuple[Tensor, ...] | None = None
     abnormal_probability: Tensor | None = None
+    saliency: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,7 @@ class DetectorGraph(nn.Module):
         query_LBPE = normalise(observation.patches)
         nearest = [search(query_LBPE[level], self._chunks(level)) for level in range(self.levels)]
         distances_LBP = (1 - torch.stack(nearest)).clamp(min=0)
-        config = self.observer.network.config
-        judgement = judge(observation, distances_LBP, config.sigma, config.prompt.map_weight)
+        judgement = judge(observation, distances_LBP, self.observer.network.config)
         return judgement.raw_scores, judgement.maps, judgement.level_maps.transpose(0, 1)
 
     def _chunks(self, level: int) -> list[Tensor]:

@@ -80,10 +80,11 @@ def relative_offsets(window: int) -> tuple[Tensor, Tensor]:
 class WindowAttention(nn.Module):
     """Cosine attention inside a window with the backbone's own frozen weights.
 
-    Learned are only one temperature per head and the continuous relative position bias.
+    Learned are only one temperature per head and the continuous relative position bias; where it's ``salient`` also how
+    much more a salient token is looked at, per head, zero at the start.
     """
 
-    def __init__(self, config: AdapterConfig) -> None:
+    def __init__(self, config: AdapterConfig, salient: bool = False) -> None:
         super().__init__()
         self.heads = config.heads
         self.value_only = config.value_only
@@ -93,6 +94,7 @@ class WindowAttention(nn.Module):
             nn.ReLU(),
             nn.Linear(config.position_width, config.heads, bias=False),
         )
+        self.saliency_bias = nn.Parameter(torch.zeros(config.heads, 1, 1)) if salient else None
         self.attention_dropout = nn.Dropout(config.dropout)
         self.output_dropout = nn.Dropout(config.dropout)
 
@@ -104,14 +106,18 @@ class WindowAttention(nn.Module):
         bias: Tensor = 16 * torch.sigmoid(bias_NG.T.reshape(self.heads, n, n))
         return bias
 
-    def forward(self, x_RnD: Tensor, frozen: FrozenAttention, window: int, mask: Tensor | None) -> Tensor:
-        """Windows (R, n, D) to windows (R, n, D); ``mask`` (windows, 1, n, n)."""
+    def forward(
+        self, x_RnD: Tensor, frozen: FrozenAttention, window: int, mask: Tensor | None, saliency_Rn: Tensor | None
+    ) -> Tensor:
+        """Windows (R, n, D) to windows (R, n, D); ``mask`` (windows, 1, n, n); saliency where it's ``salient``."""
         query, key, value = self._split(x_RnD, frozen.in_proj_weight)
         scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         smallest = max(1e-12, torch.finfo(query.dtype).tiny)  # padding is all zeros, and 1e-12 is zero in fp16
         query, key = (F.normalize(part, dim=-1, eps=smallest) for part in (query, key))
         logits = (query * scale) @ key.transpose(-2, -1)
         logits = logits + self.position_bias(window)
+        if self.saliency_bias is not None and saliency_Rn is not None:
+            logits = logits + self.saliency_bias * saliency_Rn[:, None, None].to(logits.dtype)
         if mask is not None:
             mask = mask.to(logits.device, logits.dtype)
             logits = (logits.unflatten(0, (-1, len(mask))) + mask).flatten(0, 1)
@@ -131,49 +137,72 @@ class WindowAttention(nn.Module):
 
 
 class AdapterBlock(nn.Module):
-    """Window attention, then a linear layer, each behind a LayerNorm on its output and a residual."""
+    """Window attention, then a linear layer, each behind a LayerNorm on its output and a residual.
 
-    def __init__(self, width: int, config: AdapterConfig, shift: int) -> None:
+    Where it's ``salient``, what attention adds to a token is scaled by a learned multiple of its saliency, zero at the
+    start.
+    """
+
+    def __init__(self, width: int, config: AdapterConfig, shift: int, salient: bool = False) -> None:
         super().__init__()
         self.window_size = config.window_size
         self.shift = shift
-        self.attention = WindowAttention(config)
+        self.attention = WindowAttention(config, salient)
+        self.saliency_gate = nn.Parameter(torch.zeros(())) if salient else None
         self.norm_attention = nn.LayerNorm(width)
         self.linear = nn.Linear(width, width, bias=False)
         self.norm_linear = nn.LayerNorm(width)
 
-    def forward(self, x_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention) -> Tensor:
+    def forward(
+        self, x_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention, saliency_BP: Tensor | None = None
+    ) -> Tensor:
         """Level tokens (B, P, D) to level tokens (B, P, D)."""
-        x_BPD = x_BPD + self.norm_attention(self._attend(x_BPD, grid, frozen))
+        attended_BPD = self.norm_attention(self._attend(x_BPD, grid, frozen, saliency_BP))
+        if self.saliency_gate is not None and saliency_BP is not None:
+            attended_BPD = attended_BPD * (1 + self.saliency_gate * saliency_BP[..., None].to(attended_BPD.dtype))
+        x_BPD = x_BPD + attended_BPD
         x_BPD = x_BPD + self.norm_linear(self.linear(x_BPD))
         return x_BPD
 
-    def _attend(self, x_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention) -> Tensor:
+    def _attend(
+        self, x_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention, saliency_BP: Tensor | None
+    ) -> Tensor:
         window, shift = fit_window(self.window_size, self.shift, grid)
         bottom, right = -grid[0] % window, -grid[1] % window
-        x = F.pad(x_BPD.unflatten(1, grid), (0, 0, 0, right, 0, bottom))
-        x = x.roll((-shift, -shift), dims=(1, 2))
-        padded = (grid[0] + bottom, grid[1] + right)
-        windows = self.attention(partition(x, window), frozen, window, attention_mask(grid, window, shift))
-        x = reverse(windows, window, padded).roll((shift, shift), dims=(1, 2))
+
+        def windows(values_BPC: Tensor) -> Tensor:
+            padded = F.pad(values_BPC.unflatten(1, grid), (0, 0, 0, right, 0, bottom))
+            return partition(padded.roll((-shift, -shift), dims=(1, 2)), window)
+
+        saliency_Rn = None if saliency_BP is None else windows(saliency_BP[..., None])[..., 0]
+        mask = attention_mask(grid, window, shift)
+        attended = self.attention(windows(x_BPD), frozen, window, mask, saliency_Rn)
+        x = reverse(attended, window, (grid[0] + bottom, grid[1] + right)).roll((shift, shift), dims=(1, 2))
         return x[:, : grid[0], : grid[1]].flatten(1, 2)
 
 
 class WindowAdapter(nn.Module):
     """The adapter of one level: ``depth`` blocks, every odd one with shifted windows.
 
-    Raises ValueError where the heads don't divide the width.
+    ``salient`` has it learn to use what stands out of a picture. Raises ValueError where the heads don't divide the
+    width.
     """
 
-    def __init__(self, width: int, config: AdapterConfig) -> None:
+    def __init__(self, width: int, config: AdapterConfig, salient: bool = False) -> None:
         super().__init__()
         if width % config.heads:
             raise ValueError(f"adapter heads {config.heads} don't divide the backbone's width {width}")
         shifts = [config.window_size // 2 * (index % 2) for index in range(config.depth)]
-        self.blocks = nn.ModuleList(AdapterBlock(width, config, shift) for shift in shifts)
+        self.blocks = nn.ModuleList(AdapterBlock(width, config, shift, salient) for shift in shifts)
 
-    def forward(self, tokens_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention) -> Tensor:
-        """Level tokens (B, P, D) on ``grid`` (h, w) to adapted tokens (B, P, D)."""
+    def forward(
+        self,
+        tokens_BPD: Tensor,
+        grid: tuple[int, int],
+        frozen: FrozenAttention,
+        saliency_BP: Tensor | None = None,
+    ) -> Tensor:
+        """Level tokens (B, P, D) on ``grid`` (h, w) to adapted tokens (B, P, D); ``saliency_BP`` as in `Saliency`."""
         for block in self.blocks:
-            tokens_BPD = block(tokens_BPD, grid, frozen)
+            tokens_BPD = block(tokens_BPD, grid, frozen, saliency_BP)
         return tokens_BPD

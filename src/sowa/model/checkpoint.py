@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sowa.config import ModelConfig, to_dict
+from sowa.config import ModelConfig, SaliencyConfig, to_dict
 from sowa.errors import InputError
 from sowa.files import file_format, is_file, read_safetensors, write_safetensors
 from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, Identity, WeightsHeader, read_header
@@ -48,13 +49,37 @@ def rebuild(config: ModelConfig, saved: Identity, path: Path, backbone: str | No
 
 
 def pretrained_network(
-    name: str, weights: str | Path | None = None, config: ModelConfig | None = None
+    name: str,
+    weights: str | Path | None = None,
+    config: ModelConfig | None = None,
+    saliency: SaliencyConfig | None = None,
 ) -> tuple[SowaNetwork, bool]:
     """The network that ``name`` stands for, and whether its adapters and prompts are trained.
 
     ``name`` is a backbone, or weights of ``sowa train``, which name theirs. ``weights`` is an authors' checkpoint for
-    that backbone. Raises InputError for whatever doesn't exist or doesn't fit.
+    that backbone. ``saliency`` is added to whatever that gives. Raises InputError for whatever doesn't exist or doesn't
+    fit.
     """
+    network, trained = _pretrained(name, weights, config)
+    return (_salient(network, saliency) if saliency else network), trained
+
+
+def _salient(network: SowaNetwork, saliency: SaliencyConfig) -> SowaNetwork:
+    """The same network with saliency, which changes nothing until it's trained or weighs distances.
+
+    Where the network has saliency already, it keeps the CNN unless another is named.
+    """
+    if network.config.saliency:
+        saliency = replace(saliency, cnn=saliency.cnn or network.config.saliency.cnn)
+    with torch.random.fork_rng(devices=[]):
+        salient = SowaNetwork(network.backbone, replace(network.config, saliency=saliency))
+    if salient.saliency and salient.saliency.cnn and network.saliency is None:
+        salient.saliency.cnn.download()
+    load_weights(salient, trained_tensors(salient) | trained_tensors(network), "the network without saliency")
+    return salient
+
+
+def _pretrained(name: str, weights: str | Path | None, config: ModelConfig | None) -> tuple[SowaNetwork, bool]:
     if weights is not None:
         tensors, inferred = read_authors(Path(weights), config)
         network = seeded_network(name, inferred)
@@ -62,7 +87,10 @@ def pretrained_network(
         return network, True
     path = find_weights(name) if config is None else None
     if path is None:
-        return seeded_network(name, config or ModelConfig()), False
+        network = seeded_network(name, config or ModelConfig())
+        if network.saliency and network.saliency.cnn:
+            network.saliency.cnn.download()
+        return network, False
     tensors, metadata = read_safetensors(path, WEIGHTS_FORMAT)
     header = read_header(WeightsHeader, metadata, path)
     network = rebuild(header.config, header.backbone, path)

@@ -14,13 +14,15 @@ from sowa.model.alignment import similarity, text_probabilities
 from sowa.model.backbone import Backbone
 from sowa.model.maps import level_map
 from sowa.model.prompts import Prompts
+from sowa.model.saliency import Saliency
 from sowa.types import Output
 
 
 class SowaNetwork(nn.Module):
     """Hierarchical frozen window attention with dual learnable prompts on a frozen CLIP backbone.
 
-    Trainable are the adapters (one per level) and the prompts; the backbone stays as it is.
+    Trainable are the adapters (one per level), the prompts, and saliency where the configuration has it; the backbone
+    stays as it is.
     """
 
     def __init__(self, backbone: Backbone, config: ModelConfig) -> None:
@@ -32,8 +34,10 @@ class SowaNetwork(nn.Module):
             )
         self.config = config
         self.backbone = backbone
-        self.adapters = nn.ModuleList(WindowAdapter(backbone.width, config.adapter) for _ in backbone.levels)
+        salient = config.saliency is not None
+        self.adapters = nn.ModuleList(WindowAdapter(backbone.width, config.adapter, salient) for _ in backbone.levels)
         self.prompts = Prompts(config.prompt, backbone)
+        self.saliency = Saliency(config.saliency, backbone.embed_dim) if config.saliency else None
 
     def forward(self, images: Tensor, class_index: Tensor | None = None) -> Output:
         """Normalised pictures (B, 3, H, W) to everything the method knows of them.
@@ -49,8 +53,9 @@ class SowaNetwork(nn.Module):
         # The backbone is frozen, but what it computes is differentiated by nobody: no graph is kept for it.
         with torch.no_grad():
             levels = self.backbone(images)
+        saliency = self.stands_out(images, levels.patches[0], levels.grid)
         adapted = tuple(
-            self.backbone.project(adapter(tokens, levels.grid, self.backbone.attention(level)))
+            self.backbone.project(adapter(tokens, levels.grid, self.backbone.attention(level), saliency))
             for level, (adapter, tokens) in enumerate(zip(self.adapters, levels.tokens, strict=True))
         )
         similarities = tuple(similarity(patches, class_text) for patches in adapted)
@@ -64,7 +69,18 @@ class SowaNetwork(nn.Module):
             similarities=similarities,
             level_maps=tuple(level_map(values, levels.grid, size) for values in similarities),
             grid=levels.grid,
+            saliency=saliency,
         )
+
+    def stands_out(self, images: Tensor, early: Tensor, grid: tuple[int, int]) -> Tensor | None:
+        """Saliency (B, P) of normalised pictures (B, 3, H, W) with the first level's patches ``early`` (B, P, E).
+
+        None where the configuration has no saliency.
+        """
+        if self.saliency is None:
+            return None
+        saliency: Tensor = self.saliency(images * self.backbone.std + self.backbone.mean, early, grid)
+        return saliency
 
     def class_index(self, names: Sequence[str]) -> Tensor:
         """Positions of class names; a name the prompts don't know is taken as the first class, as published."""
