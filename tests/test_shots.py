@@ -81,14 +81,12 @@ def test_every_picture_is_judged_once_by_references_of_other_folds(
 
 
 def test_the_smallest_number_within_a_standard_error_is_taken() -> None:
-    points = [
-        Point(1, 0.80, 0.02, 0, 1),
-        Point(2, 0.91, 0.02, 0, 1),
-        Point(4, 0.93, 0.02, 0, 1),
-        Point(8, 0.92, 0, 0, 1),
-    ]
-    assert one_standard_error(points) == (2, 4)
-    assert one_standard_error(points[2:]) == (4, 4)
+    # The second and third number differ from fold to fold by 0.1, which is of no matter: they differ alike.
+    by_fold = np.array([[0.70, 0.78, 0.80, 0.79], [0.80, 0.89, 0.90, 0.88], [0.85, 1.00, 1.00, 0.97]])
+    assert one_standard_error([1, 2, 4, 8], by_fold) == (4, 4)  # 2 lacks 0.01, and its error is 0.006
+    by_fold[2, 1] = 1.01  # now 0.007 and 0.007: within, though barely
+    assert one_standard_error([1, 2, 4, 8], by_fold) == (2, 4)
+    assert one_standard_error([4, 8], by_fold[:, 2:]) == (4, 4)
 
 
 def test_the_interval_is_students_over_folds() -> None:
@@ -107,13 +105,13 @@ def test_cross_validation_sees_what_more_pictures_bring() -> None:
 
 
 def test_growing_stops_where_more_pictures_stop_helping_and_says_why() -> None:
-    choice = grow(Covered(200, 200), ShotsConfig(tolerance=0.1))
-    assert (choice.chosen, choice.fits) == (4, 4 * 5)
+    choice = grow(Covered(200, 200), ShotsConfig(tolerance=0.1, patience=1))
+    assert (choice.chosen, choice.fits) == (4, 4 * 5 * 2)
     assert "8 brought no more than 0.1 over 4" in choice.reason
     slow = Covered(200, 200, share=0.25)  # 0.25, 0.44, 0.68, 0.90, 0.99
-    assert grow(slow, ShotsConfig(tolerance=0.25)).chosen == 1
+    assert grow(slow, ShotsConfig(tolerance=0.25, patience=1)).chosen == 1
     patient = grow(slow, ShotsConfig(tolerance=0.35, patience=2))
-    assert (patient.chosen, patient.fits) == (4, 5 * 5)
+    assert (patient.chosen, patient.fits) == (4, 5 * 5 * 2)
     assert "the largest number" in grow(slow, ShotsConfig(tolerance=0.01)).reason
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -66,8 +67,13 @@ def point(shots: int, by_fold: Sequence[float]) -> Point:
     return Point(shots, mean, error, max(0.0, mean - half), min(1.0, mean + half))
 
 
-def one_standard_error(points: Sequence[Point]) -> tuple[int, int]:
-    """The smallest number of shots within one standard error of the best, and the best (Breiman et al., 1984)."""
-    best = max(points, key=lambda each: each.mean)
-    chosen = min(each.shots for each in points if each.mean >= best.mean - best.error)
-    return chosen, best.shots
+def one_standard_error(shots: Sequence[int], by_fold_FC: NDArray[np.float64]) -> tuple[int, int]:
+    """The smallest number of shots within one standard error of the best, and the best (Breiman et al., 1984).
+
+    ``by_fold_FC`` (folds, candidates) is each fold's mean. The error is that of the difference to the best, fold by
+    fold: how hard a fold is concerns all candidates alike. Image AUROC lost on 21 auxiliary and generated products with
+    three draws: 0.015 so, 0.027 with the error of the best's own mean.
+    """
+    behind_FC = by_fold_FC[:, [by_fold_FC.mean(axis=0).argmax()]] - by_fold_FC
+    within = behind_FC.mean(axis=0) <= behind_FC.std(axis=0, ddof=1) / np.sqrt(len(by_fold_FC))
+    return min(np.asarray(shots)[within].tolist()), shots[int(by_fold_FC.mean(axis=0).argmax())]

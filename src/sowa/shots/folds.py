@@ -122,18 +122,17 @@ def cross_validate(pool: Pool, config: ShotsConfig, report: Report = silent) -> 
             order = draw(range(len(some)), shots[-1], seed * config.draws + index)
             found[fold, index] = [auroc(distances_LQPK[..., order[:count]].amin(dim=3), labels) for count in shots]
             report("cross-validate", fold * config.draws + index + 1, config.folds * config.draws)
-    points = tuple(point(count, found[:, :, place].mean(axis=1)) for place, count in enumerate(shots))
-    chosen, best = one_standard_error(points)
-    of_best = next(each for each in points if each.shots == best)
+    by_fold = found.mean(axis=1)
+    chosen, best = one_standard_error(shots, by_fold)
     reason = (
-        f"{chosen} is the smallest number within one standard error ({of_best.error:.3f}) of the best, {best}"
+        f"{chosen} is the smallest number within one standard error of the best, {best}"
         if chosen != best
-        else f"{best} is the best, and no smaller number comes within one standard error ({of_best.error:.3f})"
+        else f"{best} is the best, and no smaller number comes within one standard error"
     )
     return Choice(
         method="cv",
         labels=pool.labels,
-        points=points,
+        points=tuple(point(count, values) for count, values in zip(shots, by_fold.T, strict=True)),
         chosen=chosen,
         best=best,
         reason=reason,

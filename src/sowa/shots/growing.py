@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,10 @@ from sowa.progress import Report, silent
 from sowa.shots.curve import Choice, Point, point
 from sowa.shots.folds import auroc, check, drawn, folds, judged_by
 from sowa.shots.pool import Clock, Pool
+
+# Orders of references in each fold. On 14 auxiliary and generated products one lost 0.017 image AUROC at 18 % of the
+# fits of cross-validation, two 0.011 at 37 %.
+DRAWS = 2
 
 
 class Round:
@@ -33,19 +38,22 @@ class Round:
 
 
 def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
-    """From the smallest number of shots upwards, each judged once on every fold.
+    """From the smallest number of shots upwards, each judged on every fold in `DRAWS` orders of its references.
 
     It ends when ``config.patience`` larger numbers in a row haven't brought ``config.tolerance`` more than the best
     before them, or at the largest. Raises InputError where pictures are too few.
     """
     check(pool, config)
     clock, shots = Clock(pool), sorted(config.candidates)
-    rounds = [Round(pool, *fold, config.seed * config.folds + index) for index, fold in enumerate(folds(pool, config))]
+    rounds = [
+        [Round(pool, *fold, (config.seed * config.folds + index) * DRAWS + order) for order in range(DRAWS)]
+        for index, fold in enumerate(folds(pool, config))
+    ]
     points: list[Point] = []
     chosen: Point | None = None
     waited, reason = 0, ""
     for step, count in enumerate(shots):
-        points.append(point(count, [each.grow(count) for each in rounds]))
+        points.append(point(count, np.mean([[each.grow(count) for each in fold] for fold in rounds], axis=1)))
         report("grow", step + 1, len(shots))
         if chosen is None or points[-1].mean > chosen.mean + config.tolerance:
             chosen, waited = points[-1], 0
@@ -62,6 +70,6 @@ def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
         chosen=chosen.shots,
         best=max(points, key=lambda each: each.mean).shots,
         reason=reason or f"the largest number, {shots[-1]}, was reached and {chosen.shots} was the last that helped",
-        fits=len(points) * len(rounds),
+        fits=len(points) * len(rounds) * DRAWS,
         **clock.read(),
     )
