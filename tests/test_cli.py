@@ -8,6 +8,7 @@ import platform
 import re
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ OPTIONS = {
     f"--out --root --rule {COMMON}",
     "predict": f"--backbone --batch-size --json --model --out --report --search --source {COMMON}",
     "train": (
-        "--backbone --batch-size --category --checkpoint-every --dataset --epochs --image-size --learning-rate "
-        "--mosaic --out --protocol --root --saliency --seed --validation-fraction --weight-decay "
+        "--backbone --batch-size --category --checkpoint-every --dataset --epochs --gaze --gaze-pictures --gaze-weight "
+        "--image-size --learning-rate --mosaic --out --pixels-per-degree --protocol --root --saliency --seed --validation-fraction --weight-decay "
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
@@ -54,6 +55,10 @@ OPTIONS = {
     "shots": "--at-most --backbone --batch-size --candidates --category --dataset --draws --folds --image-size --json "
     f"--labels --method --model --no-tiled --normal --out --patience --root --seed --tiled --tolerance --work {COMMON}",
     "export": "--backbone --format --model --out --pictures --precision --tolerance",
+    "gaze record": "--blur --host --least --observer --out --port --radius --source",
+    "gaze train": "--backbone --batch-size --device --fixations --held-out --model --out --pictures --pixels-per-degree "
+    "--seed --sigma",
+    "gaze test": "--backbone --batch-size --device --fixations --model --pictures --pixels-per-degree --sigma",
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",
 }
@@ -113,19 +118,21 @@ def weights_file(tiny_backbone: str, dataset: Path, tmp_path_factory: pytest.Tem
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_a_command_has_exactly_these_options(command: str) -> None:
-    arguments = [argument for argument in app[command].assemble_argument_collection() if argument.parse]
+    declared = reduce(lambda commands, name: commands[name], command.split(), app)
+    arguments = [argument for argument in declared.assemble_argument_collection() if argument.parse]
     found = {name for argument in arguments for name in argument.names} - {"*", "--adapter", "--prompt"}
     assert found == set(OPTIONS[command].split())
 
 
 def test_there_are_exactly_these_commands() -> None:
-    assert {name for name in app if not name.startswith("-")} == set(OPTIONS)
+    assert {name for name in app if not name.startswith("-")} == {command.split()[0] for command in OPTIONS}
+    assert {f"gaze {name}" for name in app["gaze"] if not name.startswith("-")} < set(OPTIONS)
 
 
 @pytest.mark.parametrize("command", OPTIONS)
 def test_help_names_every_option(command: str, sowa_command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "console", Console(width=200))  # or else that of whoever asked first
-    text = sowa_command(command, "--help").out
+    text = sowa_command(*command.split(), "--help").out
     assert f"sowa {command}" in text
     for option in OPTIONS[command].split():
         assert option in text
@@ -153,7 +160,7 @@ def test_help_says_what_an_option_is_for(
 
 def test_no_command_shows_the_commands(sowa_command: Any) -> None:
     result = sowa_command()
-    assert all(command in result.out for command in OPTIONS)
+    assert all(command.split()[0] in result.out for command in OPTIONS)
     assert sowa_command("--help").out == result.out
 
 

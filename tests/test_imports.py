@@ -15,7 +15,7 @@ LAYERS = (
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
     | {"augment", "coreset", "index", "inspection", "observer", "results", "storage", "tiling"},
-    {"collect", "detector", "references", "train", "evaluate", "runtime", "shots"},
+    {"collect", "detector", "references", "train", "evaluate", "runtime", "shots", "attention"},
     {"console", "report", "benchmark", "commands", "export", "cli", "__main__"},
 )
 STAGES = {"backbone", "adapter", "prompts", "alignment", "maps"}

@@ -41,6 +41,7 @@ app = App(
 )
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
+PIXELS_PER_DEGREE = 38.0  # a monitor of 24 inches with 1920 pixels in a row at 60 cm
 Typed = Annotated[str | None, Parameter(parse=False)]  # the command itself, which no flag sets
 
 
@@ -227,6 +228,9 @@ def train(
     category: str | None = None,
     backbone: str = "mini",
     saliency: str | None = None,
+    gaze: Path | None = None,
+    gaze_pictures: Path | None = None,
+    pixels_per_degree: float = PIXELS_PER_DEGREE,
     image_size: str | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -247,6 +251,9 @@ def train(
         backbone: as in `sowa fit`
         saliency: have the adapters learn to use what stands out of a picture, also to the backbone's early layers
             (backbone) or to those of a CNN of timm, such as resnet18
+        gaze: where people looked, as for `sowa gaze train`; saliency learns it in the same run
+        gaze_pictures: folder of the pictures that they looked at
+        pixels_per_degree: of these pictures as they were shown
     """
     from sowa.data import load
     from sowa.detector import Sowa
@@ -258,8 +265,17 @@ def train(
     detector = Sowa.from_pretrained(
         backbone, config=model, device=device, precision=precision, image_size=size(image_size)
     )
+    looking = None
+    if gaze is not None:
+        from sowa.attention.learning import Looking
+        from sowa.commands.gaze import Looked, watched_pictures
+
+        if saliency is None or gaze_pictures is None:
+            raise InputError("--gaze needs --saliency, which learns from it, and --gaze-pictures")
+        looked = Looked(gaze, gaze_pictures, pixels_per_degree, 1.0)
+        looking = Looking(watched_pictures(detector, looked, config.batch_size, console).watched, config.seed)
     with console.progress() as report:
-        result = run(detector, samples, config, out, report)
+        result = run(detector, samples, config, out, report, looking)
     console.skipped(result.skipped)
     console.table(
         "held-out pictures, zero-shot",
@@ -481,6 +497,108 @@ def export(
     from sowa.commands.export import export_file
 
     export_file(model, out, format, precision, pictures, tolerance, backbone, Console())
+
+
+gaze_app = App(name="gaze", help="People's eye movements: record them, learn from them, compare with them.")
+app.command(gaze_app)
+
+
+@gaze_app.command
+def record(
+    source: Path,
+    *,
+    out: Path,
+    observer: str,
+    radius: float = 0.06,
+    blur: float = 0.02,
+    least: int = 3,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+) -> None:
+    """Record where somebody looks, in a browser: pictures are blurred, and sharp where they are clicked.
+
+    It stands in for an eye tracker. Each picture is written when it's done, so a recording that was stopped goes on
+    where it was. Needs `pip install sowa[serve]`.
+
+    Args:
+        source: picture, folder or glob pattern; pictures are shown in the order of their names
+        out: CSV file with the columns image, x, y, duration_ms, observer; what it holds is kept
+        observer: name of who looks
+        radius: of the sharp region, in parts of the picture's longer side
+        blur: standard deviation of the blur, in parts of the picture's longer side
+        least: clicks that a picture needs at least
+        host: address to serve on; another than the default lets other machines in, such as a tablet
+        port: of the page; 0 for any that is free
+    """
+    from sowa.attention.record.session import Lens
+    from sowa.commands.gaze import record_to_file
+
+    record_to_file(source, out, observer, Lens(radius, blur, least), host, port, Console())
+
+
+@gaze_app.command(name="train")
+def train_gaze(
+    *,
+    fixations: Path,
+    pictures: Path,
+    out: Path,
+    model: Path | None = None,
+    backbone: str | None = None,
+    pixels_per_degree: float = PIXELS_PER_DEGREE,
+    sigma: float = 1.0,
+    held_out: float = 0.2,
+    seed: int = 0,
+    batch_size: int = 8,
+    device: Device = "auto",
+) -> None:
+    """Have a network's saliency learn where people look; adapters and prompts stay as they are.
+
+    Args:
+        fixations: CSV file (image, x, y, duration_ms, observer), JSON file of SALICON, or folder of grey pictures
+        pictures: folder of the pictures that people looked at
+        out: file for the weights, *.safetensors
+        model: weights of `sowa train`, which name their backbone, or with --backbone the authors'
+        backbone: as in `sowa fit`
+        pixels_per_degree: of visual angle, of the pictures as they were shown
+        sigma: degrees that a fixation is blurred by
+        held_out: share of the pictures that is kept to test on
+        seed: of that draw and of the training
+    """
+    from sowa.commands.gaze import Looked, learn_to_file
+    from sowa.detector import Sowa
+
+    detector = Sowa.from_pretrained(**_network(model, backbone), saliency=SaliencyConfig(), device=device)
+    looked = Looked(fixations, pictures, pixels_per_degree, sigma)
+    learn_to_file(detector, looked, out, held_out, seed, batch_size, Console())
+
+
+@gaze_app.command(name="test")
+def run_gaze_test(
+    *,
+    fixations: Path,
+    pictures: Path,
+    model: Path | None = None,
+    backbone: str | None = None,
+    pixels_per_degree: float = PIXELS_PER_DEGREE,
+    sigma: float = 1.0,
+    batch_size: int = 8,
+    device: Device = "auto",
+) -> None:
+    """Compare a network's attention with where people looked, beside the picture's centre and other people.
+
+    Args:
+        fixations: as in `sowa gaze train`
+        pictures: as in `sowa gaze train`
+        model: weights of `sowa gaze train` or `sowa train`, or with --backbone the authors'
+        backbone: as in `sowa fit`
+        pixels_per_degree: of visual angle, of the pictures as they were shown
+        sigma: degrees that a fixation is blurred by
+    """
+    from sowa.commands.gaze import Looked, compare_to_table
+    from sowa.detector import Sowa
+
+    detector = Sowa.from_pretrained(**_network(model, backbone), saliency=SaliencyConfig(), device=device)
+    compare_to_table(detector, Looked(fixations, pictures, pixels_per_degree, sigma), batch_size, Console())
 
 
 @app.command

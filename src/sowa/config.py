@@ -113,7 +113,8 @@ class TrainConfig:
     """Training (paper section 4.1; METHOD.md section 5).
 
     ``protocol`` "held-out" keeps ``validation_fraction`` of the pictures for validation; "paper" trains on everything
-    that the data set's test split holds, as the paper does, and validates on nothing.
+    that the data set's test split holds, as the paper does, and validates on nothing. ``gaze_weight`` is what the gaze
+    loss counts where there are people's fixations to learn from.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
@@ -126,6 +127,7 @@ class TrainConfig:
     validation_fraction: float = 0.2
     protocol: Literal["held-out", "paper"] = "held-out"
     checkpoint_every: int = 50
+    gaze_weight: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -138,6 +140,8 @@ class TrainConfig:
             raise InputError(f"mosaic is {self.mosaic}, allowed is 0 to 1")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"validation fraction is {self.validation_fraction}, allowed is between 0 and 1")
+        if not 0 <= self.gaze_weight < math.inf:
+            raise InputError(f"gaze weight is {self.gaze_weight}, allowed is 0 and more")
         if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf or self.seed < 0:
             raise InputError(
                 f"learning rate {self.learning_rate} must be above 0, weight decay {self.weight_decay} and seed "

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sowa.attention.learning import Looking
 from sowa.config import TrainConfig, to_dict
 from sowa.data import read_image, read_mask_at, resize_image
 from sowa.data.sampling import draw
@@ -67,10 +68,17 @@ class _State:
 
 
 def train(
-    detector: Sowa, samples: Sequence[Sample], config: TrainConfig, out: Path, report: Report = silent
+    detector: Sowa,
+    samples: Sequence[Sample],
+    config: TrainConfig,
+    out: Path,
+    report: Report = silent,
+    looking: Looking | None = None,
 ) -> TrainResult:
     """Trains the prompts and adapters of ``detector`` in place and writes them to ``out``.
 
+    ``looking`` are pictures that people looked at; each step then also has the network's saliency learn from them, with
+    ``config.gaze_weight``.
     ``out`` with ``.checkpoint`` appended is written every ``config.checkpoint_every`` steps, resumed from where it's
     there, and removed at the end. Raises InputError for data that can't be trained on and for a checkpoint of another
     run, TrainingError where the loss stops being a number.
@@ -80,7 +88,7 @@ def train(
     parameters = [each for each in detector.network.trainable().values() if each.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint = out.with_name(out.name + ".checkpoint")
-    run = _describe_run(detector, training, config)
+    run = _describe_run(detector, training, config, looking)
     state = _resume(checkpoint, detector, optimizer, run) if checkpoint.exists() else _State()
     if state.step == 0:
         state.before = validate(detector, held_out, config.batch_size, state.skipped, report)
@@ -88,6 +96,8 @@ def train(
     total = loader.steps_per_epoch * config.epochs
     while state.step < total:
         loss = _loss(detector, loader, state.step)
+        if looking and detector.network.saliency:
+            loss = loss + config.gaze_weight * looking.loss(detector.network.saliency, state.step)
         if not torch.isfinite(loss):
             raise _diverged(loss, state.step, checkpoint, config)
         optimizer.zero_grad()
@@ -257,7 +267,9 @@ def _try_read(
         return None
 
 
-def _describe_run(detector: Sowa, training: Sequence[Sample], config: TrainConfig) -> dict[str, Any]:
+def _describe_run(
+    detector: Sowa, training: Sequence[Sample], config: TrainConfig, looking: Looking | None
+) -> dict[str, Any]:
     """What two runs must share for one to go on where the other was stopped."""
     return {
         "train": to_dict(config),
@@ -265,6 +277,7 @@ def _describe_run(detector: Sowa, training: Sequence[Sample], config: TrainConfi
         "backbone": to_dict(identity(detector.network.backbone)),
         "image_size": detector.image_size,
         "pictures": _sha256(training),
+        "gaze": hashlib.sha256(looking.looked_at.numpy().tobytes()).hexdigest() if looking else None,
     }
 
 

@@ -60,16 +60,20 @@ class Saliency(nn.Module):
         ``grid`` (h, w) with h * w = P.
         """
         with torch.autocast(images.device.type, enabled=False):  # contrasts are small differences
-            return self._weigh(images.float(), early_BPE.float(), grid)
+            return self.weigh(*self.read(images.float(), early_BPE.float(), grid), grid)
 
-    def _weigh(self, images: Tensor, early_BPE: Tensor, grid: tuple[int, int]) -> Tensor:
+    def read(self, images: Tensor, early_BPE: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """What isn't learned: standardised channels (B, C, P) and early features as unit vectors (B, P, E)."""
         if self.cnn:
             early_BPE = F.adaptive_avg_pool2d(self.cnn(images), grid).flatten(2).transpose(1, 2)
         unit_BPE = F.normalize(early_BPE, dim=-1)
-        channels_BCP = standardise(self.channels(images, unit_BPE, grid))
+        return standardise(self.channels(images, unit_BPE, grid)), unit_BPE
+
+    def weigh(self, channels_BCP: Tensor, unit_BPE: Tensor, grid: tuple[int, int]) -> Tensor:
+        """What ``read`` gives to saliency (B, P)."""
         return (
             (self.weights[:, None] * channels_BCP).sum(dim=1)
-            + self.centre * _central(grid, images)
+            + self.centre * _central(grid).to(channels_BCP.device)
             + unit_BPE @ self.direction
         )
 
@@ -152,9 +156,11 @@ def _pad(x: Tensor, side: int) -> Tensor:
     return F.pad(x, (side // 2,) * 4, mode="replicate")
 
 
-def _central(grid: tuple[int, int], like: Tensor) -> Tensor:
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _central(grid: tuple[int, int]) -> Tensor:
     """Standardised Gaussian around the centre, a quarter of each side wide, (P,)."""
-    rows, columns = ((torch.arange(side, device=like.device) + 0.5) / side - 0.5 for side in grid)
+    rows, columns = ((torch.arange(side) + 0.5) / side - 0.5 for side in grid)
     squared = rows[:, None].square() + columns.square()
     return standardise(torch.exp(-squared / (2 * 0.25**2)).flatten())
 

@@ -1,0 +1,45 @@
+"""A network's attention beside what it must beat and what it can hardly reach, on pictures that people looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sowa.attention.baselines import CentreBias, human_consistency, uniform
+from sowa.attention.density import Density
+from sowa.attention.fixations import Gaze
+from sowa.attention.learning import Watched
+from sowa.attention.metrics import GazeMetrics, gaze_metrics
+from sowa.progress import Report, silent
+
+Predict = Callable[[Watched], Density]
+
+
+def baselines(training: Sequence[Watched] = ()) -> dict[str, Predict]:
+    """Maps that know nothing of the picture; the centre's is fitted to the fixations of ``training`` where given."""
+    viewings = tuple(viewing for each in training for viewing in each.viewings)
+    sizes = {each.name: each.size for each in training}
+    centre = CentreBias.fit(Gaze(viewings), sizes) if viewings else CentreBias()
+    return {
+        "everywhere alike": lambda watched: uniform(watched.size),
+        "the centre": lambda watched: centre.density(watched.size),
+    }
+
+
+def compare(
+    watched: Sequence[Watched],
+    predictions: Mapping[str, Predict],
+    pixels_per_degree: float,
+    sigma: float = 1.0,
+    report: Report = silent,
+) -> dict[str, GazeMetrics]:
+    """The mean metrics over pictures of each map in ``predictions``, and last of other people's looking.
+
+    ``pixels_per_degree`` and ``sigma`` as for the densities of ``watched``.
+    """
+    found: dict[str, list[GazeMetrics]] = {name: [] for name in (*predictions, "other people")}
+    for done, each in enumerate(watched, start=1):
+        for name, predict in predictions.items():
+            found[name].append(gaze_metrics(predict(each), each.fixations, each.density))
+        found["other people"].append(human_consistency(each.viewings, each.size, pixels_per_degree, sigma))
+        report("compare", done, len(watched))
+    return {name: GazeMetrics.mean(values, "no picture") for name, values in found.items()}
