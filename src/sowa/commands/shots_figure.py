@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from sowa.benchmark.figures import STYLES, save
 from sowa.shots.curve import Choice
 
+MEASURED_ON = {"real": "real defects", "generated": "generated defects", "none": "predicted"}
+
 
 def draw(choices: Sequence[Choice], path: Path) -> None:
     """A line per method with intervals of 95 %, a ring round the number to take.
@@ -22,9 +24,8 @@ def draw(choices: Sequence[Choice], path: Path) -> None:
         shots = [point.shots for point in choice.points]
         means = [point.mean for point in choice.points]
         spans = [[p.mean - p.low for p in choice.points], [p.high - p.mean for p in choice.points]]
-        axes.errorbar(
-            shots, means, spans, color=colour, marker=marker, capsize=3, label=f"{choice.method} ({choice.labels})"
-        )
+        label = f"{choice.method} ({MEASURED_ON[choice.labels]})"
+        axes.errorbar(shots, means, spans, color=colour, marker=marker, capsize=3, label=label)
         at = means[shots.index(choice.chosen)]
         axes.plot([choice.chosen], [at], "o", markersize=15, fillstyle="none", color=colour)
     every = sorted({point.shots for choice in choices for point in choice.points})
