@@ -38,10 +38,11 @@ OPTIONS = {
     f"--model --no-coreset --no-tiled --normal --out --saliency-weight --seed --tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
-    "predict": f"--backbone --batch-size --json --model --out --report --search --source {COMMON}",
+    "predict": f"--backbone --batch-size --defect --examples --json --model --out --report --search --source {COMMON}",
     "train": (
         "--backbone --batch-size --category --checkpoint-every --dataset --epochs --gaze --gaze-pictures --gaze-weight "
-        "--image-size --learning-rate --mosaic --out --pixels-per-degree --protocol --root --saliency --seed --validation-fraction --weight-decay "
+        "--image-size --learning-rate --mosaic --out --pixels-per-degree --protocol --root --saliency --seed "
+        "--validation-fraction --weight-decay "
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
@@ -56,8 +57,8 @@ OPTIONS = {
     f"--labels --method --model --no-tiled --normal --out --patience --root --seed --tiled --tolerance --work {COMMON}",
     "export": "--backbone --format --model --out --pictures --precision --tolerance",
     "gaze record": "--blur --host --least --observer --out --port --radius --source",
-    "gaze train": "--backbone --batch-size --device --fixations --held-out --model --out --pictures --pixels-per-degree "
-    "--seed --sigma",
+    "gaze train": "--backbone --batch-size --device --fixations --held-out --model --out --pictures "
+    "--pixels-per-degree --seed --sigma",
     "gaze test": "--backbone --batch-size --device --fixations --model --pictures --pixels-per-degree --sigma",
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",

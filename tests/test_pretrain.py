@@ -14,6 +14,7 @@ from open_clip import tokenize
 from safetensors.torch import load_file, save_file
 
 from sowa import Sowa
+from sowa.attention.defects import FLAWLESS
 from sowa.data.stream import Picture
 from sowa.model.mini import empty_clip
 from sowa.shots.meta import Learned
@@ -187,3 +188,27 @@ def test_products_that_were_measured_are_not_measured_again(tiny_backbone, tmp_p
     assert [task.name for task in learned.tasks] == ["oak", "ash"]
     assert learned.tasks[0].curve == learned.tasks[1].curve  # the same pictures
     assert len(learned.tasks[0].traits) == len(learned.traits)
+
+
+def test_the_namer_learns_from_what_it_has_cached(corpus, tmp_path, tiny_backbone, monkeypatch):
+    import namer
+
+    from sowa.model.checkpoint import load_namer
+
+    detector = Sowa.from_pretrained(tiny_backbone, image_size=(384, 384))
+    monkeypatch.setattr(Sowa, "from_pretrained", lambda name: detector)
+    monkeypatch.setattr(namer, "CATEGORIES", ("wood", "leather"))
+    monkeypatch.setattr(namer, "STYLES", (1,))
+    monkeypatch.setattr(namer, "SHARDS", 2)
+    monkeypatch.setattr(namer, "SHARD", 10)
+    kinds = {job.defect_type for job in namer.jobs(corpus)} - {None}
+    build, out = tmp_path / "build", tmp_path / "namer.safetensors"
+    namer.main(corpus, build, out, ["screw"], steps=3)
+    first = load_file(out)
+    assert load_namer(detector.network.backbone, out).config.length == 4
+    monkeypatch.setattr(namer, "encode", None)  # everything is there already
+    namer.main(corpus, build, out, ["screw"], steps=3)
+    assert all(torch.equal(value, first[name]) for name, value in load_file(out).items())
+    examples = namer.Examples.read(build)
+    assert set(examples.shown) <= kinds | {FLAWLESS}
+    assert len(examples.unit) == len(examples.typical) == len(examples.picture)

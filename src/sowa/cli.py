@@ -199,6 +199,8 @@ def predict(
     device: Device = "auto",
     precision: Precision = "auto",
     search: Literal["exact", "faiss"] = "exact",
+    defect: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    examples: Path | None = None,
     typed: Typed = None,
 ) -> None:
     """Judge pictures with a fitted detector, or zero-shot with trained weights.
@@ -212,10 +214,16 @@ def predict(
         report: HTML file that shows every picture and its verdict
         backbone: stands in for the one that the detector names, where its file has moved
         search: in the memory bank; faiss is approximate, and much faster where there are hundreds of references
+        defect: names that defects may have, in your words, such as scratch "missing part"; each picture is told which
+            is the likeliest
+        examples: folder with a folder of pictures for each defect, called like it; some or all of --defect, which may
+            be left out then
     """
-    from sowa.commands.predict import Outputs, load_detector, predict_to_files
+    from sowa.commands.predict import Outputs, load_detector, name_defects, predict_to_files
 
     detector = load_detector(model, backbone, device, precision, search)
+    if defect or examples:
+        name_defects(detector, defect or [], examples, batch_size, Console())
     predict_to_files(detector, source, Outputs(out, json_file, report), batch_size, Console(), typed or "")
 
 

@@ -93,6 +93,18 @@ class SaliencyConfig:
 
 
 @dataclass(frozen=True)
+class NamerConfig:
+    """What tells defects by their names (`sowa.model.namer`): width and dropout of its look at patches, and how many
+    learned words stand before every name."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    hidden: int = 256
+    dropout: float = 0.3
+    length: int = 4
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network on top of the frozen backbone. ``levels`` are 0-based residual blocks; None means one at the end
     of each quarter of the depth. ``sigma`` is the map's Gaussian in pixels (METHOD.md section 6). Without ``saliency``

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import collect
+from sowa.attention.defects import Defects, example, region
 from sowa.augment import check as check_kinds
 from sowa.calibration import (
     Rule,
@@ -25,13 +27,14 @@ from sowa.calibration import (
 from sowa.config import FALSE_POSITIVE_RATE, ModelConfig, SaliencyConfig
 from sowa.coreset import CANDIDATES
 from sowa.data.sampling import draw
-from sowa.data.stream import Picture, pictures
+from sowa.data.stream import Picture, pictures, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision
 from sowa.errors import InputError
 from sowa.headers import DetectorHeader
 from sowa.index import ApproximateIndex, load_faiss
 from sowa.memory import MemoryBank
-from sowa.model.checkpoint import identity, pretrained_network, trained_tensors
+from sowa.model.checkpoint import identity, load_namer, pretrained_network, trained_tensors
+from sowa.model.namer import Namer
 from sowa.model.sowa import SowaNetwork
 from sowa.observer import Observer
 from sowa.prediction import Predictor
@@ -49,7 +52,7 @@ class Sowa(Predictor):
 
     Attributes that ``fit`` sets: ``bank_`` the memory bank, ``calibration_`` where normal ends, ``references_`` the
     names of the pictures that were taken, ``augment_`` the kinds of their views in the bank, ``seed_`` the seed that
-    drew them. ``skipped_`` lists what the last call couldn't read, and why.
+    drew them. ``defects_`` is what ``name_defects`` sets. ``skipped_`` lists what the last call couldn't read, and why.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Sowa(Predictor):
         self.references_: list[str] = []
         self.augment_: tuple[str, ...] = ()
         self.seed_: int | None = None
+        self.defects_: Defects | None = None
 
     @classmethod
     def from_pretrained(
@@ -272,6 +276,40 @@ class Sowa(Predictor):
         self.calibration_ = replace(self.calibration_, threshold=threshold, pixel_threshold=pixel_threshold, rule=told)
         return self
 
+    def name_defects(
+        self, names: Sequence[str], examples: Mapping[str, Any] | None = None, *, batch_size: int = 8
+    ) -> Self:
+        """Has predictions say which of these ``names`` a defect is likely of, and where: any words, without training.
+
+        ``examples`` are pictures of some of these defects, as in ``fit``; they tell more than the words do. ``[]`` ends
+        it. Raises InputError where a name is empty or twice, examples are of no name, none of them can be read, or
+        the backbone isn't the one that names are told through.
+        """
+        self._check_ready()
+        self.defects_ = None
+        if not names:
+            return self
+        namer = load_namer(self.network.backbone).to(self.device)
+        shown = examples or {}
+        if strange := sorted(shown.keys() - set(names)):
+            raise InputError(f"examples are of {strange[0]!r}, which is none of {', '.join(names)}; name it too")
+        self.skipped_ = []
+        seen = {name: self._example(namer, source, batch_size) for name, source in shown.items()}
+        self.defects_ = Defects(names, namer, self.network.backbone, seen)
+        return self
+
+    @torch.inference_mode()
+    def _example(self, namer: Namer, source: Any, batch_size: int) -> Tensor:
+        """What the defects of pictures look like, (E,)."""
+        before, wanted, parts = len(self.skipped_), pictures(source), list[Tensor]()
+        for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(self.skipped_)):
+            observation = self.observe(batch.images)
+            anomaly = self.judge(observation).level_maps.sum(dim=0).flatten(1)
+            parts.append(example(namer, observation.patches, region(anomaly)) * len(batch.pictures))
+        if not parts:
+            raise InputError(f"none of {len(wanted)} examples can be read; first problem: {self.skipped_[before][1]}")
+        return F.normalize(torch.stack(parts).sum(dim=0), dim=-1)
+
     def _reference_paths(self) -> set[Path]:
         return {Path(name).resolve() for name in self.references_}
 
@@ -284,7 +322,12 @@ class Sowa(Predictor):
         return self.calibration_
 
     def _judged(self, images: NDArray[np.uint8]) -> Judged:
-        return self.judge(self.observe(images)).numpy()
+        observation = self.observe(images)
+        judgement = self.judge(observation)
+        if self.defects_ is None:
+            return judgement.numpy()
+        anomaly = judgement.level_maps.sum(dim=0).flatten(1)
+        return judgement.numpy()._replace(named=self.defects_(observation.patches, anomaly, observation.grid).numpy())
 
     def _check_ready(self) -> None:
         if not self.is_fitted and not self.trained:

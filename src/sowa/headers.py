@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from sowa.config import STRICT, ModelConfig, from_dict
+from sowa.config import STRICT, ModelConfig, NamerConfig, from_dict
 from sowa.errors import InputError
 from sowa.types import Calibration
 
 WEIGHTS_FORMAT, DETECTOR_FORMAT, CHECKPOINT_FORMAT = "sowa-weights", "sowa-detector", "sowa-checkpoint"
+NAMER_FORMAT = "sowa-namer"
 H = TypeVar("H")
 
 
@@ -38,6 +39,17 @@ class WeightsHeader:
     before: dict[str, float | None] = field(default_factory=dict)
     after: dict[str, float | None] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class NamerHeader:
+    """Of a namer's file: its settings, the backbone that it looks through, and how it was trained."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    config: NamerConfig
+    backbone: Identity
+    train: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,21 @@ from sowa.data.stream import Batch, Picture, pictures, read_batches, skipped_int
 from sowa.data.video import frames
 from sowa.errors import InputError
 from sowa.files import write_bytes
-from sowa.types import Judged
+from sowa.types import Judged, JudgedNames
+
+
+@dataclass(frozen=True, eq=False)
+class NamedDefect:
+    """How far a picture's defect, if it has one, is of this ``name``.
+
+    ``probability`` is its share among the names that were asked for, ``score`` the picture's by ``defect_map`` (h, w)
+    float32, the anomaly map as far as it's of this name, on the grid of patches.
+    """
+
+    name: str
+    probability: float
+    score: float
+    defect_map: NDArray[np.float32] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +43,7 @@ class Prediction:
     expected to score lower, None where the detector has seen none. ``anomaly_map`` (H, W) float32 and ``mask`` (H, W)
     bool are at the size that the network saw; a pixel is in the mask where the map is above ``pixel_threshold``.
     ``level_maps`` (L, h, w) float32 say what each level adds, on the grid of patches. ``seconds`` is the picture's
-    share of its batch's computing time.
+    share of its batch's computing time. ``defects`` are the names that were asked for, the likeliest first.
     """
 
     image_path: str
@@ -45,6 +59,7 @@ class Prediction:
     seconds: float
     # Where the picture can be had again: thousands of predictions don't hold thousands of pictures in memory.
     source: Path | NDArray[np.uint8] = field(repr=False)
+    defects: tuple[NamedDefect, ...] = ()
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -53,6 +68,7 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers of the verdict, ready for JSON: no pictures and no maps."""
+        named = {"defects": {each.name: round(each.probability, 4) for each in self.defects}} if self.defects else {}
         return {
             "image_path": self.image_path,
             "score": round(self.score, 6),
@@ -61,6 +77,7 @@ class Prediction:
             "is_anomalous": self.is_anomalous,
             "seconds": round(self.seconds, 4),
             "normal_percentile": None if self.normal_percentile is None else round(self.normal_percentile, 3),
+            **named,
         }
 
     def plot(self) -> NDArray[np.uint8]:
@@ -185,7 +202,8 @@ class Predictor:
 
 def predictions(batch: Batch, judged: Judged, boundary: Boundary, seconds: float) -> Iterator[Prediction]:
     """The verdict on each picture of a batch; ``seconds`` is each one's share of the computing time."""
-    for picture, raw, anomaly_map, levels in zip(batch.pictures, judged.raw_scores.tolist(), *judged[1:], strict=True):
+    for index, picture in enumerate(batch.pictures):
+        raw, anomaly_map = float(judged.raw_scores[index]), judged.maps[index]
         yield Prediction(
             image_path=picture.name,
             score=boundary.score(raw),
@@ -195,8 +213,17 @@ def predictions(batch: Batch, judged: Judged, boundary: Boundary, seconds: float
             is_anomalous=raw > boundary.threshold,
             anomaly_map=anomaly_map,
             mask=anomaly_map > boundary.pixel_threshold,
-            level_maps=levels,
+            level_maps=judged.level_maps[index],
             pixel_threshold=boundary.pixel_threshold,
             seconds=seconds,
             source=picture.origin,
+            defects=_defects(judged.named, index) if judged.named else (),
         )
+
+
+def _defects(named: JudgedNames, index: int) -> tuple[NamedDefect, ...]:
+    """Of one picture of a batch, the likeliest name first."""
+    values = zip(
+        named.names, named.probabilities[index].tolist(), named.scores[index].tolist(), named.maps[index], strict=True
+    )
+    return tuple(sorted((NamedDefect(*each) for each in values), key=lambda each: -each.probability))

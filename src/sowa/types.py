@@ -139,15 +139,28 @@ class Judgement:
     def numpy(self) -> Judged:
         """The same on the CPU, for whoever needs no torch."""
         parts = self.raw_scores, self.maps, self.level_maps.transpose(0, 1)
-        return Judged(*(part.float().cpu().numpy() for part in parts))
+        scores, maps, levels = (part.float().cpu().numpy() for part in parts)
+        return Judged(scores, maps, levels)
 
 
 class Judged(NamedTuple):
-    """Raw verdict on a batch: ``raw_scores`` (B,), ``maps`` (B, H, W), ``level_maps`` (B, L, h, w), all float32."""
+    """Raw verdict on a batch: ``raw_scores`` (B,), ``maps`` (B, H, W), ``level_maps`` (B, L, h, w), all float32; and
+    names of defects where they were asked for."""
 
     raw_scores: NDArray[np.float32]
     maps: NDArray[np.float32]
     level_maps: NDArray[np.float32]
+    named: JudgedNames | None = None
+
+
+class JudgedNames(NamedTuple):
+    """What defects of a batch may be called: ``names`` (T), ``probabilities`` and ``scores`` (B, T), and ``maps``
+    (B, T, h, w), all float32."""
+
+    names: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    maps: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

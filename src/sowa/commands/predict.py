@@ -56,6 +56,24 @@ def load_detector(
     return Sowa.load(model, backbone=backbone, device=device, precision=precision, search=search)
 
 
+def name_defects(
+    detector: Sowa | ExportedSowa, names: list[str], examples: Path | None, batch_size: int, console: Console
+) -> None:
+    """Has the detector say which of these names a defect has; ``examples`` holds a folder of pictures for each.
+
+    Raises InputError for an export, a folder without folders, and as `Sowa.name_defects` does.
+    """
+    if isinstance(detector, ExportedSowa):
+        raise InputError("an export can't name defects; give the file of sowa fit as --model, or leave --defect out")
+    shown: dict[str, Path] = {}
+    if examples is not None:
+        shown = {folder.name: folder for folder in sorted(examples.glob("*")) if folder.is_dir()}
+        if not shown:
+            raise InputError(f"--examples {examples} holds no folder; needed is one for each defect, called like it")
+    detector.name_defects(names or list(shown), shown, batch_size=batch_size)
+    console.skipped(detector.skipped_)
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Where ``sowa predict`` writes: a folder of overlays, a file of JSON lines (printed without one), a report."""

@@ -185,6 +185,11 @@ def trained_weights_path() -> Path:
     return packaged("mini-sowa.safetensors")
 
 
+def namer_path() -> Path:
+    """Where the package keeps what tells defects by their names through this backbone."""
+    return packaged("mini-namer.safetensors")
+
+
 def packaged(name: str) -> Path:
     """Where the package keeps a file beside its weights."""
     with as_file(files("sowa") / "weights" / name) as path:

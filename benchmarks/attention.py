@@ -1,0 +1,380 @@
+"""What looking the way people look is worth: bottom-up saliency, top-down names, both, and gaze.
+
+    python benchmarks/attention.py --data DIR --work FOLDER
+
+DIR as in few_shot.py, with ``auxiliary`` to train on. What was measured is kept in FOLDER, so a run that was stopped
+goes on where it was. Glances at parts of large pictures have a benchmark of their own, glances.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from few_shot import DATASETS, RESULTS, once, stamp, thinned
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, roc_auc_score
+from torch import Tensor
+
+from sowa import Sowa
+from sowa.attention.comparing import baselines, compare
+from sowa.attention.defects import Defects, example, region
+from sowa.attention.fixations import Gaze
+from sowa.attention.learning import attention_map, learn, watch
+from sowa.attention.observers import simulate
+from sowa.config import EvaluationConfig, SaliencyConfig, TrainConfig
+from sowa.data import choose_references, load, read_image, read_mask_at, resize_image, split
+from sowa.data.sampling import draw
+from sowa.data.stream import Picture, read_batches, skipped_into
+from sowa.evaluate import evaluate
+from sowa.memory import MemoryBank
+from sowa.metrics import PixelMetrics, image_metrics
+from sowa.model.checkpoint import load_namer
+from sowa.scoring import few_shot_map, few_shot_scores, top_mean
+from sowa.synthetic import generate, write_dataset
+from sowa.train import train
+from sowa.types import ABNORMAL, Sample
+
+SHOTS, SEEDS, BATCH, EXAMPLES = 4, (0, 1, 2), 8, 5
+WEIGHTS = (-0.3, -0.15, 0.15, 0.3)
+TYPES = ("crack", "blowhole", "break", "fray", "uneven")
+PAIR_WEIGHT = 0.15  # of saliency, where it's combined with names
+ANY = ("scratch", "crack", "hole", "stain", "dent", "contamination", "discoloration", "missing part", "chip")
+CLUTTERED = ("gear", "capsule", "bearing", "screw")
+STYLE, PER_DEGREE, OBSERVERS = 11_000_001, 38.0, 8
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One labelled picture as every row sees it: patches L times (1, P, E), saliency (1, P), its mask and its label."""
+
+    patches: tuple[Tensor, ...]
+    saliency: Tensor
+    mask: NDArray[np.bool_]
+    label: bool
+    defect_type: str | None
+
+
+def pictures(samples: Sequence[Sample]) -> list[Picture]:
+    return [Picture(str(sample.image_path), sample.image_path) for sample in samples]
+
+
+def see(detector: Sowa, samples: Sequence[Sample]) -> list[Seen]:
+    by_name = {str(sample.image_path): sample for sample in samples}
+    found = []
+    for batch in read_batches(pictures(samples), detector.image_size, BATCH, skipped_into([])):
+        observation = detector.observe(batch.images, prompts=False)
+        assert observation.saliency is not None
+        for index, (picture, size) in enumerate(zip(batch.pictures, batch.sizes, strict=True)):
+            sample = by_name[picture.name]
+            found.append(
+                Seen(
+                    tuple(level[index : index + 1] for level in observation.patches),
+                    observation.saliency[index : index + 1],
+                    read_mask_at(sample.mask_path, detector.image_size, size),
+                    sample.label == ABNORMAL,
+                    sample.defect_type,
+                )
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product's test pictures and the banks of its seeds."""
+
+    test: list[Seen]
+    banks: list[MemoryBank]
+
+    @classmethod
+    def of(cls, detector: Sowa, samples: Sequence[Sample]) -> Product:
+        test = [sample for sample in split(samples, "test") if sample.label is not None]
+        banks = []
+        for seed in SEEDS:
+            taken = see(detector, choose_references(samples, SHOTS, seed))
+            banks.append(MemoryBank.build([each.patches for each in taken], SHOTS))
+        return cls(see(detector, test), banks)
+
+    def auroc(self, steer: Callable[[Seen, Tensor], Tensor], detector: Sowa) -> list[float]:
+        """Image and pixel AUROC where distances (L, 1, P) of a picture go through ``steer``; mean of the seeds."""
+        found, grid = [], detector.network.backbone.grid(detector.image_size)
+        for bank in self.banks:
+            pixels, scores = PixelMetrics(image_rates=False), []
+            for each in self.test:
+                distances = steer(each, bank.distances(each.patches))
+                scores.append(few_shot_scores(distances).item())
+                pixels.update(few_shot_map(distances, grid, detector.image_size)[0].numpy(), each.mask)
+            image = image_metrics(scores, [each.label for each in self.test]).image_AUROC
+            found.append([float(image), float(pixels.compute().pixel_AUROC)])
+        return np.mean(found, axis=0).tolist()
+
+
+def salient() -> Sowa:
+    return Sowa.from_pretrained("mini", saliency=SaliencyConfig(memory_weight=1e-9))
+
+
+def products(data: str, work: Path) -> dict[str, Callable[[], list[Sample]]]:
+    real = {name: partial(evaluated, dataset, f"{data}/{folder}", name) for dataset, folder, name in DATASETS}
+    return real | {f"{name} on clutter": partial(cluttered, name, work / "clutter") for name in CLUTTERED}
+
+
+def evaluated(dataset: str, root: str, category: str) -> list[Sample]:
+    return thinned(load(dataset, root, category))
+
+
+def cluttered(category: str, root: Path) -> list[Sample]:
+    """A generated product whose pictures lie on other surfaces, with scraps of others around."""
+    write_dataset(root, [category], train=8, test_good=20, test_per_defect=4, seed=STYLE, severity=0.3)
+    samples = load("mvtec", root, category)
+    for number, sample in enumerate(samples):
+        random = np.random.default_rng([STYLE, number])
+        clutter(sample, random)
+    return samples
+
+
+def clutter(sample: Sample, random: np.random.Generator) -> None:
+    """Shrinks a picture and its mask and lays both on a background that is never the same; once."""
+    from PIL import Image
+
+    done = sample.image_path.with_suffix(".cluttered")
+    if done.exists():
+        return
+    style, piece = (int(value) for value in random.integers(1 << 20, size=2))
+    surface = str(random.choice(["wood", "leather", "cardboard", "woven_fabric", "brushed_metal"]))
+    background = generate(surface, size=384, seed=piece, style_seed=style).image.copy()
+    for _ in range(5):
+        scrap = generate(str(random.choice(["screw", "gear", "capsule"])), size=96, seed=piece, style_seed=style).image
+        top, left = random.integers(0, 384 - 96, size=2)
+        background[top : top + 96, left : left + 96] = scrap
+    side = 256
+    top, left = random.integers(32, 384 - side - 32, size=2)
+    background[top : top + side, left : left + side] = resize_image(read_image(sample.image_path), (side, side))
+    Image.fromarray(background).save(sample.image_path)
+    if sample.mask_path:
+        mask = np.zeros((384, 384), np.uint8)
+        mask[top : top + side, left : left + side] = read_mask_at(sample.mask_path, (side, side), (384, 384))
+        Image.fromarray(mask * 255).save(sample.mask_path)
+    done.touch()
+
+
+def steered(detector: Sowa, samples: Callable[[], list[Sample]]) -> dict[str, list[float]]:
+    """All combinations of saliency, which proposes, and names of defects, which decide."""
+    product = Product.of(detector, samples())
+    defects = Defects(ANY, load_namer(detector.network.backbone), detector.network.backbone)
+    grid = detector.network.backbone.grid(detector.image_size)
+
+    def damage(each: Seen, distances: Tensor) -> Tensor:
+        return defects(each.patches, distances.sum(dim=0), grid).damage.flatten(1)
+
+    found = {"neither": product.auroc(lambda _, distances: distances, detector)}
+    for weight in WEIGHTS:
+        found[f"saliency {weight:+g}"] = product.auroc(lambda each, d: d * (weight * each.saliency).exp(), detector)  # noqa: B023
+    found["names"] = product.auroc(lambda each, d: d * damage(each, d), detector)
+    found["both"] = product.auroc(lambda each, d: d * (PAIR_WEIGHT * each.saliency).exp() * damage(each, d), detector)
+    return found
+
+
+def trained(data: str, work: Path, saliency: bool) -> dict[str, Any]:
+    """Adapters and prompts trained on auxiliary data, with or without saliency, on the three data sets."""
+    weights = work / f"trained-{'with' if saliency else 'without'}.safetensors"
+    if not weights.exists():
+        detector = Sowa.from_pretrained(
+            "mini", config=replace(model(), saliency=SaliencyConfig() if saliency else None)
+        )
+        train(detector, load("pairs", f"{data}/auxiliary"), TrainConfig(), weights)
+    detector = Sowa.from_pretrained(str(weights))
+    config = EvaluationConfig(k_shots=(0, SHOTS), augment=())
+    found = {}
+    for dataset, folder, category in DATASETS:
+        result = evaluate(detector, dataset, evaluated(dataset, f"{data}/{folder}", category), config)
+        for row in result.mean():
+            names = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO")
+            found[f"{category}, {row['k_shot']}"] = [row["metrics"][name]["mean"] for name in names]
+    return found
+
+
+def model() -> Any:
+    return Sowa.from_pretrained("mini").network.config
+
+
+def named(detector: Sowa, data: str) -> dict[str, Any]:
+    """What the types of magnetic tile are called, by words and by five examples of each that are then left out."""
+    samples = thinned(load("mvtec", f"{data}/magnetic_tile", "tile"))
+    all_bad = [s for s in load("mvtec", f"{data}/magnetic_tile", "tile") if s.defect_type in TYPES]
+    backbone = detector.network.backbone
+    namer, grid = load_namer(backbone), backbone.grid(detector.image_size)
+    found: dict[str, Any] = {}
+    for seed in SEEDS:
+        bank = MemoryBank.build(
+            [each.patches for each in see(detector, choose_references(samples, SHOTS, seed))], SHOTS
+        )
+        shown = [draw([s for s in all_bad if s.defect_type == kind], EXAMPLES, seed) for kind in TYPES]
+        taken = {sample.image_path for part in shown for sample in part}
+        test = [s for s in samples if s.defect_type in TYPES and s.image_path not in taken]
+        examples = {kind: looks(namer, see(detector, part), bank) for kind, part in zip(TYPES, shown, strict=True)}
+        judged = see(detector, test)
+        for way, known in (("words", None), ("five examples each", examples)):
+            defects = Defects(TYPES, namer, backbone, known)
+            told = [defects(each.patches, bank.distances(each.patches).sum(dim=0), grid) for each in judged]
+            truth = np.array([TYPES.index(str(each.defect_type)) for each in judged])
+            likeliest = np.array([int(each.probabilities[0].argmax()) for each in told])
+            shares = np.array([top_of(each.maps) for each in told])
+            matrix = confusion_matrix(truth, likeliest, labels=range(len(TYPES)))
+            areas = [float(roc_auc_score(truth == index, shares[:, index])) for index in range(len(TYPES))]
+            part = found.setdefault(way, {"confusion": np.zeros_like(matrix).tolist(), "auroc": []})
+            part["confusion"] = (np.array(part["confusion"]) + matrix).tolist()
+            part["auroc"].append(areas)
+    return found
+
+
+def top_of(maps: Tensor) -> list[float]:
+    """A picture's score by each type's map, as a share of all, so that how bad a defect is doesn't count."""
+    scores = torch.stack([top_mean(each) for each in maps])[:, 0]
+    return (scores / scores.sum()).tolist()
+
+
+def looks(namer: Any, shown: Sequence[Seen], bank: MemoryBank) -> Tensor:
+    with torch.inference_mode():
+        parts = [example(namer, each.patches, region(bank.distances(each.patches).sum(dim=0))) for each in shown]
+    return torch.nn.functional.normalize(torch.stack(parts).sum(dim=0), dim=-1)
+
+
+def gaze(work: Path) -> dict[str, Any]:
+    """Simulated observers on generated products who look for defects; learned on some products, tested on others."""
+    found: dict[str, dict[str, float]] = {}
+    sides = {"learned from": ("wood", "gear", "leather", "capsule"), "tested on": ("cast_iron", "bearing", "cardboard")}
+    detector, parts = Sowa.from_pretrained("mini", saliency=SaliencyConfig()), {}
+    for part, categories in sides.items():
+        root = work / "gaze" / part.split()[0]
+        write_dataset(root, categories, train=0, test_good=0, test_per_defect=6, seed=STYLE, severity=0.6)
+        samples = [s for name in categories for s in load("mvtec", root, name) if s.mask_path]
+        viewings, files = [], {}
+        for sample in samples:
+            name = sample.image_path.relative_to(root).as_posix()
+            files[name] = sample.image_path
+            mask = read_mask_at(sample.mask_path, (384, 384), (384, 384))
+            viewings += simulate(name, mask, OBSERVERS, seed=0)
+        parts[part] = watch(detector, Gaze(tuple(viewings)), files, PER_DEGREE).watched
+    training, testing = parts.values()
+    saliency = detector.network.saliency
+    assert saliency is not None
+    network = {"saliency": lambda each: attention_map(saliency, each)}
+    before = compare(testing, network, PER_DEGREE)["saliency"]
+    learn(detector, training)
+    results = compare(testing, baselines(training) | network, PER_DEGREE)
+    order = {"everywhere alike": results["everywhere alike"], "the centre, fitted": results["the centre"]}
+    order |= {"saliency, not learned": before, "saliency, learned": results["saliency"]}
+    order["other observers"] = results["other people"]
+    for name, metrics in order.items():
+        found[name] = {key: score.value for key, score in metrics.metrics().items()}
+    return {"metrics": found, "pictures": [len(training), len(testing)]}
+
+
+def cost() -> dict[str, float]:
+    """Share of the encoder's time that saliency takes, medians of interleaved runs."""
+    detector, shares = salient(), {}
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, *detector.image_size, 3), dtype=np.uint8)
+    plain = Sowa.from_pretrained("mini")
+    with torch.inference_mode():
+        for count in (1, BATCH):
+            pixels = detector.normalise(images[:count])
+            patches, grid = detector.network.backbone.patches(pixels)
+            ratios = []
+            for _ in range(9):
+                started = time.perf_counter()
+                plain.observe(images[:count], prompts=False)
+                between = time.perf_counter()
+                detector.network.stands_out(pixels, patches[0], grid)
+                ratios.append((time.perf_counter() - between) / (between - started))
+            shares[str(count)] = median(ratios)
+    return shares
+
+
+def tables(found: dict[str, Any]) -> list[str]:
+    with_, without = found["trained with"], found["trained without"]
+    text = ["", "## Bottom-up", "", "Saliency takes "]
+    text[-1] += (
+        ", ".join(f"{share:.1%} of the encoder at batch {count}" for count, share in found["cost"].items()) + "."
+    )
+    text += ["", "Adapters and prompts trained on the auxiliary data, one epoch, with and without saliency:", ""]
+    text += [
+        "| product, shots | "
+        + " | ".join(f"{m} {w}" for m in ("image", "pixel", "AUPRO") for w in ("without", "with"))
+        + " |"
+    ]
+    text += ["|---|" + "---|" * 6]
+    for row, values in without.items():
+        cells = [f"{v:.3f} | {w:.3f}" for v, w in zip(values, with_[row], strict=True)]
+        text.append(f"| {row} | " + " | ".join(cells) + " |")
+    steered_ = {name: values for name, values in found.items() if name.startswith("steered ")}
+    ways = list(next(iter(steered_.values())))
+    text += ["", "## Saliency weighs distances, names decide, and both", ""]
+    text += [
+        f"Image / pixel AUROC of the memory with four references, mean of seeds 0, 1, 2. Both: {PAIR_WEIGHT:+g}.",
+        "",
+    ]
+    text += ["| | " + " | ".join(ways) + " |", "|---|" + "---|" * len(ways)]
+    for name, values in steered_.items():
+        cells = [f"{values[way][0]:.3f} / {values[way][1]:.3f}" for way in ways]
+        text.append(f"| {name.removeprefix('steered ')} | " + " | ".join(cells) + " |")
+    text += ["", "## Top-down: what the defects of magnetic tile are called", ""]
+    text += [
+        "Rows: the defect; columns: what it was called; all three seeds together. AUROC: each type's map against the"
+    ]
+    text += ["other types' pictures, mean of the seeds."]
+    for way, part in found["named"].items():
+        matrix, areas = np.array(part["confusion"]), np.mean(part["auroc"], axis=0)
+        text += [
+            "",
+            f"By {way}: {np.trace(matrix) / matrix.sum():.3f} right (chance 0.2), AUROC {areas.mean():.3f}.",
+            "",
+        ]
+        text += ["| | " + " | ".join(TYPES) + " | AUROC |", "|---|" + "---|" * (len(TYPES) + 1)]
+        for kind, row, area in zip(TYPES, matrix.tolist(), areas, strict=True):
+            text.append(f"| {kind} | " + " | ".join(map(str, row)) + f" | {area:.3f} |")
+    gaze_ = found["gaze"]
+    text += ["", "## Gaze (simulated)", ""]
+    text += [f"{OBSERVERS} simulated observers (`sowa.attention.observers`) look for generated defects. Learned on"]
+    learned, tested = gaze_["pictures"]
+    text += [f"{learned} pictures of four products, tested on {tested} of three others. All simulated.", ""]
+    names = list(next(iter(gaze_["metrics"].values())))
+    text += ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    text += [f"| {n} | " + " | ".join(f"{v:.3f}" for v in m.values()) + " |" for n, m in gaze_["metrics"].items()]
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--work", required=True, type=Path)
+    arguments = parser.parse_args()
+    data, work = arguments.data, arguments.work
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "cost": cost,
+        "gaze": partial(gaze, work),
+        "named": lambda: named(salient(), data),
+        **{f"steered {name}": partial(steered, salient(), samples) for name, samples in products(data, work).items()},
+        "trained without": partial(trained, data, work, False),
+        "trained with": partial(trained, data, work, True),
+    }
+    found = {}
+    for name, measure in parts.items():
+        started = time.perf_counter()
+        found[name] = once(work / f"{name}.json", measure)
+        print(f"{name}: {time.perf_counter() - started:.0f} s", found[name], flush=True)
+    head = ["# Looking the way people look", "", stamp(), ""]
+    head += ["    python benchmarks/attention.py --data DATA --work WORK"]
+    (RESULTS / "attention.md").write_text("\n".join([*head, *tables(found), ""]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Names of defects: what a picture's defect is called, by words or by examples, and where it is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import sowa
+from sowa.attention.defects import Defects, example, region
+from sowa.cli import run
+from sowa.config import NamerConfig
+from sowa.errors import InputError
+from sowa.model.checkpoint import load_namer, save_namer
+from sowa.model.namer import Namer
+from sowa.model.pretrained import build_backbone
+from sowa.synthetic import write_dataset
+
+GRID, NAMES = (4, 4), ["scratch", "missing part", "oil"]
+
+
+@pytest.fixture(scope="module")
+def namer(tiny_backbone: str) -> Namer:
+    torch.manual_seed(0)
+    return Namer(NamerConfig(hidden=16), 4, build_backbone(tiny_backbone)).eval()
+
+
+@pytest.fixture(scope="module")
+def defects(namer: Namer, tiny_backbone: str) -> Defects:
+    return Defects(NAMES, namer, build_backbone(tiny_backbone))
+
+
+def seen(seed: int = 0, pictures: int = 2) -> tuple[list[Tensor], Tensor]:
+    """Raw patches of four levels and an anomaly map."""
+    random = torch.Generator().manual_seed(seed)
+    patches = [torch.randn(pictures, 16, 32, generator=random) for _ in range(4)]
+    return patches, torch.rand(pictures, 16, generator=random)
+
+
+@given(st.integers(0, 99))
+def test_shares_of_names_and_of_flawless_make_up_the_anomaly_map(namer: Namer, defects: Defects, seed: int) -> None:
+    patches, anomaly = seen(seed)
+    named = defects(patches, anomaly, GRID)
+    torch.testing.assert_close(named.probabilities.sum(dim=1), torch.ones(2))
+    assert named.maps.shape == (3, 2, 4, 4)
+    assert (named.maps >= 0).all()
+    torch.testing.assert_close(named.maps.sum(dim=0), anomaly.view(2, 4, 4) * named.damage)
+    assert (named.damage <= 1).all()
+
+
+def test_names_are_judged_by_what_they_say_not_by_their_place(
+    namer: Namer, defects: Defects, tiny_backbone: str
+) -> None:
+    patches, anomaly = seen()
+    turned = Defects(NAMES[::-1], namer, build_backbone(tiny_backbone))(patches, anomaly, GRID)
+    named = defects(patches, anomaly, GRID)
+    torch.testing.assert_close(turned.probabilities.flip(1), named.probabilities)
+    torch.testing.assert_close(turned.maps.flip(0), named.maps)
+    assert (named.probabilities[:, 0] - named.probabilities[:, 1]).abs().min() > 1e-4
+
+
+def test_a_picture_is_named_by_itself(defects: Defects) -> None:
+    patches, anomaly = seen()
+    alone = defects([each[:1] for each in patches], anomaly[:1], GRID)
+    torch.testing.assert_close(alone.probabilities, defects(patches, anomaly, GRID).probabilities[:1])
+
+
+def test_the_region_is_the_highest_hundredth() -> None:
+    anomaly = torch.zeros(2, 400)
+    anomaly[0, [3, 50, 51, 399]] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    anomaly[0, 7] = 0.5
+    weights = region(anomaly)
+    torch.testing.assert_close(weights[0, [3, 50, 51, 399]], torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2))  # also where nothing is anomalous
+
+
+def test_examples_pull_to_their_name(namer: Namer, defects: Defects, tiny_backbone: str) -> None:
+    patches, anomaly = seen()
+    one = [each[:1] for each in patches]
+    shown = {"oil": example(namer, one, region(anomaly[:1]))}
+    taught = Defects(NAMES, namer, build_backbone(tiny_backbone), shown)(patches, anomaly, GRID)
+    before = defects(patches, anomaly, GRID)
+    assert taught.probabilities[0, 2] > before.probabilities[0, 2]
+    assert taught.probabilities[0].argmax() == 2
+
+
+@pytest.mark.parametrize("names", [[], ["scratch", " "], ["oil", "oil "]])
+def test_names_that_cannot_be_are_refused(names: list[str], namer: Namer, tiny_backbone: str) -> None:
+    with pytest.raises(InputError, match="none empty and none twice"):
+        Defects(names, namer, build_backbone(tiny_backbone))
+
+
+def test_a_namer_is_kept_in_16_bits_and_for_its_backbone_alone(
+    namer: Namer, tiny_backbone: str, tmp_path: Path
+) -> None:
+    path, backbone = tmp_path / "namer.safetensors", build_backbone(tiny_backbone)
+    save_namer(namer, backbone, {"steps": 0}, path)
+    patches, _ = seen()
+    torch.testing.assert_close(load_namer(backbone, path).see(patches), namer.see(patches), atol=5e-3, rtol=0)
+    with pytest.raises(InputError, match=r"told through backbone .*other levels"):
+        load_namer(build_backbone(tiny_backbone, (0, 1)), path)
+    with pytest.raises(InputError, match="'mini', this is"):
+        load_namer(build_backbone("mini:random"))
+
+
+@pytest.fixture(scope="module")
+def wood(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good wood, and wood with plain scratches and holes."""
+    root = tmp_path_factory.mktemp("wood")
+    write_dataset(root, ["wood"], train=2, test_good=1, test_per_defect=4, seed=3, severity=0.8)
+    return root / "wood"
+
+
+@pytest.fixture(scope="module")
+def detector(wood: Path) -> sowa.Sowa:
+    return sowa.Sowa.from_pretrained("mini").fit(wood / "train" / "good", augment=())
+
+
+def test_mini_tells_scratches_from_holes(detector: sowa.Sowa, wood: Path) -> None:
+    detector.name_defects(["hole", "scratch"])
+    names = {kind: [p.defects[0].name for p in detector.predict(wood / "test" / kind)] for kind in ("scratch", "hole")}
+    assert names["scratch"].count("scratch") >= 3
+    assert names["hole"].count("hole") >= 3
+    found = detector.predict(wood / "test" / "scratch" / "000.png")[0]
+    assert found.to_dict()["defects"] == {each.name: round(each.probability, 4) for each in found.defects}
+    assert found.defects[0].probability > found.defects[1].probability
+    assert found.defects[0].defect_map.shape == (24, 24)
+    assert found.defects[0].defect_map.max() <= found.level_maps.sum(axis=0).max() + 1e-4
+    plain = detector.name_defects([]).predict(wood / "test" / "scratch" / "000.png")[0]
+    assert plain.defects == ()
+    assert "defects" not in plain.to_dict()
+    assert np.array_equal(plain.anomaly_map, found.anomaly_map)
+
+
+def test_examples_teach_what_words_do_not(detector: sowa.Sowa, wood: Path) -> None:
+    """Two nonsense words, one example each."""
+    shown = {"blip": wood / "test" / "scratch" / "000.png", "blop": wood / "test" / "stain" / "000.png"}
+    detector.name_defects(["blip", "blop"], shown)
+    told = [detector.predict(wood / "test" / kind / "001.png")[0].defects[0].name for kind in ("scratch", "stain")]
+    assert told == ["blip", "blop"]
+    with pytest.raises(InputError, match="'blop', which is none of blip"):
+        detector.name_defects(["blip"], shown)
+
+
+def test_the_command_names_defects(
+    detector: sowa.Sowa, wood: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(detector.save(tmp_path / "wood.sowa"))
+    source, shown = str(wood / "test" / "scratch" / "001.png"), tmp_path / "shown"
+    (shown / "scratch").mkdir(parents=True)
+    (shown / "scratch" / "a.png").write_bytes((wood / "test" / "scratch" / "000.png").read_bytes())
+    assert run(["predict", source, "--model", model, "--defect", "hole", "missing part", "--defect", "scratch"]) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(line["defects"]) == {"hole", "missing part", "scratch"}
+    assert next(iter(line["defects"])) == "scratch"
+    assert run(["predict", source, "--model", model, "--examples", str(shown)]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["defects"] == {"scratch": 1.0}
+    assert run(["predict", source, "--model", model, "--examples", str(shown / "scratch")]) == 2
+    assert "holds no folder" in capsys.readouterr().err
