@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from attention_tables import tables
 from few_shot import DATASETS, RESULTS, once, stamp, thinned
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_auc_score
@@ -255,7 +256,7 @@ def gaze(work: Path) -> dict[str, Any]:
     detector, parts = Sowa.from_pretrained("mini", saliency=SaliencyConfig()), {}
     for part, categories in sides.items():
         root = work / "gaze" / part.split()[0]
-        write_dataset(root, categories, train=0, test_good=0, test_per_defect=6, seed=STYLE, severity=0.6)
+        write_dataset(root, categories, train=1, test_good=1, test_per_defect=6, seed=STYLE, severity=0.6)
         samples = [s for name in categories for s in load("mvtec", root, name) if s.mask_path]
         viewings, files = [], {}
         for sample in samples:
@@ -299,59 +300,6 @@ def cost() -> dict[str, float]:
     return shares
 
 
-def tables(found: dict[str, Any]) -> list[str]:
-    with_, without = found["trained with"], found["trained without"]
-    text = ["", "## Bottom-up", "", "Saliency takes "]
-    text[-1] += (
-        ", ".join(f"{share:.1%} of the encoder at batch {count}" for count, share in found["cost"].items()) + "."
-    )
-    text += ["", "Adapters and prompts trained on the auxiliary data, one epoch, with and without saliency:", ""]
-    text += [
-        "| product, shots | "
-        + " | ".join(f"{m} {w}" for m in ("image", "pixel", "AUPRO") for w in ("without", "with"))
-        + " |"
-    ]
-    text += ["|---|" + "---|" * 6]
-    for row, values in without.items():
-        cells = [f"{v:.3f} | {w:.3f}" for v, w in zip(values, with_[row], strict=True)]
-        text.append(f"| {row} | " + " | ".join(cells) + " |")
-    steered_ = {name: values for name, values in found.items() if name.startswith("steered ")}
-    ways = list(next(iter(steered_.values())))
-    text += ["", "## Saliency weighs distances, names decide, and both", ""]
-    text += [
-        f"Image / pixel AUROC of the memory with four references, mean of seeds 0, 1, 2. Both: {PAIR_WEIGHT:+g}.",
-        "",
-    ]
-    text += ["| | " + " | ".join(ways) + " |", "|---|" + "---|" * len(ways)]
-    for name, values in steered_.items():
-        cells = [f"{values[way][0]:.3f} / {values[way][1]:.3f}" for way in ways]
-        text.append(f"| {name.removeprefix('steered ')} | " + " | ".join(cells) + " |")
-    text += ["", "## Top-down: what the defects of magnetic tile are called", ""]
-    text += [
-        "Rows: the defect; columns: what it was called; all three seeds together. AUROC: each type's map against the"
-    ]
-    text += ["other types' pictures, mean of the seeds."]
-    for way, part in found["named"].items():
-        matrix, areas = np.array(part["confusion"]), np.mean(part["auroc"], axis=0)
-        text += [
-            "",
-            f"By {way}: {np.trace(matrix) / matrix.sum():.3f} right (chance 0.2), AUROC {areas.mean():.3f}.",
-            "",
-        ]
-        text += ["| | " + " | ".join(TYPES) + " | AUROC |", "|---|" + "---|" * (len(TYPES) + 1)]
-        for kind, row, area in zip(TYPES, matrix.tolist(), areas, strict=True):
-            text.append(f"| {kind} | " + " | ".join(map(str, row)) + f" | {area:.3f} |")
-    gaze_ = found["gaze"]
-    text += ["", "## Gaze (simulated)", ""]
-    text += [f"{OBSERVERS} simulated observers (`sowa.attention.observers`) look for generated defects. Learned on"]
-    learned, tested = gaze_["pictures"]
-    text += [f"{learned} pictures of four products, tested on {tested} of three others. All simulated.", ""]
-    names = list(next(iter(gaze_["metrics"].values())))
-    text += ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    text += [f"| {n} | " + " | ".join(f"{v:.3f}" for v in m.values()) + " |" for n, m in gaze_["metrics"].items()]
-    return text
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
@@ -373,7 +321,7 @@ def main() -> None:
         print(f"{name}: {time.perf_counter() - started:.0f} s", found[name], flush=True)
     head = ["# Looking the way people look", "", stamp(), ""]
     head += ["    python benchmarks/attention.py --data DATA --work WORK"]
-    (RESULTS / "attention.md").write_text("\n".join([*head, *tables(found), ""]))
+    (RESULTS / "attention.md").write_text("\n".join([*head, *tables(found, TYPES, OBSERVERS, PAIR_WEIGHT), ""]))
 
 
 if __name__ == "__main__":
