@@ -29,7 +29,7 @@ from sowa.metrics import (
     image_metrics,
 )
 from sowa.progress import Report, silent
-from sowa.references import References, build
+from sowa.references import FEW, References, Sight, build
 from sowa.results import METRICS, Evaluation, Run
 from sowa.scoring import judge, paper_scores
 from sowa.types import ABNORMAL, NORMAL, Calibration, Judgement, Observation, Sample
@@ -200,7 +200,12 @@ def _calibration(detector: Sowa, banks: Banks, category: str, config: Evaluation
     if not banks:
         return detector.zero_shot_calibration
     references = banks[max(config.k_shots), config.seeds[0]]
-    return collect.calibration(detector, references.bank, references.pictures, config.seeds[0], report, category)
+
+    def judged(images: NDArray[np.uint8], leave_out: int | None) -> Judgement:
+        observation = detector.observe(images, categories=[category] * len(images))
+        return detector.judge(observation, references.bank, leave_out)
+
+    return collect.calibration(judged, references.pictures, detector.image_size, config.seeds[0], report)
 
 
 def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:
@@ -220,13 +225,14 @@ def _banks(
     """
     banks: Banks = {}
     kinds = () if config.scoring == "paper" else check(config.augment)
+    sight = Sight(detector, keep=max(config.k_shots) <= FEW)  # of more pictures too much would have to be kept
     for k_shot, seed in _runs(config):
         if not k_shot:
             continue
         choose_references(samples, k_shot, seed)  # says what's wrong where there are too few
         normal = choose_references(samples, sum(s.split == "train" and s.label == NORMAL for s in samples), seed)
         wanted = [Picture(str(sample.image_path), sample.image_path) for sample in normal]
-        found = build(detector, wanted, k_shot, config.batch_size, augment=kinds)
+        found = build(detector, wanted, k_shot, config.batch_size, augment=kinds, sight=sight)
         skipped += [skip for skip in found.skipped if skip not in skipped]
         if len(found.pictures) < k_shot:
             raise InputError(f"only {len(found.pictures)} reference pictures can be read, needed are {k_shot}")

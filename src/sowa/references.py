@@ -17,7 +17,7 @@ from torch import Tensor
 from sowa.augment import count, views
 from sowa.calibration import SAME
 from sowa.coreset import CANDIDATES, choose
-from sowa.data.stream import Picture, read_batches, skipped_into
+from sowa.data.stream import Batch, Picture, read_batches, skipped_into
 from sowa.errors import InputError
 from sowa.memory import MemoryBank, normalise
 from sowa.progress import Report, silent
@@ -52,6 +52,27 @@ class References:
         return [picture.name for picture in self.pictures]
 
 
+class Sight:
+    """What a detector makes of pictures and their views. With ``keep`` each is encoded once, however often it's asked
+    for: banks of several numbers of shots share their pictures."""
+
+    def __init__(self, detector: Sowa, keep: bool = False) -> None:
+        self.detector, self.keep = detector, keep
+        self._known: dict[tuple[str, tuple[str, ...], bool], Tensor] = {}
+
+    def __call__(self, batch: Batch, kinds: tuple[str, ...], *, own: bool) -> Tensor:
+        """Unit vectors of all views of those kinds of a picture side by side, with ``own`` the picture itself first,
+        (L, B, V * P, E)."""
+        if not self.keep:
+            return _seen(self.detector, _shown(batch.images, kinds, own=own))
+        keys = [(picture.name, kinds, own) for picture in batch.pictures]
+        missing = [index for index, key in enumerate(keys) if key not in self._known]
+        if missing:
+            new_LBPE = _seen(self.detector, _shown(batch.images[missing], kinds, own=own))
+            self._known |= dict(zip((keys[index] for index in missing), new_LBPE.unbind(dim=1), strict=True))
+        return torch.stack([self._known[key] for key in keys], dim=1)
+
+
 def build(
     detector: Sowa,
     wanted: Sequence[Picture],
@@ -60,27 +81,29 @@ def build(
     report: Report = silent,
     keep: float | None = None,
     augment: str | Sequence[str] = (),
+    sight: Sight | None = None,
 ) -> References:
     """The first ``at_most`` readable pictures as references.
 
-    ``keep`` and ``augment`` as in ``Sowa.fit``. Raises InputError where none can be read.
+    ``keep`` and ``augment`` as in ``Sowa.fit``; ``sight`` may have seen some of the pictures before. Raises InputError
+    where none can be read.
     """
     taken: list[Picture] = []
     skipped: list[tuple[str, str]] = []
-    at_most = min(at_most, len(wanted))
+    at_most, see = min(at_most, len(wanted)), sight or Sight(detector)
 
-    def images() -> Iterator[NDArray[np.uint8]]:
+    def batches() -> Iterator[Batch]:
         for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped), limit=at_most):
             taken.extend(batch.pictures)
-            yield batch.images
+            yield batch
             report("fit", len(taken), at_most)
         if not taken:
             raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
 
     kinds = () if augment == "auto" else tuple(augment)
-    parts: Iterable[Tensor] = (_seen(detector, _shown(batch, kinds, own=True)) for batch in images())
+    parts: Iterable[Tensor] = (see(batch, kinds, own=True) for batch in batches())
     if augment == "auto" and at_most <= FEW:
-        kinds, parts = _chosen(detector, list(images()), report)
+        kinds, parts = _chosen(see, list(batches()), report)
     share = min(1.0, FULL_PICTURES / at_most) if keep is None else keep
     share *= min(1.0, HELD / count(detector.image_size, kinds))
     bank = MemoryBank.build((part.unbind() for part in parts), at_most, share)
@@ -99,9 +122,7 @@ def cover(
     return [pictures[index] for index in chosen], others, candidates.skipped
 
 
-def _chosen(
-    detector: Sowa, batches: Sequence[NDArray[np.uint8]], report: Report
-) -> tuple[tuple[str, ...], list[Tensor]]:
+def _chosen(see: Sight, batches: Sequence[Batch], report: Report) -> tuple[tuple[str, ...], list[Tensor]]:
     """Which of `TRIED` are normal for a product, and the patches of its references with these views.
 
     A kind is normal where its views are hardly farther from the other references than those are from each other; where
@@ -111,14 +132,13 @@ def _chosen(
     """
 
     def seen(kind: str | None) -> Tensor:
-        shown = (_shown(images, (kind,) if kind else (), own=kind is None) for images in batches)
-        return torch.cat([_seen(detector, views_VBHW3) for views_VBHW3 in shown], dim=1)
+        return torch.cat([see(batch, (kind,) if kind else (), own=kind is None) for batch in batches], dim=1)
 
     own_LKPE = seen(None)
     usual = _apart(own_LKPE, seen("crop") if own_LKPE.shape[1] == 1 else own_LKPE)
     chosen = {}
     for done, kind in enumerate(TRIED, start=1):
-        if count(detector.image_size, (kind,)) > 1:
+        if count(see.detector.image_size, (kind,)) > 1:
             views_LKPE = seen(kind)
             if _apart(own_LKPE, views_LKPE) <= ALIKE * usual < torch.inf:
                 chosen[kind] = views_LKPE
