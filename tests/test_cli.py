@@ -34,8 +34,8 @@ PROMPT = (
 )
 OPTIONS = {
     "demo": "--out --seed --size",
-    "fit": "--augment --backbone --batch-size --category --coreset --false-positive-rate --image-size --k-shot --keep "
-    f"--model --no-coreset --no-tiled --normal --out --saliency-weight --seed --tiled {COMMON}",
+    "fit": "--augment --backbone --batch-size --category --coreset --false-positive-rate --glances --image-size "
+    f"--k-shot --keep --model --no-coreset --no-tiled --normal --out --saliency-weight --seed --tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
     "predict": f"--backbone --batch-size --defect --examples --json --model --out --report --search --source {COMMON}",

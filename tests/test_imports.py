@@ -18,7 +18,7 @@ LAYERS = (
     {"collect", "detector", "references", "train", "evaluate", "runtime", "shots", "attention"},
     {"console", "report", "benchmark", "commands", "export", "cli", "__main__"},
 )
-STAGES = {"backbone", "adapter", "prompts", "alignment", "maps"}
+STAGES = {"backbone", "adapter", "prompts", "alignment", "maps", "saliency", "namer"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

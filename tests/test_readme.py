@@ -156,9 +156,10 @@ def test_the_table_of_commands_is_complete() -> None:
 
 def test_flags_in_the_text_exist() -> None:
     known = {"--help", "--config", "--print-config"}
-    for command in app:
-        if not command.startswith("-"):
-            known |= {name for argument in app[command].assemble_argument_collection() for name in argument.names}
+    commands = [group[name] for group in (app, app["gaze"]) for name in group if not name.startswith("-")]
+    for command in commands:
+        if command is not app["gaze"]:
+            known |= {name for argument in command.assemble_argument_collection() for name in argument.names}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT)) <= known
 
 

@@ -76,6 +76,7 @@ def fit(
     category: str | None = None,
     image_size: str | None = None,
     tiled: bool = False,
+    glances: int | None = None,
     batch_size: int = 8,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -99,6 +100,7 @@ def fit(
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
         tiled: see large pictures through overlapping windows, for defects that are small in them; slower
+        glances: with --tiled, look at so many windows only, chosen one after the other by what was seen so far
     """
     from sowa.detector import Sowa
 
@@ -112,6 +114,7 @@ def fit(
         precision=precision,
         image_size=size(image_size),
         tiled=tiled,
+        glances=glances,
         category=category,
     )
     if k_shot == "auto":

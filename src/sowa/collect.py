@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from sowa.calibration import from_references
 from sowa.data.images import read_mask_at, resize_image
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, read_batches, skipped_into, variants
 from sowa.errors import InputError
-from sowa.memory import MemoryBank
 from sowa.metrics import PixelMetrics
 from sowa.progress import Report, silent
 from sowa.types import ABNORMAL, Calibration, Judgement, Sample
-
-if TYPE_CHECKING:
-    from sowa.detector import Sowa
 
 # The range that calibration draws has settled long before this many references are left out in turn.
 LEFT_OUT = 64
@@ -38,43 +34,39 @@ class Scores:
         self.map_maxima += judgement.maps.amax(dim=(1, 2)).tolist()
 
 
+Judge = Callable[[NDArray[np.uint8], int | None], Judgement]
+"""Judges pictures (B, H, W, 3) uint8; the number is that of a reference that they aren't compared with."""
+
+
 def calibration(
-    detector: Sowa,
-    bank: MemoryBank,
-    references: Sequence[Picture],
-    seed: int,
-    report: Report = silent,
-    category: str | None = None,
+    judged: Judge, references: Sequence[Picture], size: tuple[int, int], seed: int, report: Report = silent
 ) -> Calibration:
     """What references tell of normal: each against the bank without it, a single one varied and against itself.
 
-    ``category`` names the class whose prompts are used, by default the detector's own.
+    ``size`` (H, W) is that at which pictures are judged.
     """
     alone = len(references) == 1
     chosen = sorted(draw(range(len(references)), min(len(references), LEFT_OUT), seed))
     scores = Scores()
     for done, index in enumerate(chosen, start=1):
-        image = resize_image(references[index].read(), detector.image_size)
-        images = variants(image) if alone else image[None]
-        observation = detector.observe(images, categories=[category] * len(images) if category else None)
-        leave_out = None if alone else torch.tensor([index], device=detector.device)
-        scores.add(detector.judge(observation, bank, leave_out))
+        image = resize_image(references[index].read(), size)
+        scores.add(judged(variants(image), None) if alone else judged(image[None], index))
         report("calibrate", done, len(chosen))
     return from_references(scores.raw_scores, scores.map_maxima, len(references))
 
 
 def of_pictures(
-    detector: Sowa,
-    bank: MemoryBank | None,
+    judged: Judge,
     wanted: Sequence[Picture],
+    size: tuple[int, int],
     batch_size: int,
     skipped: list[tuple[str, str]],
     report: Report = silent,
 ) -> Scores:
-    """Pictures against a bank, or zero-shot without one. Raises InputError where none can be read."""
+    """Pictures that are no references, judged at ``size`` (H, W). Raises InputError where none can be read."""
     scores, before = Scores(), len(skipped)
-    for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped)):
-        scores.add(detector.judge(detector.observe(batch.images), bank))
+    for batch in read_batches(wanted, size, batch_size, skipped_into(skipped)):
+        scores.add(judged(batch.images, None))
         report("calibrate", len(scores.raw_scores) + len(skipped) - before, len(wanted))
     if not scores.raw_scores:
         raise InputError(f"none of {len(wanted)} pictures can be read; first problem: {skipped[0][1]}")
@@ -90,25 +82,26 @@ class LabelledScores(Scores):
 
 
 def of_samples(
-    detector: Sowa,
+    judged: Judge,
     samples: Sequence[Sample],
+    size: tuple[int, int],
     batch_size: int,
     skipped: list[tuple[str, str]],
     report: Report = silent,
 ) -> LabelledScores:
-    """Labelled pictures against the detector's own bank, or zero-shot. Raises InputError where none can be read."""
+    """Labelled pictures, judged at ``size`` (H, W). Raises InputError where none can be read."""
     by_name = {str(sample.image_path): sample for sample in samples if sample.label is not None}
     wanted = [Picture(name, sample.image_path) for name, sample in by_name.items()]
     has_masks = all(sample.mask_path for sample in by_name.values() if sample.label == ABNORMAL)
     scores = LabelledScores(pixels=PixelMetrics(image_rates=False) if has_masks else None)
-    for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped)):
-        judgement = detector.judge(detector.observe(batch.images))
+    for batch in read_batches(wanted, size, batch_size, skipped_into(skipped)):
+        judgement = judged(batch.images, None)
         scores.add(judgement)
         of_batch = [by_name[picture.name] for picture in batch.pictures]
         scores.labels += [sample.label or 0 for sample in of_batch]
         if scores.pixels is not None:
-            for sample, size, anomaly_map in zip(of_batch, batch.sizes, judgement.maps.cpu().numpy(), strict=True):
-                scores.pixels.update(anomaly_map, read_mask_at(sample.mask_path, detector.image_size, size))
+            for sample, own, anomaly_map in zip(of_batch, batch.sizes, judgement.maps.cpu().numpy(), strict=True):
+                scores.pixels.update(anomaly_map, read_mask_at(sample.mask_path, size, own))
         report("calibrate", len(scores.labels) + len(skipped), len(wanted))
     if not scores.labels:
         problem = skipped[0][1] if skipped else "none of them has a label"

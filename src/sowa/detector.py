@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ from sowa.scoring import judge
 from sowa.storage import read_detector, write_detector
 from sowa.types import Calibration, Judged, Judgement, Observation, Sample
 
+if TYPE_CHECKING:
+    from sowa.attention.glances.glancer import Glancer
+
 Search = Literal["exact", "faiss"]
 
 
@@ -64,6 +67,7 @@ class Sowa(Predictor):
         precision: Precision = "auto",
         image_size: tuple[int, int] | None = None,
         tiled: bool = False,
+        glances: int | None = None,
         category: str | None = None,
         search: Search = "exact",
     ) -> None:
@@ -75,6 +79,7 @@ class Sowa(Predictor):
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.observer = Observer(network.to(self.device), image_size, tiled).eval()
+        self.glances = _check_glances(glances, tiled)
         self.trained = trained
         self.category = _check_category(category, network)
         self.skipped_: list[tuple[str, str]] = []
@@ -88,6 +93,7 @@ class Sowa(Predictor):
         self.augment_: tuple[str, ...] = ()
         self.seed_: int | None = None
         self.defects_: Defects | None = None
+        self.glancer_: Glancer | None = None
 
     @classmethod
     def from_pretrained(
@@ -101,6 +107,7 @@ class Sowa(Predictor):
         precision: Precision = "auto",
         image_size: tuple[int, int] | None = None,
         tiled: bool = False,
+        glances: int | None = None,
         category: str | None = None,
         search: Search = "exact",
     ) -> Self:
@@ -112,7 +119,8 @@ class Sowa(Predictor):
         alone. ``config`` is needed where it isn't the published one and no file tells it. ``saliency`` adds bottom-up
         attention to the network, which training and distances can use. ``image_size`` is (H, W) in pixels, by default
         the backbone's own. ``tiled`` has a larger picture, by default of twice the sides, seen through overlapping
-        windows of the backbone's size, for small defects. ``category`` names the class whose prompts are used where
+        windows of the backbone's size, for small defects; with ``glances`` through so many of them only, chosen one
+        after the other by what was seen so far. ``category`` names the class whose prompts are used where
         there are several; others stand for the first. ``search`` "faiss" looks for the nearest normal patch through an
         approximate index, many times faster with hundreds of references.
 
@@ -126,6 +134,7 @@ class Sowa(Predictor):
             precision=precision,
             image_size=image_size,
             tiled=tiled,
+            glances=glances,
             category=category,
             search=search,
         )
@@ -203,14 +212,20 @@ class Sowa(Predictor):
                 f"only {len(found.pictures)} of {len(available)} pictures can be read, needed are {k_shot or 1}; first "
                 f"problem: {skipped[0][1]}"
             )
+        judged, glancer = self._judge_with(found.bank), None
+        if self.glances:
+            from sowa.attention.glances.glancer import Glancer
+
+            glancer = Glancer.learn(self, found.bank, found.pictures, found.augment, self.glances)
+            judged = glancer.judge
         if len(others) >= len(found.pictures):  # fewer tell less than the references themselves do
-            scores = collect.of_pictures(self, found.bank, others, batch_size, skipped, report)
+            scores = collect.of_pictures(judged, others, self.image_size, batch_size, skipped, report)
             calibration = from_normal(scores.raw_scores, scores.map_maxima)
         else:
-            calibration = collect.calibration(self, found.bank, found.pictures, seed, report)
+            calibration = collect.calibration(judged, found.pictures, self.image_size, seed, report)
         self.bank_ = self._searchable(found.bank)
         self.seed_, self.calibration_ = seed, at_rate(calibration, false_positive_rate)
-        self.references_, self.augment_ = found.names, found.augment
+        self.references_, self.augment_, self.glancer_ = found.names, found.augment, glancer
         return self
 
     def calibrate(
@@ -240,7 +255,9 @@ class Sowa(Predictor):
             unseen = [p for p in given if not isinstance(p.origin, Path) or p.origin.resolve() not in known]
             if not unseen:
                 raise InputError(f"all {len(given)} pictures are references; give normal pictures that aren't")
-            scores = collect.of_pictures(self, self.bank_, unseen, batch_size, self.skipped_, report)
+            scores = collect.of_pictures(
+                self._judge_with(self.bank_), unseen, self.image_size, batch_size, self.skipped_, report
+            )
             calibration = from_normal(scores.raw_scores, scores.map_maxima)
         self.calibration_ = at_rate(calibration, false_positive_rate)
         return self
@@ -266,7 +283,9 @@ class Sowa(Predictor):
         self.skipped_ = []
         known = self._reference_paths()
         unseen = [sample for sample in samples if sample.image_path.resolve() not in known]
-        scores = collect.of_samples(self, unseen, batch_size, self.skipped_, report)
+        scores = collect.of_samples(
+            self._judge_with(self.bank_), unseen, self.image_size, batch_size, self.skipped_, report
+        )
         threshold = best_threshold(scores.raw_scores, scores.labels, rule, missed_cost)
         if rule != "recall" and scores.pixels is not None and scores.pixels.n_anomalous:
             pixel_threshold = best_cut(*scores.pixels.counts(), rule, missed_cost)
@@ -286,6 +305,8 @@ class Sowa(Predictor):
         the backbone isn't the one that names are told through.
         """
         self._check_ready()
+        if self.glances:
+            raise InputError("a detector that glances at some tiles can't name defects; fit one without glances")
         self.defects_ = None
         if not names:
             return self
@@ -313,6 +334,12 @@ class Sowa(Predictor):
     def _reference_paths(self) -> set[Path]:
         return {Path(name).resolve() for name in self.references_}
 
+    def _judge_with(self, bank: MemoryBank | None) -> collect.Judge:
+        """Judges pictures as a prediction does, against ``bank``."""
+        if self.glancer_ and bank is self.bank_:
+            return self.glancer_.judge
+        return lambda images, leave_out: self.judge(self.observe(images), bank, leave_out)
+
     def _searchable(self, bank: MemoryBank) -> MemoryBank:
         if self.search == "faiss":
             bank.index = ApproximateIndex(bank.features)
@@ -322,6 +349,8 @@ class Sowa(Predictor):
         return self.calibration_
 
     def _judged(self, images: NDArray[np.uint8]) -> Judged:
+        if self.glancer_:
+            return self.glancer_.judge(images).numpy()
         observation = self.observe(images)
         judgement = self.judge(observation)
         if self.defects_ is None:
@@ -364,11 +393,18 @@ class Sowa(Predictor):
 
     @torch.inference_mode()
     def judge(
-        self, observation: Observation, bank: MemoryBank | None = None, leave_out: Tensor | None = None
+        self, observation: Observation, bank: MemoryBank | None = None, leave_out: int | None = None
     ) -> Judgement:
-        """Raw scores and maps of what was observed, against ``bank`` or else the fitted one, or zero-shot."""
-        bank = self.bank_ if bank is None else bank
-        distances = None if bank is None else bank.distances(observation.patches, leave_out)
+        """Raw scores and maps of what was observed, against ``bank`` or else the fitted one, or zero-shot.
+
+        ``leave_out`` is the number of a reference that the pictures aren't compared with.
+        """
+        bank, distances = self.bank_ if bank is None else bank, None
+        if bank is not None:
+            left_out = None
+            if leave_out is not None:
+                left_out = torch.full((len(observation.patches[0]),), leave_out, device=self.device)
+            distances = bank.distances(observation.patches, left_out)
         return judge(observation, distances, self.network.config)
 
     def save(self, path: str | Path) -> Path:
@@ -384,6 +420,7 @@ class Sowa(Predictor):
             trained=self.trained,
             image_size=self.image_size,
             tiled=self.tiled,
+            glances=self.glances,
             category=self.category,
             calibration=self.calibration_,
             references=self.references_,
@@ -391,7 +428,8 @@ class Sowa(Predictor):
             seed=self.seed_,
         )
         trained = trained_tensors(self.network) if self.trained else {}
-        write_detector(Path(path), header, self.bank_.features, trained)
+        known = self.glancer_.tensors() if self.glancer_ else {}
+        write_detector(Path(path), header, self.bank_.features, trained, known)
         return Path(path)
 
     @classmethod
@@ -411,7 +449,7 @@ class Sowa(Predictor):
 
         Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
         """
-        header, network, bank = read_detector(Path(path), backbone)
+        header, network, bank, known = read_detector(Path(path), backbone)
         detector = cls(
             network,
             trained=header.trained,
@@ -419,10 +457,15 @@ class Sowa(Predictor):
             precision=precision,
             image_size=header.image_size,
             tiled=header.tiled,
+            glances=header.glances,
             category=header.category,
             search=search,
         )
         detector.bank_ = detector._searchable(MemoryBank(bank.to(detector.device)))
+        if header.glances:
+            from sowa.attention.glances.glancer import Glancer
+
+            detector.glancer_ = Glancer.from_tensors(detector, detector.bank_, known, header.glances)
         detector.calibration_ = header.calibration
         detector.references_, detector.seed_, detector.augment_ = header.references, header.seed, header.augment
         return detector
@@ -433,6 +476,15 @@ def _check_category(category: str | None, network: SowaNetwork) -> str | None:
     if category is not None and category not in known:
         raise InputError(f"category {category!r} is unknown to the prompts, allowed are {', '.join(known)}")
     return category
+
+
+def _check_glances(glances: int | None, tiled: bool) -> int | None:
+    if glances is not None and (glances < 1 or not tiled):
+        raise InputError(
+            f"glances are {glances}{'' if tiled else ', but pictures are seen whole'}; allowed are 1 and more, of a "
+            "tiled detector"
+        )
+    return glances
 
 
 def _check_fit(k_shot: int | None, seed: int, coreset: bool, keep: float | None, false_positive_rate: float) -> None:

@@ -68,6 +68,7 @@ class DetectorHeader:
     references: list[str]
     seed: int | None
     augment: tuple[str, ...] = ()
+    glances: int | None = None
 
 
 def read_header(kind: type[H], metadata: Mapping[str, Any], path: Path) -> H:

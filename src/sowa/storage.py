@@ -18,14 +18,21 @@ from sowa.model.checkpoint import load_weights, rebuild
 from sowa.model.sowa import SowaNetwork
 from sowa.tiling import check_image_size
 
-
-def write_detector(path: Path, header: DetectorHeader, bank: Tensor, trained: Mapping[str, Tensor]) -> None:
-    """Writes header, bank (L, K, P, E) and trained tensors. Raises InputError where the file can't be written."""
-    write_safetensors(path, {"bank": bank.cpu().contiguous(), **trained}, DETECTOR_FORMAT, to_dict(header))
+GLANCES = "glances."  # the names of what glances know begin so
 
 
-def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, SowaNetwork, Tensor]:
-    """Header, network with its trained weights, and bank (L, K, P, E) of a file; ``backbone`` as in ``Sowa.load``.
+def write_detector(
+    path: Path, header: DetectorHeader, bank: Tensor, trained: Mapping[str, Tensor], glances: Mapping[str, Tensor]
+) -> None:
+    """Writes header, bank (L, K, P, E), trained tensors, and what glances know. Raises InputError where the file can't
+    be written."""
+    known = {GLANCES + name: tensor for name, tensor in glances.items()}
+    write_safetensors(path, {"bank": bank.cpu().contiguous(), **trained, **known}, DETECTOR_FORMAT, to_dict(header))
+
+
+def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, SowaNetwork, Tensor, Mapping[str, Tensor]]:
+    """Header, network with its trained weights, bank (L, K, P, E) and what glances know of a file; ``backbone`` as in
+    ``Sowa.load``.
 
     Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
     """
@@ -42,6 +49,7 @@ def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, Sow
             f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "
             "fit it anew"
         )
+    known = {name.removeprefix(GLANCES): tensors.pop(name) for name in list(tensors) if name.startswith(GLANCES)}
     if header.trained:
         load_weights(network, tensors, str(path))
-    return header, network, bank
+    return header, network, bank, known

@@ -72,6 +72,8 @@ def export(
 def _check(detector: Sowa, format: str, precision: str) -> None:
     if not detector.is_fitted:
         raise InputError("the detector isn't fitted, so there is nothing to export; fit it first")
+    if detector.glances:
+        raise InputError("glances are chosen one by one, which a graph can't do; export a detector without them")
     for what, value, allowed in (("format", format, FORMATS), ("precision", precision, PRECISIONS)):
         if value not in allowed:
             raise InputError(f"{what} is {value!r}, allowed are {', '.join(allowed)}")

@@ -1,0 +1,64 @@
+"""How a picture is seen: once as a whole at the backbone's own size, and tile by tile.
+
+Shapes: H x W pixels, L levels, P patches of the backbone's own size, E joint width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sowa.attention.glances.tiles import Tiles
+from sowa.config import SaliencyConfig
+from sowa.data.images import resize_image
+from sowa.detector import Sowa
+from sowa.errors import InputError
+from sowa.model.saliency import Saliency
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A whole picture at the backbone's own size: ``patches`` (L, P, E) and how much each stands out, (P,)."""
+
+    patches: Tensor
+    saliency: Tensor
+
+
+class Eyes:
+    """Sees pictures of the size of a tiled detector with its network, without its prompts.
+
+    Raises InputError for a detector that isn't tiled.
+    """
+
+    def __init__(self, detector: Sowa) -> None:
+        if not detector.tiled:
+            raise InputError("glances choose among tiles, but the detector isn't tiled; fit one with --tiled")
+        network = detector.network
+        self.plain = Sowa(network, trained=False, device=detector.device.type, precision=detector.precision)
+        self.image_size = detector.image_size
+        self.tiles = Tiles.of(detector.image_size, network.backbone)
+        own = network.saliency or Saliency(SaliencyConfig(), network.backbone.embed_dim).to(detector.device)
+        self.saliency = own.eval()
+
+    def overview(self, image: Image) -> Overview:
+        """Of a picture (H, W, 3) uint8 of any size."""
+        small = resize_image(image, self.plain.image_size)[None]
+        seen = self.plain.observe(small, prompts=False)
+        pixels = torch.from_numpy(small).to(self.plain.device).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            saliency_BP = self.saliency(pixels, seen.patches[0], seen.grid)
+        return Overview(torch.stack(seen.patches)[:, 0], saliency_BP[0])
+
+    def tile(self, image: Image, tile: int) -> Tensor:
+        """Patches (L, P, E) of one tile of a picture (H, W, 3) uint8 of the detector's size."""
+        (top, left), (high, wide) = self.tiles.corners[tile], self.plain.network.backbone.patch_size
+        height, width = self.plain.image_size
+        top, left = top * high, left * wide
+        seen = self.plain.observe(image[None, top : top + height, left : left + width], prompts=False)
+        return torch.stack(seen.patches)[:, 0]

@@ -1,0 +1,91 @@
+"""Looking at a picture tile by tile, in a learned order or in a plain one.
+
+Shapes: T tiles, P patches of the whole picture, L levels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sowa.attention.glances.eyes import Image
+from sowa.attention.glances.known import Known
+from sowa.attention.glances.looking import Looking
+from sowa.attention.glances.policy import GlancePolicy
+from sowa.attention.glances.sight import PEAK, SALIENCY, Live
+from sowa.errors import InputError
+
+Order = Callable[[Looking], int | None]
+"""What says which tile is next, None to stop."""
+
+
+@dataclass(frozen=True)
+class Glances:
+    """The tiles looked at, in order, and the distances of all patches (L, P) as they were known at the end."""
+
+    order: tuple[int, ...]
+    distances: Tensor
+
+
+@torch.inference_mode()
+def look(
+    known: Known, image: Image, glances: int, policy: GlancePolicy | Order, leave_out: int | None = None
+) -> Glances:
+    """Looks at up to ``glances`` tiles of a picture (H, W, 3) uint8 of the detector's size.
+
+    Patches in no tile that was looked at have the distance of the overview there, brought to the scale of tiles; with
+    all tiles the distances are those of full tiling. A policy may stop earlier, also before the first glance.
+    ``leave_out`` names a reference, by its place in the bank, that
+    the picture isn't compared with. Raises InputError for another size or no glance.
+    """
+    if glances < 1:
+        raise InputError(f"glances are {glances}, allowed are 1 and more; {len(known.eyes.tiles)} are all tiles")
+    if image.shape != (*known.eyes.image_size, 3) or image.dtype != np.uint8:
+        raise InputError(
+            f"picture of shape {image.shape} and type {image.dtype}, needed is {(*known.eyes.image_size, 3)} uint8; "
+            "resize it first"
+        )
+    order = learned(policy) if isinstance(policy, GlancePolicy) else policy
+    sight = Live(known, image, leave_out)
+    return Glances(tuple(play(Looking(sight, glances), order).order), sight.distances)
+
+
+def play(looking: Looking, order: Order) -> Looking:
+    """Looks at tiles until none is left or the order says to stop."""
+    while looking.open.any() and (tile := order(looking)) is not None:
+        looking.look(tile)
+    return looking
+
+
+def learned(policy: GlancePolicy, may_stop: bool = True) -> Order:
+    """What a policy finds best."""
+    return lambda looking: policy.best(looking.view(), may_stop)
+
+
+def at_random(seed: int) -> Order:
+    """Tiles as they are drawn. Each picture draws anew, so give each its own seed."""
+    rng = np.random.default_rng(seed)
+    return lambda looking: int(rng.choice(np.flatnonzero(looking.open)))
+
+
+def raster(looking: Looking) -> int:
+    """Row by row."""
+    return int(looking.open.argmax())
+
+
+def by_saliency(looking: Looking) -> int:
+    """What stands out most of the picture first."""
+    return _highest(looking, SALIENCY)
+
+
+def by_distance(looking: Looking) -> int:
+    """What lies farthest from the references in the overview first."""
+    return _highest(looking, PEAK)
+
+
+def _highest(looking: Looking, column: int) -> int:
+    return int(np.where(looking.open, looking.sight.coarse[:, column], -np.inf).argmax())

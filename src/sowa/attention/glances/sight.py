@@ -1,0 +1,92 @@
+"""A picture while it is looked at: what is known before the first glance, and what each further tile shows.
+
+`Live` encodes a tile when it's looked at; `sowa.attention.glances.scene.Replay` has done so before.
+
+Shapes: T tiles, P patches of the whole picture, p patches of a tile, L levels, C and E pieces of evidence.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from sowa.attention.glances.eyes import Image, Overview
+from sowa.attention.glances.known import Known
+from sowa.attention.glances.scale import Array, Scale, coarse_evidence, logs, spread
+from sowa.attention.glances.tiles import Joined, Tiles
+from sowa.model.saliency import standardise
+from sowa.scoring import top_mean
+
+PEAK, SALIENCY = 0, 3  # of coarse evidence
+
+
+class Sight(Protocol):
+    """One picture that can be looked at; ``coarse`` (T, C) as `coarse_of` makes it."""
+
+    tiles: Tiles
+    scale: Scale
+    coarse: Array
+
+    @property
+    def distances(self) -> Tensor:
+        """Of all patches (L, P), those not seen yet filled from the overview."""
+        ...
+
+    def look(self, tile: int) -> Tensor:
+        """Looks at a tile; returns the distances of its patches (L, p), which ``distances`` now has too."""
+        ...
+
+
+class Live:
+    """A picture (H, W, 3) uint8 of the detector's size, encoded tile by tile as they are looked at.
+
+    ``leave_out`` is a reference that it isn't compared with.
+    """
+
+    def __init__(self, known: Known, image: Image, leave_out: int | None = None) -> None:
+        self.known, self.image, self.leave_out = known, image, leave_out
+        self.tiles, self.scale = known.eyes.tiles, known.scale
+        overview = known.eyes.overview(image)
+        coarse_LP = known.coarse(overview, leave_out)
+        self.coarse = coarse_of(coarse_LP, overview, known)
+        self.distances = known.scale.filled(coarse_LP)
+        self._joined = Joined(self.tiles)
+
+    def look(self, tile: int) -> Tensor:
+        """As `Sight.look`."""
+        patches_LpE = self._joined.add(tile, self.known.eyes.tile(self.image, tile))
+        distances_Lp = self.known.distances(patches_LpE, self.leave_out)
+        self.distances[:, self.tiles.patches[tile]] = distances_Lp
+        return distances_Lp
+
+
+def coarse_of(coarse_LP: Tensor, overview: Overview, known: Known) -> Array:
+    """What an overview tells of each tile, (T, C): highest and mean distance and the highest for its place in about
+    standard deviations of good pictures; highest and mean saliency in those of the picture's tiles.
+
+    ``coarse_LP`` are distances of the overview on the grid of the whole picture.
+    """
+    tiles, scale, eyes = known.eyes.tiles, known.scale, known.eyes
+    (peak_T,), (mean_T,) = coarse_evidence(coarse_LP[None], tiles)
+    small = eyes.plain.network.backbone.grid(eyes.plain.image_size)
+    saliency_P = spread(overview.saliency[None], small, tiles.grid)[0].cpu()
+    inside_Tp = saliency_P[tiles.patches]
+    columns = [
+        (peak_T - scale.peak[0]) / scale.peak[1],
+        (mean_T - scale.mean[0]) / scale.mean[1],
+        (peak_T - scale.place) / scale.peak[1],
+        standardise(inside_Tp.amax(dim=1)).numpy(),
+        standardise(inside_Tp.mean(dim=1)).numpy(),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def evidence(distances_Lp: Tensor, scale: Scale) -> Array:
+    """What a tile shows, (E,), in about standard deviations of good tiles: its score, the highest and the mean of its
+    levels' scores."""
+    levels_L = logs(top_mean(distances_Lp))
+    found = (np.log(np.exp(levels_L).sum()) - scale.found[0]) / scale.found[1]
+    apart_L = (levels_L - scale.levels[:, 0]) / scale.levels[:, 1]
+    return np.array([found, apart_L.max(), apart_L.mean()], np.float32)
