@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.attention.defects import FLAWLESS
 from sowa.config import NamerConfig
 from sowa.data import list_images, read_image, resize_image
 from sowa.files import replacing
 from sowa.model.checkpoint import save_namer
-from sowa.model.namer import Namer
+from sowa.model.namer import FLAWLESS, Namer
 from sowa.synthetic import CATEGORIES, DAMAGE_TYPES, damage, defect_types, generate
 
 SIZE, SHARD, SHARDS = 384, 160, 14

@@ -34,8 +34,9 @@ PROMPT = (
 )
 OPTIONS = {
     "demo": "--out --seed --size",
-    "fit": "--augment --backbone --batch-size --category --coreset --false-positive-rate --glances --image-size "
-    f"--k-shot --keep --model --no-coreset --no-tiled --normal --out --saliency-weight --seed --tiled {COMMON}",
+    "fit": "--augment --backbone --batch-size --category --coreset --expect --false-positive-rate --glances "
+    "--image-size --k-shot --keep --model --no-coreset --no-tiled --normal --out --saliency-weight --seed "
+    f"--tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
     "predict": f"--backbone --batch-size --defect --examples --json --model --out --report --search --source {COMMON}",
@@ -46,8 +47,8 @@ OPTIONS = {
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
-        "--augment --aupro --backbone --batch-size --bootstrap --category --dataset --image-size --json --k-shot "
-        f"--model --no-tiled --report --root --saliency-weight --scoring --seed --seeds --tiled {COMMON}"
+        "--augment --aupro --backbone --batch-size --bootstrap --category --dataset --expect --image-size --json "
+        f"--k-shot --model --no-tiled --report --root --saliency-weight --scoring --seed --seeds --tiled {COMMON}"
     ),
     "benchmark": (
         "--aupro --backbone --batch-size --datasets --epochs --image-size --k-shot --model --no-train --out --root "

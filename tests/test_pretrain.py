@@ -14,9 +14,9 @@ from open_clip import tokenize
 from safetensors.torch import load_file, save_file
 
 from sowa import Sowa
-from sowa.attention.defects import FLAWLESS
 from sowa.data.stream import Picture
 from sowa.model.mini import empty_clip
+from sowa.model.namer import FLAWLESS
 from sowa.shots.meta import Learned
 from sowa.synthetic import generate
 

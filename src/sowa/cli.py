@@ -72,6 +72,7 @@ def fit(
     keep: float | None = None,
     augment: str = "auto",
     saliency_weight: float = 0.0,
+    expect: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     false_positive_rate: float = FALSE_POSITIVE_RATE,
     category: str | None = None,
     image_size: str | None = None,
@@ -95,7 +96,9 @@ def fit(
         keep: share of each reference's patches that the bank holds, 0 to 1; all by default, fewer beyond 64 pictures
         augment: views of the references that are normal too: auto (up to eight references tell which are), none, or
             some of hflip,vflip,rotate90,rotate180,tilt,brightness,crop
-        saliency_weight: what standing out of its picture adds to a patch's distance, -1 to 1; it rarely helps
+        saliency_weight: what standing out of its picture adds to a patch's distance, -1 to 1
+        expect: defects in your words, such as scratch "missing part"; what looks like none of them counts less, for
+            pictures that differ beside the part
         false_positive_rate: share of good parts that may be called anomalous, 0 to 1; `sowa calibrate` changes it later
         category: class whose prompts are used, where the weights know several
         image_size: side in pixels, or HEIGHTxWIDTH; by default the backbone's
@@ -116,6 +119,7 @@ def fit(
         tiled=tiled,
         glances=glances,
         category=category,
+        expected=expect or (),
     )
     if k_shot == "auto":
         from sowa.commands.shots import chosen_shots
@@ -311,6 +315,7 @@ def run_test(
     bootstrap: int = 0,
     augment: str = "auto",
     saliency_weight: float = 0.0,
+    expect: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     image_size: str | None = None,
     tiled: bool = False,
     batch_size: int = 8,
@@ -334,6 +339,7 @@ def run_test(
         aupro: standard (false positives pooled) or authors (as in their code)
         augment: as in `sowa fit`
         saliency_weight: as in `sowa fit`
+        expect: as in `sowa fit`
         tiled: as in `sowa fit`
         bootstrap: number of resamples of the test pictures for 95 % confidence intervals, such as 1000; 0 for none
         json_file: file for the result
@@ -363,6 +369,7 @@ def run_test(
         precision=precision,
         image_size=size(image_size),
         tiled=tiled,
+        expected=expect or (),
     )
     measure_to_files(detector, DataSet(dataset, root, samples), config, json_file, report, Console(), typed or "")
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import collect
-from sowa.attention.defects import Defects, example, region
+from sowa.attention.defects import Defects, check_names, example, region
 from sowa.augment import check as check_kinds
 from sowa.calibration import (
     Rule,
@@ -34,7 +34,7 @@ from sowa.headers import DetectorHeader
 from sowa.index import ApproximateIndex, load_faiss
 from sowa.memory import MemoryBank
 from sowa.model.checkpoint import identity, load_namer, pretrained_network, trained_tensors
-from sowa.model.namer import Namer
+from sowa.model.namer import Expected, Namer
 from sowa.model.sowa import SowaNetwork
 from sowa.observer import Observer
 from sowa.prediction import Predictor
@@ -69,6 +69,7 @@ class Sowa(Predictor):
         tiled: bool = False,
         glances: int | None = None,
         category: str | None = None,
+        expected: Sequence[str] = (),
         search: Search = "exact",
     ) -> None:
         if search not in get_args(Search):
@@ -79,7 +80,11 @@ class Sowa(Predictor):
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.observer = Observer(network.to(self.device), image_size, tiled).eval()
-        self.glances = _check_glances(glances, tiled)
+        self.glances = _check_glances(glances, tiled, expected)
+        self.expected = check_names(expected) if expected else ()
+        if self.expected:
+            namer = load_namer(network.backbone)
+            self.observer.expected = Expected(self.expected, namer, network.backbone).to(self.device).eval()
         self.trained = trained
         self.category = _check_category(category, network)
         self.skipped_: list[tuple[str, str]] = []
@@ -109,6 +114,7 @@ class Sowa(Predictor):
         tiled: bool = False,
         glances: int | None = None,
         category: str | None = None,
+        expected: Sequence[str] = (),
         search: Search = "exact",
     ) -> Self:
         """A detector that hasn't been fitted.
@@ -121,8 +127,10 @@ class Sowa(Predictor):
         the backbone's own. ``tiled`` has a larger picture, by default of twice the sides, seen through overlapping
         windows of the backbone's size, for small defects; with ``glances`` through so many of them only, chosen one
         after the other by what was seen so far. ``category`` names the class whose prompts are used where
-        there are several; others stand for the first. ``search`` "faiss" looks for the nearest normal patch through an
-        approximate index, many times faster with hundreds of references.
+        there are several; others stand for the first. ``expected`` names defects in any words: what looks like none of
+        them then counts less, which helps where pictures differ beside the part, as on cluttered backgrounds.
+        ``search`` "faiss" looks for the nearest normal patch through an approximate index, many times faster with
+        hundreds of references.
 
         Raises InputError for an unknown backbone, device, precision or search, and for a file that doesn't fit.
         """
@@ -136,6 +144,7 @@ class Sowa(Predictor):
             tiled=tiled,
             glances=glances,
             category=category,
+            expected=expected,
             search=search,
         )
 
@@ -422,6 +431,7 @@ class Sowa(Predictor):
             tiled=self.tiled,
             glances=self.glances,
             category=self.category,
+            expected=self.expected,
             calibration=self.calibration_,
             references=self.references_,
             augment=self.augment_,
@@ -459,6 +469,7 @@ class Sowa(Predictor):
             tiled=header.tiled,
             glances=header.glances,
             category=header.category,
+            expected=header.expected,
             search=search,
         )
         detector.bank_ = detector._searchable(MemoryBank(bank.to(detector.device)))
@@ -478,12 +489,14 @@ def _check_category(category: str | None, network: SowaNetwork) -> str | None:
     return category
 
 
-def _check_glances(glances: int | None, tiled: bool) -> int | None:
+def _check_glances(glances: int | None, tiled: bool, expected: Sequence[str]) -> int | None:
     if glances is not None and (glances < 1 or not tiled):
         raise InputError(
             f"glances are {glances}{'' if tiled else ', but pictures are seen whole'}; allowed are 1 and more, of a "
             "tiled detector"
         )
+    if glances and expected:
+        raise InputError("glances know nothing of names of defects; leave out what is expected, or the glances")
     return glances
 
 

@@ -69,6 +69,7 @@ class DetectorHeader:
     seed: int | None
     augment: tuple[str, ...] = ()
     glances: int | None = None
+    expected: tuple[str, ...] = ()
 
 
 def read_header(kind: type[H], metadata: Mapping[str, Any], path: Path) -> H:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from sowa.model.namer import Expected
 from sowa.model.sowa import SowaNetwork
 from sowa.tiling import check_image_size, join, places
 from sowa.types import ABNORMAL, Observation
@@ -26,6 +27,7 @@ class Observer(nn.Module):
         self.network = network
         self.image_size = check_image_size(image_size, network.backbone, tiled)
         self.tiled = tiled
+        self.expected: Expected | None = None  # defects that alone count
         self.together = False  # whether all windows are one batch: one network in an exported graph instead of many
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -57,7 +59,8 @@ class Observer(nn.Module):
             patches, grid = self.network.backbone.patches(pixels)
             weighs = self.network.config.saliency and self.network.config.saliency.memory_weight
             saliency = self.network.stands_out(pixels, patches[0], grid) if weighs else None
-            return Observation(tuple(p.float() for p in patches), grid, size, saliency=saliency)
+            damage = self.expected(patches) if self.expected else None
+            return Observation(tuple(p.float() for p in patches), grid, size, saliency=saliency, damage=damage)
         output = self.network.compare(pixels, class_text)
         return Observation(
             patches=tuple(p.float() for p in output.patches),
@@ -66,6 +69,7 @@ class Observer(nn.Module):
             level_maps=tuple(m.float() for m in output.level_maps),
             abnormal_probability=output.text_probs[:, ABNORMAL].float(),
             saliency=output.saliency,
+            damage=self.expected(output.patches) if self.expected else None,
         )
 
 
@@ -73,7 +77,7 @@ def _apart(windows: Observation, count: int) -> list[Observation]:
     """One observation of each of ``count`` windows from one of all, the first window of every picture first."""
     patches = [p.unflatten(0, (count, -1)) for p in windows.patches]
     maps = [m.unflatten(0, (count, -1)) for m in windows.level_maps or ()]
-    chance, saliency = windows.abnormal_probability, windows.saliency
+    chance, saliency, damage = windows.abnormal_probability, windows.saliency, windows.damage
     return [
         replace(
             windows,
@@ -81,6 +85,7 @@ def _apart(windows: Observation, count: int) -> list[Observation]:
             level_maps=tuple(m[index] for m in maps) if maps else None,
             abnormal_probability=None if chance is None else chance.unflatten(0, (count, -1))[index],
             saliency=None if saliency is None else saliency.unflatten(0, (count, -1))[index],
+            damage=None if damage is None else damage.unflatten(0, (count, -1))[index],
         )
         for index in range(count)
     ]

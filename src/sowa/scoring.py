@@ -66,7 +66,7 @@ def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelC
     backbone (0.906 to 0.863 on auxiliary data, 0.906 to 0.903 on generated products). Without one it is the mean of the
     abnormal probability and of that of the map, in 0..1.
     ``distances_LBP`` (L, B, P) come from the memory bank, None without one; where the configuration says so, what
-    stands out of a picture counts more.
+    stands out of a picture counts more, and where defects are expected, what looks like none of them counts less.
 
     Raises ValueError where there is neither a bank nor prompts.
     """
@@ -74,6 +74,8 @@ def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelC
         return _zero_shot(observation, config.sigma)
     if config.saliency and config.saliency.memory_weight and observation.saliency is not None:
         distances_LBP = distances_LBP * (config.saliency.memory_weight * observation.saliency).exp()
+    if observation.damage is not None:
+        distances_LBP = distances_LBP * observation.damage
     few_shot = Judgement(
         raw_scores=few_shot_scores(distances_LBP),
         maps=few_shot_map(distances_LBP, observation.grid, observation.size),

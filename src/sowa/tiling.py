@@ -80,11 +80,17 @@ def join(
             [part.abnormal_probability for part in parts if part.abnormal_probability is not None]
         )
         probability = probability.amax(dim=0)
-    saliency = None
-    if first.saliency is not None:
-        windows = [part.saliency.unflatten(1, part.grid)[..., None] for part in parts if part.saliency is not None]
-        saliency = _mean(windows, corners, grid).flatten(1)
-    return Observation(tuple(patches), grid, size, maps, probability, saliency)
+    saliency = _joined([part.saliency for part in parts], first.grid, corners, grid)
+    damage = _joined([part.damage for part in parts], first.grid, corners, grid)
+    return Observation(tuple(patches), grid, size, maps, probability, saliency, damage)
+
+
+def _joined(
+    windows: Sequence[Tensor | None], window: tuple[int, int], corners: Sequence[Place], grid: tuple[int, int]
+) -> Tensor | None:
+    """Values of patches, T times (B, p), on the whole grid, (B, P); None where windows have none."""
+    known = [values.unflatten(1, window)[..., None] for values in windows if values is not None]
+    return _mean(known, corners, grid).flatten(1) if known else None
 
 
 def _mean(windows: Sequence[Tensor], at: Sequence[Place], size: tuple[int, int]) -> Tensor:

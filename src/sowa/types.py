@@ -117,7 +117,8 @@ class Observation:
 
     ``patches`` L times (B, P, E). ``level_maps`` L times (B, H, W) and ``abnormal_probability`` (B,) come from the
     prompts and are None where the detector has no trained prompts. ``size`` is (H, W). ``saliency`` (B, P) is how much
-    a patch stands out of its picture, None where the network doesn't say.
+    a patch stands out of its picture, ``damage`` (B, P) the probability that it shows a defect that is expected; None
+    where nobody asked.
     """
 
     patches: tuple[Tensor, ...]
@@ -126,6 +127,7 @@ class Observation:
     level_maps: tuple[Tensor, ...] | None = None
     abnormal_probability: Tensor | None = None
     saliency: Tensor | None = None
+    damage: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from sowa.attention.defects import Defects, example, region
 from sowa.cli import run
 from sowa.config import NamerConfig
 from sowa.errors import InputError
+from sowa.export import export
 from sowa.model.checkpoint import load_namer, save_namer
 from sowa.model.namer import Namer
 from sowa.model.pretrained import build_backbone
+from sowa.runtime import ExportedSowa
 from sowa.synthetic import write_dataset
 
 GRID, NAMES = (4, 4), ["scratch", "missing part", "oil"]
@@ -161,3 +163,54 @@ def test_the_command_names_defects(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["defects"] == {"scratch": 1.0}
     assert run(["predict", source, "--model", model, "--examples", str(shown / "scratch")]) == 2
     assert "holds no folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def tiny_namer(namer: Namer, tiny_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny backbone has a namer of its own, as `mini` has."""
+    path = tmp_path / "tiny-namer.safetensors"
+    save_namer(namer, build_backbone(tiny_backbone), {}, path)
+    monkeypatch.setattr("sowa.model.checkpoint.namer_path", lambda: path)
+
+
+@pytest.mark.usefixtures("tiny_namer")
+@pytest.mark.parametrize("tiled", [False, True])
+def test_what_looks_like_no_expected_defect_counts_less(
+    tiny_backbone: str, normal: Path, images: np.ndarray, tmp_path: Path, tiled: bool
+) -> None:
+    def fitted(*expected: str) -> sowa.Sowa:
+        detector = sowa.Sowa.from_pretrained(tiny_backbone, expected=expected, tiled=tiled, precision="fp32")
+        return detector.fit(normal, k_shot=3)
+
+    plain, steered = fitted(), fitted("hole", " oil ")
+    images = np.tile(images, (1, 2, 2, 1)) if tiled else images
+    before, after = (each.judge(each.observe(images)) for each in (plain, steered))
+    damage = steered.observe(images).damage
+    assert 0 < damage.min() < damage.max() < 1
+    torch.testing.assert_close(after.level_maps, before.level_maps * damage.view(before.level_maps.shape[1:]))
+    assert steered.calibration_.threshold < plain.calibration_.threshold
+    loaded = sowa.Sowa.load(steered.save(tmp_path / "steered.sowa"), precision="fp32")
+    assert loaded.expected == ("hole", "oil")
+    assert torch.equal(loaded.judge(loaded.observe(images)).maps, after.maps)
+
+
+@pytest.mark.usefixtures("tiny_namer")
+def test_expected_defects_are_exported_too(
+    tiny_backbone: str, normal: Path, images: np.ndarray, tmp_path: Path
+) -> None:
+    detector = sowa.Sowa.from_pretrained(tiny_backbone, expected=["hole"], precision="fp32").fit(normal, k_shot=2)
+    export(detector, tmp_path / "made", "torch")
+    made = ExportedSowa.load(tmp_path / "made").engine(images)
+    np.testing.assert_allclose(made.raw_scores, detector.judge(detector.observe(images)).raw_scores, atol=1e-5)
+
+
+@pytest.mark.usefixtures("tiny_namer")
+def test_expected_defects_on_the_command_line(
+    tiny_backbone: str, normal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--normal", str(normal), "--backbone", tiny_backbone, "--out", str(tmp_path / "a.sowa")]
+    assert run([*fit, "--expect", "hole", "missing part"]) == 0
+    assert sowa.Sowa.load(tmp_path / "a.sowa").expected == ("hole", "missing part")
+    assert run([*fit, "--expect", "hole", "hole"]) == 2
+    assert run([*fit, "--expect", "hole", "--tiled", "--glances", "2"]) == 2
+    assert "glances know nothing of names" in capsys.readouterr().err

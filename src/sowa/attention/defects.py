@@ -16,11 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sowa.errors import InputError
-from sowa.model.namer import Namer
+from sowa.model.namer import FLAWLESS, Namer
 from sowa.scoring import TOP_FRACTION, top_mean
 from sowa.types import JudgedNames, TextTower
-
-FLAWLESS = "flawless surface"  # what every name is told apart from
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,8 @@ class Defects:
     def __init__(
         self, names: Sequence[str], namer: Namer, tower: TextTower, examples: Mapping[str, Tensor] | None = None
     ) -> None:
-        words = [name.strip() for name in names]
-        if not words or not all(words) or len(set(words)) < len(words):
-            raise InputError(f"defects are {list(names)}, needed is one name or more, none empty and none twice")
-        self.names, self.namer = tuple(words), namer
+        words = check_names(names)
+        self.names, self.namer = words, namer
         with torch.inference_mode():
             self.text = namer.read([FLAWLESS, *words], tower)
         shown = examples or {}
@@ -82,6 +78,14 @@ class Defects:
         logits_BPT = seen_BPE @ self.text.T
         similar_BPT = seen_BPE @ self.examples.T
         return self.namer.sharpness * torch.cat([logits_BPT[..., :1], logits_BPT[..., 1:] + similar_BPT], dim=-1)
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names without space around them. Raises InputError where there is none, an empty one, or one twice."""
+    words = tuple(name.strip() for name in names)
+    if not words or not all(words) or len(set(words)) < len(words):
+        raise InputError(f"defects are {list(names)}, needed is one name or more, none empty and none twice")
+    return words
 
 
 def region(anomaly_BP: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from sowa.types import TextTower
 
 CONTRAST = 2.0  # what a patch's difference from its picture counts beside the patch itself
 SHARPEST = 50.0  # inverse temperature
+FLAWLESS = "flawless surface"  # what every name is told apart from
 
 
 class Namer(nn.Module):
@@ -66,3 +67,23 @@ class Namer(nn.Module):
         context = self.context.expand(len(names), -1, -1)
         embeddings = torch.cat([embeddings[:, :1], context, embeddings[:, 1 + self.config.length :]], dim=1)
         return F.normalize(self.linear(tower.encode_text(embeddings, tokens.argmax(dim=-1))), dim=-1)
+
+
+class Expected(nn.Module):
+    """How likely a patch shows one of the defects that are expected, whichever: raises ValueError without a name."""
+
+    text: Tensor
+
+    def __init__(self, names: Sequence[str], namer: Namer, tower: TextTower) -> None:
+        super().__init__()
+        if not names:
+            raise ValueError("no defect is expected; give at least one name")
+        self.names, self.namer = tuple(names), namer
+        with torch.no_grad():
+            self.register_buffer("text", namer.read([FLAWLESS, *names], tower), persistent=False)
+
+    def forward(self, patches: Sequence[Tensor]) -> Tensor:
+        """Raw patches, L times (B, P, E), to probabilities (B, P)."""
+        with torch.autocast(patches[0].device.type, enabled=False):
+            logits_BPT = self.namer.sharpness * self.namer.see(patches) @ self.text.T
+            return 1 - logits_BPT.softmax(dim=-1)[..., 0]
