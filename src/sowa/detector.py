@@ -437,7 +437,9 @@ class Sowa(Predictor):
             augment=self.augment_,
             seed=self.seed_,
         )
-        trained = trained_tensors(self.network) if self.trained else {}
+        trained = trained_tensors(self.network)
+        if not self.trained:  # but what stands out may be told by a CNN's weights
+            trained = {name: tensor for name, tensor in trained.items() if name.startswith("saliency.")}
         known = self.glancer_.tensors() if self.glancer_ else {}
         write_detector(Path(path), header, self.bank_.features, trained, known)
         return Path(path)

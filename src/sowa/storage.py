@@ -14,7 +14,7 @@ from sowa.config import to_dict
 from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
 from sowa.headers import DETECTOR_FORMAT, DetectorHeader, read_header
-from sowa.model.checkpoint import load_weights, rebuild
+from sowa.model.checkpoint import load_weights, rebuild, trained_tensors
 from sowa.model.sowa import SowaNetwork
 from sowa.tiling import check_image_size
 
@@ -50,6 +50,6 @@ def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, Sow
             "fit it anew"
         )
     known = {name.removeprefix(GLANCES): tensors.pop(name) for name in list(tensors) if name.startswith(GLANCES)}
-    if header.trained:
-        load_weights(network, tensors, str(path))
+    if header.trained or tensors:
+        load_weights(network, tensors if header.trained else trained_tensors(network) | tensors, str(path))
     return header, network, bank, known

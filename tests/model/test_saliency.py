@@ -227,3 +227,14 @@ def test_tiles_are_joined_with_what_stands_out_in_them(tiny_backbone, normal):
     seen = detector.observe(np.random.default_rng(1).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8))
     assert seen.saliency.shape == (2, 64)
     assert detector.judge(seen).raw_scores.isfinite().all()
+
+
+def test_a_detector_without_trained_prompts_keeps_its_cnn(tiny_backbone, normal, images, tmp_path):
+    saliency = SaliencyConfig(memory_weight=0.5, cnn="resnet18:random")
+    detector = Sowa.from_pretrained(tiny_backbone, saliency=saliency, precision="fp32")
+    with torch.no_grad():
+        for parameter in detector.network.saliency.cnn.parameters():
+            parameter.mul_(1.5)  # as if these were downloaded ones
+    path = detector.fit(normal, k_shot=2).save(tmp_path / "parts.sowa")
+    loaded = Sowa.load(path, precision="fp32")
+    assert torch.equal(loaded.observe(images).saliency, detector.observe(images).saliency)
