@@ -90,7 +90,7 @@ def _compared(
 
 def _table(found: dict[str, GazeMetrics], console: Console) -> None:
     names = list(next(iter(found.values())).metrics())
-    console.table("held-out pictures", ["", *names], [[name, *_plain(m).values()] for name, m in found.items()])
+    console.table("where people look", ["", *names], [[name, *_plain(m).values()] for name, m in found.items()])
 
 
 def _plain(metrics: GazeMetrics) -> dict[str, float | None]:
