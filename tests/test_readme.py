@@ -154,19 +154,26 @@ def test_the_table_of_commands_is_complete() -> None:
     assert sorted(named) == sorted(name for name in app if not name.startswith("-"))
 
 
-def test_flags_in_the_text_exist() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/SHOTS.md", "docs/ATTENTION.md"])
+def test_flags_in_the_text_exist(page: str) -> None:
+    text = (README.parent / page).read_text(encoding="utf-8")
     known = {"--help", "--config", "--print-config"}
     commands = [group[name] for group in (app, app["gaze"]) for name in group if not name.startswith("-")]
     for command in commands:
         if command is not app["gaze"]:
             known |= {name for argument in command.assemble_argument_collection() for name in argument.names}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT)) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known
 
 
-def test_files_that_are_linked_exist() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", TEXT)
+@pytest.mark.parametrize("page", ["README.md", "docs/SHOTS.md", "docs/ATTENTION.md"])
+def test_files_that_are_linked_exist(page: str) -> None:
+    file = README.parent / page
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", file.read_text(encoding="utf-8"))
     assert links
-    assert [link for link in links if not (README.parent / link).exists()] == []
+    assert [link for link in links if not (file.parent / link).exists()] == []
+
+
+def test_scripts_in_the_text_exist() -> None:
     scripts = set(re.findall(r"^ {4}(scripts/\w+)$", TEXT, flags=re.MULTILINE))
     assert scripts
     assert [script for script in scripts if not (README.parent / script).exists()] == []
