@@ -225,7 +225,7 @@ class Sowa(Predictor):
         if self.glances:
             from sowa.attention.glances.glancer import Glancer
 
-            glancer = Glancer.learn(self, found.bank, found.pictures, found.augment, self.glances)
+            glancer = Glancer.learn(self, found.bank, found.pictures, found.augment, self.glances, report)
             judged = glancer.judge
         if len(others) >= len(found.pictures):  # fewer tell less than the references themselves do
             scores = collect.of_pictures(judged, others, self.image_size, batch_size, skipped, report)

@@ -21,6 +21,7 @@ from sowa.config import ModelConfig
 from sowa.data.images import resize_image
 from sowa.data.stream import Picture
 from sowa.memory import MemoryBank
+from sowa.progress import Report, silent
 from sowa.scoring import judge
 from sowa.types import Judgement, Observation
 
@@ -43,11 +44,17 @@ class Glancer:
 
     @classmethod
     def learn(
-        cls, detector: Sowa, bank: MemoryBank, references: Sequence[Picture], augment: Sequence[str], glances: int
+        cls,
+        detector: Sowa,
+        bank: MemoryBank,
+        references: Sequence[Picture],
+        augment: Sequence[str],
+        glances: int,
+        report: Report = silent,
     ) -> Self:
         """From the references of a bank, in its order."""
         images = [resize_image(picture.read(), detector.image_size) for picture in references]
-        known = Known.learn(Eyes(detector), images, bank, augment)
+        known = Known.learn(Eyes(detector), images, bank, augment, report=report)
         return cls(known, glances, detector.network.config)
 
     @classmethod

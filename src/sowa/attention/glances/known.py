@@ -22,6 +22,7 @@ from sowa.collect import LEFT_OUT
 from sowa.data.stream import variants
 from sowa.errors import InputError
 from sowa.memory import MemoryBank
+from sowa.progress import Report, silent
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Known:
         bank: MemoryBank | None = None,
         augment: Sequence[str] = (),
         keep: float = 1.0,
+        report: Report = silent,
     ) -> Self:
         """From references (H, W, 3) uint8 of the detector's size.
 
@@ -74,7 +76,14 @@ class Known:
         if not images or (bank is not None and len(images) != len(bank)):
             held = "any" if bank is None else len(bank)
             raise InputError(f"{len(images)} pictures were given, needed are {held}: those that the bank is made of")
-        seen: Iterable[Seen] = (Seen.of(eyes, image) for image in images[: None if bank is None else LEFT_OUT])
+        looked = images[: None if bank is None else LEFT_OUT]
+
+        def look() -> Iterator[Seen]:
+            for done, image in enumerate(looked, start=1):
+                yield Seen.of(eyes, image)
+                report("look at references", done, len(looked))
+
+        seen: Iterable[Seen] = look()
         if bank is None:
             seen = list(seen)
             bank = MemoryBank.build((_one(each.joined(eyes.tiles)) for each in seen), len(images), keep)
