@@ -281,6 +281,8 @@ def train(
         backbone, config=model, device=device, precision=precision, image_size=size(image_size)
     )
     looking = None
+    if gaze_pictures is not None and gaze is None:
+        raise InputError("--gaze-pictures needs --gaze, which says where people looked on them")
     if gaze is not None:
         from sowa.attention.learning import Looking
         from sowa.commands.gaze import Looked, watched_pictures

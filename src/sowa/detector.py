@@ -33,7 +33,7 @@ from sowa.errors import InputError
 from sowa.headers import DetectorHeader
 from sowa.index import ApproximateIndex, load_faiss
 from sowa.memory import MemoryBank
-from sowa.model.checkpoint import identity, load_namer, pretrained_network, trained_tensors
+from sowa.model.checkpoint import identity, load_namer, pretrained_network, sha256, trained_tensors
 from sowa.model.namer import Expected, Namer
 from sowa.model.sowa import SowaNetwork
 from sowa.observer import Observer
@@ -80,11 +80,11 @@ class Sowa(Predictor):
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.observer = Observer(network.to(self.device), image_size, tiled).eval()
-        self.glances = _check_glances(glances, tiled, expected)
+        self.glances = _check_glances(glances, tiled, network.config, expected)
         self.expected = check_names(expected) if expected else ()
         if self.expected:
-            namer = load_namer(network.backbone)
-            self.observer.expected = Expected(self.expected, namer, network.backbone).to(self.device).eval()
+            namer = load_namer(network.backbone).to(self.device)
+            self.observer.expected = Expected(self.expected, namer, network.backbone).eval()
         self.trained = trained
         self.category = _check_category(category, network)
         self.skipped_: list[tuple[str, str]] = []
@@ -235,6 +235,7 @@ class Sowa(Predictor):
         self.bank_ = self._searchable(found.bank)
         self.seed_, self.calibration_ = seed, at_rate(calibration, false_positive_rate)
         self.references_, self.augment_, self.glancer_ = found.names, found.augment, glancer
+        self.defects_ = None  # examples were looked at with the bank before
         return self
 
     def calibrate(
@@ -310,22 +311,22 @@ class Sowa(Predictor):
         """Has predictions say which of these ``names`` a defect is likely of, and where: any words, without training.
 
         ``examples`` are pictures of some of these defects, as in ``fit``; they tell more than the words do. ``[]`` ends
-        it. Raises InputError where a name is empty or twice, examples are of no name, none of them can be read, or
-        the backbone isn't the one that names are told through.
+        it, and so does ``fit``; a saved detector doesn't keep it. Raises InputError where a name is empty or twice,
+        examples are of no name, none of them can be read, or the backbone isn't the one that names are told through.
         """
         self._check_ready()
         if self.glances:
             raise InputError("a detector that glances at some tiles can't name defects; fit one without glances")
-        self.defects_ = None
-        if not names:
+        if not names and not examples:
+            self.defects_ = None
             return self
+        words, shown = check_names(names), {name.strip(): source for name, source in (examples or {}).items()}
+        if strange := sorted(shown.keys() - set(words)):
+            raise InputError(f"examples are of {strange[0]!r}, which is none of {', '.join(words)}; name it too")
         namer = load_namer(self.network.backbone).to(self.device)
-        shown = examples or {}
-        if strange := sorted(shown.keys() - set(names)):
-            raise InputError(f"examples are of {strange[0]!r}, which is none of {', '.join(names)}; name it too")
         self.skipped_ = []
         seen = {name: self._example(namer, source, batch_size) for name, source in shown.items()}
-        self.defects_ = Defects(names, namer, self.network.backbone, seen)
+        self.defects_ = Defects(words, namer, self.network.backbone, seen)
         return self
 
     @torch.inference_mode()
@@ -339,6 +340,12 @@ class Sowa(Predictor):
         if not parts:
             raise InputError(f"none of {len(wanted)} examples can be read; first problem: {self.skipped_[before][1]}")
         return F.normalize(torch.stack(parts).sum(dim=0), dim=-1)
+
+    def _aid(self) -> str:
+        """SHA-256 of the shipped weights beside the network that its verdicts depend on, empty where there are none."""
+        if self.observer.expected:
+            return sha256(self.observer.expected.namer)
+        return sha256(self.glancer_.policy) if self.glancer_ else ""
 
     def _reference_paths(self) -> set[Path]:
         return {Path(name).resolve() for name in self.references_}
@@ -432,6 +439,7 @@ class Sowa(Predictor):
             glances=self.glances,
             category=self.category,
             expected=self.expected,
+            aid=self._aid(),
             calibration=self.calibration_,
             references=self.references_,
             augment=self.augment_,
@@ -479,6 +487,10 @@ class Sowa(Predictor):
             from sowa.attention.glances.glancer import Glancer
 
             detector.glancer_ = Glancer.from_tensors(detector, detector.bank_, known, header.glances)
+        if detector._aid() != header.aid:
+            raise InputError(
+                f"{path} was made with other weights for names or glances than this version's; fit it anew"
+            )
         detector.calibration_ = header.calibration
         detector.references_, detector.seed_, detector.augment_ = header.references, header.seed, header.augment
         return detector
@@ -491,7 +503,7 @@ def _check_category(category: str | None, network: SowaNetwork) -> str | None:
     return category
 
 
-def _check_glances(glances: int | None, tiled: bool, expected: Sequence[str]) -> int | None:
+def _check_glances(glances: int | None, tiled: bool, config: ModelConfig, expected: Sequence[str]) -> int | None:
     if glances is not None and (glances < 1 or not tiled):
         raise InputError(
             f"glances are {glances}{'' if tiled else ', but pictures are seen whole'}; allowed are 1 and more, of a "
@@ -499,6 +511,8 @@ def _check_glances(glances: int | None, tiled: bool, expected: Sequence[str]) ->
         )
     if glances and expected:
         raise InputError("glances know nothing of names of defects; leave out what is expected, or the glances")
+    if glances and config.saliency and config.saliency.memory_weight:
+        raise InputError("glances don't weigh distances by saliency; leave out its weight, or the glances")
     return glances
 
 

@@ -114,8 +114,11 @@ def evaluate(
     shots don't depend on the seed and are run once, under the first one. ``inspect`` is called for every picture of one
     run in each category, that of the most shots and the first seed, with the verdict by that run's own calibration.
 
-    Raises InputError where a category has too few references or no labelled test picture.
+    Raises InputError where a category has too few references or no labelled test picture, and for a detector that
+    glances.
     """
+    if detector.glances:
+        raise InputError("a test looks at all tiles; give a detector without glances")
     runs: list[Run] = []
     truths = []
     for category in dict.fromkeys(sample.category for sample in samples):
@@ -225,14 +228,17 @@ def _banks(
     """
     banks: Banks = {}
     kinds = () if config.scoring == "paper" else check(config.augment)
-    sight = Sight(detector, keep=max(config.k_shots) <= FEW)  # of more pictures too much would have to be kept
+    few = max(config.k_shots) <= FEW  # of more pictures too much would have to be kept
+    sights = {seed: Sight(detector, keep=few) for seed in config.seeds}
     for k_shot, seed in _runs(config):
         if not k_shot:
             continue
         choose_references(samples, k_shot, seed)  # says what's wrong where there are too few
         normal = choose_references(samples, sum(s.split == "train" and s.label == NORMAL for s in samples), seed)
         wanted = [Picture(str(sample.image_path), sample.image_path) for sample in normal]
-        found = build(detector, wanted, k_shot, config.batch_size, augment=kinds, sight=sight)
+        found = build(detector, wanted, k_shot, config.batch_size, augment=kinds, sight=sights[seed])
+        if k_shot == max(config.k_shots):
+            del sights[seed]  # what it keeps is large
         skipped += [skip for skip in found.skipped if skip not in skipped]
         if len(found.pictures) < k_shot:
             raise InputError(f"only {len(found.pictures)} reference pictures can be read, needed are {k_shot}")

@@ -70,6 +70,7 @@ class DetectorHeader:
     augment: tuple[str, ...] = ()
     glances: int | None = None
     expected: tuple[str, ...] = ()
+    aid: str = ""
 
 
 def read_header(kind: type[H], metadata: Mapping[str, Any], path: Path) -> H:

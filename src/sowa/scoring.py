@@ -66,7 +66,8 @@ def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelC
     backbone (0.906 to 0.863 on auxiliary data, 0.906 to 0.903 on generated products). Without one it is the mean of the
     abnormal probability and of that of the map, in 0..1.
     ``distances_LBP`` (L, B, P) come from the memory bank, None without one; where the configuration says so, what
-    stands out of a picture counts more, and where defects are expected, what looks like none of them counts less.
+    stands out of a picture counts more, and where defects are expected, what looks like none of them counts less and
+    the prompts have no say.
 
     Raises ValueError where there is neither a bank nor prompts.
     """
@@ -81,7 +82,7 @@ def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelC
         maps=few_shot_map(distances_LBP, observation.grid, observation.size),
         level_maps=distances_LBP.unflatten(2, observation.grid),
     )
-    if observation.level_maps is None:
+    if observation.level_maps is None or observation.damage is not None:
         return few_shot
     zero_shot, map_weight = _zero_shot(observation, config.sigma), config.prompt.map_weight
     return Judgement(

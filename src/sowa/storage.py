@@ -50,6 +50,7 @@ def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, Sow
             "fit it anew"
         )
     known = {name.removeprefix(GLANCES): tensors.pop(name) for name in list(tensors) if name.startswith(GLANCES)}
-    if header.trained or tensors:
-        load_weights(network, tensors if header.trained else trained_tensors(network) | tensors, str(path))
+    if header.trained or network.saliency:
+        own = {} if header.trained else {n: t for n, t in trained_tensors(network).items() if n[:9] != "saliency."}
+        load_weights(network, own | tensors, str(path))
     return header, network, bank, known

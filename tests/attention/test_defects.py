@@ -214,3 +214,39 @@ def test_expected_defects_on_the_command_line(
     assert run([*fit, "--expect", "hole", "hole"]) == 2
     assert run([*fit, "--expect", "hole", "--tiled", "--glances", "2"]) == 2
     assert "glances know nothing of names" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny_namer")
+def test_names_are_kept_apart_from_what_was_before(tiny_backbone: str, normal: Path, images: np.ndarray) -> None:
+    detector = sowa.Sowa.from_pretrained(tiny_backbone, precision="fp32").fit(normal, k_shot=2)
+    detector.name_defects([" oil", "hole "], {"oil ": normal})
+    assert [len(each.nonzero()) > 0 for each in detector.defects_.examples] == [True, False]
+    for wrong in ((["hole"], {"oil": normal}), ([], {"oil": normal}), (["hole", "hole"], {})):
+        with pytest.raises(InputError):
+            detector.name_defects(*wrong)
+    assert detector.defects_.names == ("oil", "hole")  # what was right before stays
+    assert detector.fit(normal, k_shot=2).defects_ is None
+
+
+@pytest.mark.usefixtures("tiny_namer")
+def test_a_detector_is_not_judged_by_another_namer(
+    tiny_backbone: str, normal: Path, namer: Namer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = sowa.Sowa.from_pretrained(tiny_backbone, expected=["hole"]).fit(normal, k_shot=2)
+    path = detector.save(tmp_path / "a.sowa")
+    torch.manual_seed(7)
+    other = Namer(namer.config, 4, build_backbone(tiny_backbone))
+    save_namer(other, build_backbone(tiny_backbone), {}, tmp_path / "other.safetensors")
+    monkeypatch.setattr("sowa.model.checkpoint.namer_path", lambda: tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="other weights for names"):
+        sowa.Sowa.load(path)
+
+
+@pytest.mark.usefixtures("tiny_namer")
+def test_with_expected_defects_prompts_have_no_say(tiny_backbone: str, prompted: sowa.Sowa, images: np.ndarray) -> None:
+    network = prompted.network
+    steered = sowa.Sowa(network, trained=True, precision="fp32", expected=["hole"])
+    steered.bank_ = prompted.bank_
+    seen = steered.observe(images)
+    distances = prompted.bank_.distances(seen.patches) * seen.damage
+    torch.testing.assert_close(steered.judge(seen).level_maps.flatten(2), distances)

@@ -194,3 +194,8 @@ def test_a_name_finds_its_file_by_its_end() -> None:
     assert unseen == ["2.png", "b/a/0.png"]
     with pytest.raises(InputError, match=r"0\.png may be parts/a/0\.png or parts/b/0\.png; .*a/0\.png"):
         match_images(["0.png"], files)
+
+
+def test_two_names_of_one_picture_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a.png and a are both"):
+        match_images(["a", "a.png"], [tmp_path / "a.png"])

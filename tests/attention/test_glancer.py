@@ -9,7 +9,9 @@ import pytest
 from sowa import Sowa
 from sowa.calibration import from_references
 from sowa.cli import run
+from sowa.config import EvaluationConfig, SaliencyConfig
 from sowa.errors import InputError
+from sowa.evaluate import evaluate
 from sowa.export import export
 from sowa.synthetic import generate
 
@@ -74,7 +76,11 @@ def test_what_cannot_be_is_said(tiny_backbone: str, pictures: np.ndarray, tmp_pa
         Sowa.from_pretrained(tiny_backbone, glances=3)
     with pytest.raises(InputError, match="glances are 0"):
         Sowa.from_pretrained(tiny_backbone, tiled=True, glances=0)
+    with pytest.raises(InputError, match="saliency"):
+        Sowa.from_pretrained(tiny_backbone, tiled=True, glances=3, saliency=SaliencyConfig(memory_weight=0.2))
     some = fitted(tiny_backbone, pictures, 3)
+    with pytest.raises(InputError, match="looks at all tiles"):
+        evaluate(some, "mvtec", [], EvaluationConfig())
     with pytest.raises(InputError, match="can't name defects"):
         some.name_defects(["hole"])
     with pytest.raises(InputError, match="which a graph can't do"):

@@ -174,6 +174,7 @@ def test_gaze_is_learned_and_compared_on_the_command_line(
     [
         (["gaze", "train", "--backbone", "TINY", "--out", "OUT"], "aren't trained"),
         (["gaze", "test", "--backbone", "TINY", "--pixels-per-degree", "0"], "0.0 pixels"),
+        (["gaze", "test", "--backbone", "TINY", "--pixels-per-degree", "0.001"], "too few to be seen"),
         (["gaze", "test", "--backbone", "TINY", "--pictures", "OTHER"], "has none of the 16 pictures"),
         (["gaze", "test", "--backbone", "TINY", "--fixations", "missing.csv"], "missing.csv"),
     ],
@@ -208,3 +209,6 @@ def test_without_saliency_or_pictures_it_says_so(tiny_backbone: str, looked_at: 
     one = watch(salient, gaze, {"00.png": looked_at[0] / "00.png"}, PER_DEGREE).watched
     with pytest.raises(InputError, match=r"1 picture.*give more"):
         apart(one, 0.2, seed=0)
+    for fraction in (float("nan"), -1.0, 2.0):
+        with pytest.raises(InputError, match="give more"):
+            apart(one * 3, fraction, seed=0)

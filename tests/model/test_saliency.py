@@ -137,6 +137,7 @@ def test_a_cnn_of_timm_tells_what_stands_out_and_is_saved_with_the_weights(tiny_
     ("settings", "told"),
     [
         ({"cnn": "no_such_net:random"}, "no_such_net.*resnet18"),
+        ({"cnn": "vit_tiny_patch16_224:random"}, "one size only.*resnet18"),
         ({"memory_weight": 1.5}, "1.5.*-1 to 1"),
         ({"memory_weight": float("nan")}, "nan.*-1 to 1"),
     ],

@@ -66,7 +66,12 @@ def fixation_density(
     weights_N = _durations(found) if by_duration else np.ones(len(found))
     down_NH = _gaussians(np.array([each.y for each in found]), blur, size[0])
     right_NW = _gaussians(np.array([each.x for each in found]), blur, size[1])
-    return normalised((down_NH * weights_N[:, None]).T @ right_NW)
+    density_HW = (down_NH * weights_N[:, None]).T @ right_NW
+    if not density_HW.any():
+        raise InputError(
+            f"{blur:g} pixels of blur are too few to be seen; give more pixels per degree, or a larger sigma"
+        )
+    return normalised(density_HW)
 
 
 def density_of(

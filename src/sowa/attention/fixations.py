@@ -112,13 +112,14 @@ def match_images(names: Iterable[str], paths: Iterable[Path]) -> tuple[dict[str,
     """The file that each name of a picture stands for, and the names that stand for none.
 
     A name is a file's whole path or the end of it: the name alone, or with folders before it, with or without its
-    suffix. Raises InputError where a name fits several files.
+    suffix. Raises InputError where a name fits several files, and where two fit one.
     """
     files: dict[str, list[Path]] = {}
     for path in dict.fromkeys(paths):
         for last in {path.name, path.stem}:
             files.setdefault(last, []).append(path)
-    found, unseen = {}, []
+    found: dict[str, Path] = {}
+    unseen: list[str] = []
     for name in names:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         fits = [path for path in files.get(parts[-1] if parts else "", ()) if _ends(path, parts)]
@@ -127,6 +128,9 @@ def match_images(names: Iterable[str], paths: Iterable[Path]) -> tuple[dict[str,
                 f"{name} may be {fits[0]} or {fits[1]}; write the folder before the name, as in "
                 f"{fits[0].parent.name}/{fits[0].name}"
             )
+        if fits and fits[0] in found.values():
+            twin = next(other for other, path in found.items() if path == fits[0])
+            raise InputError(f"{name} and {twin} are both {fits[0]}; give a picture one name")
         if fits:
             found[name] = fits[0]
         else:

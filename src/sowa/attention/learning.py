@@ -169,7 +169,7 @@ def learn(detector: Sowa, watched: Sequence[Watched], seed: int = 0, report: Rep
 def apart(watched: Sequence[Watched], fraction: float, seed: int) -> tuple[list[Watched], list[Watched]]:
     """Pictures to learn from and pictures to test on, drawn by ``seed``. Raises InputError where a part is empty."""
     drawn = draw(list(watched), len(watched), seed)
-    count = math.ceil(fraction * len(drawn))
+    count = math.ceil(fraction * len(drawn)) if 0 < fraction < 1 else 0
     if not 0 < count < len(drawn):
         raise InputError(
             f"{len(drawn)} picture(s) that people looked at, of which {fraction:g} are held out, leave nothing to "

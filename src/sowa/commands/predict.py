@@ -67,7 +67,7 @@ def name_defects(
         raise InputError("an export can't name defects; give the file of sowa fit as --model, or leave --defect out")
     shown: dict[str, Path] = {}
     if examples is not None:
-        shown = {folder.name: folder for folder in sorted(examples.glob("*")) if folder.is_dir()}
+        shown = {folder.name: folder for folder in sorted(examples.glob("[!.]*")) if folder.is_dir()}
         if not shown:
             raise InputError(f"--examples {examples} holds no folder; needed is one for each defect, called like it")
     detector.name_defects(names or list(shown), shown, batch_size=batch_size)

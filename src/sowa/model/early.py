@@ -15,6 +15,7 @@ from sowa.model.mini import fold_norms
 
 STAGE = 1  # of timm's stages from 0: at a quarter of the picture's sides in most CNNs
 RANDOM = ":random"
+TRIED = (96, 128)  # pixels, a size that no network was made for
 
 
 class EarlyLayers(nn.Module):
@@ -73,4 +74,10 @@ def _build(name: str, pretrained: bool) -> nn.Module:
     fold_norms(layers)
     if any(isinstance(module, _BatchNorm) for module in layers.modules()):
         raise InputError(f"CNN {plain!r} keeps statistics that can't be folded into its weights; name another")
-    return layers.requires_grad_(False).eval()
+    layers.requires_grad_(False).eval()
+    try:
+        with torch.no_grad():
+            layers(torch.zeros(1, 3, *TRIED))
+    except Exception as error:  # whatever a network of one size makes of another
+        raise InputError(f"{plain!r} of timm takes pictures of one size only; name a CNN, such as resnet18") from error
+    return layers

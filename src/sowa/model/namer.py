@@ -62,7 +62,7 @@ class Namer(nn.Module):
     def read(self, names: Sequence[str], tower: TextTower) -> Tensor:
         """Names to unit vectors (T, E). The learned context in front is the same for all."""
         words = "X " * self.config.length
-        tokens = tower.tokenize([f"{words}{name.replace('_', ' ')}." for name in names])
+        tokens = tower.tokenize([f"{words}{name.replace('_', ' ')}." for name in names]).to(self.context.device)
         embeddings = tower.embed_tokens(tokens)
         context = self.context.expand(len(names), -1, -1)
         embeddings = torch.cat([embeddings[:, :1], context, embeddings[:, 1 + self.config.length :]], dim=1)
@@ -86,4 +86,4 @@ class Expected(nn.Module):
         """Raw patches, L times (B, P, E), to probabilities (B, P)."""
         with torch.autocast(patches[0].device.type, enabled=False):
             logits_BPT = self.namer.sharpness * self.namer.see(patches) @ self.text.T
-            return 1 - logits_BPT.softmax(dim=-1)[..., 0]
+            return logits_BPT.softmax(dim=-1)[..., 1:].sum(dim=-1)

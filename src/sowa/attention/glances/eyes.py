@@ -40,7 +40,7 @@ class Eyes:
         if not detector.tiled:
             raise InputError("glances choose among tiles, but the detector isn't tiled; fit one with --tiled")
         network = detector.network
-        self.plain = Sowa(network, trained=False, device=detector.device.type, precision=detector.precision)
+        self.plain = Sowa(network, trained=False, device=str(detector.device), precision=detector.precision)
         self.image_size = detector.image_size
         self.tiles = Tiles.of(detector.image_size, network.backbone)
         own = network.saliency or Saliency(SaliencyConfig(), network.backbone.embed_dim).to(detector.device)
