@@ -50,6 +50,9 @@ def describe_file(path: Path) -> dict[str, Any]:
             "seed": detector.seed,
             "references": detector.references,
             "augmented by": ", ".join(detector.augment) or "nothing",
+            "glances": detector.glances or "none, everything is looked at",
+            "expected defects": ", ".join(detector.expected) or "any",
+            "saliency weight": detector.config.saliency.memory_weight if detector.config.saliency else 0.0,
         }
     if kind == WEIGHTS_FORMAT:
         weights = read_header(WeightsHeader, metadata, path)
