@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 METRICS = ("image", "pixel", "AUPRO")
+GLANCES = ("", "## Glances", "", "[glances.md](glances.md), by `benchmarks/glances.py`.")
 
 
 def tables(found: dict[str, Any], types: Sequence[str], observers: int, weight: float) -> list[str]:
     """Everything that was measured; ``types`` of magnetic tile, simulated ``observers``, saliency's ``weight``."""
-    return [*bottom_up(found), *both(found, weight), *names(found["named"], types), *gaze(found["gaze"], observers)]
+    return [*bottom_up(found), *both(found, weight), *names(found["named"], types), *gaze(found["gaze"], observers), *GLANCES]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
