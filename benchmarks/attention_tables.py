@@ -14,7 +14,8 @@ GLANCES = ("", "## Glances", "", "[glances.md](glances.md), by `benchmarks/glanc
 
 def tables(found: dict[str, Any], types: Sequence[str], observers: int, weight: float) -> list[str]:
     """Everything that was measured; ``types`` of magnetic tile, simulated ``observers``, saliency's ``weight``."""
-    return [*bottom_up(found), *both(found, weight), *names(found["named"], types), *gaze(found["gaze"], observers), *GLANCES]
+    text = [*bottom_up(found), *both(found, weight), *names(found["named"], types)]
+    return [*text, *gaze(found["gaze"], observers), *GLANCES]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
