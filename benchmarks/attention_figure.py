@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from skimage import data
 
@@ -29,6 +30,7 @@ from sowa.render import encode
 from sowa.synthetic import DAMAGE_TYPES, damage
 
 SIDE, NAMES, OBSERVERS = 384, ("crack", "stain", "scratch"), 6
+LARGE, GLANCES, CRACKED = 1152, 4, (600, 500)  # side, number, and where the crack lies
 Image = NDArray[np.uint8]
 
 
@@ -120,13 +122,37 @@ def attention(detector: Sowa, image: Image) -> NDArray[np.float32]:
         return upsample(found.softmax(dim=1), grid, (SIDE, SIDE))[0].numpy()
 
 
+def glances(row: list[Axes]) -> None:
+    """A large picture with a small crack, looked at through a few windows."""
+    wall = resize_image(photograph("brick"), (LARGE, LARGE))
+    good = [wall, wall[:, ::-1].copy(), wall[::-1].copy(), wall[::-1, ::-1].copy()]
+    bad = wall.copy()
+    top, left = CRACKED
+    part = np.s_[top : top + SIDE, left : left + SIDE]
+    bad[part] = damage(wall[part], "crack", seed=5, severity=0.4).image
+    some = Sowa.from_pretrained("mini", image_size=(LARGE, LARGE), tiled=True, glances=GLANCES).fit(good, augment=())
+    found = some.predict(bad)[0]
+    assert some.glancer_ is not None
+    known, looked = some.glancer_.known, some.glancer_.looked_[0]
+    coarse = known.coarse(known.eyes.overview(bad)).sum(dim=0)[None]
+    show(row[0], bad, None, "Glances: a large wall")
+    show(row[1], bad, upsample(coarse, known.eyes.tiles.grid, (LARGE, LARGE))[0].numpy(), "what the overview tells")
+    show(row[2], bad, None, f"{GLANCES} of {len(known.eyes.tiles)} windows, in this order")
+    for number, tile in enumerate(looked, start=1):
+        down, right = (16 * corner for corner in known.eyes.tiles.corners[tile])
+        row[2].add_patch(Rectangle((right, down), SIDE, SIDE, fill=False, color="gold", linewidth=1.5))
+        row[2].text(right + SIDE / 2, down + SIDE / 2, str(number), color="gold", ha="center", va="center")
+    show(row[3], bad, found.anomaly_map, "the map in the end")
+
+
 def main(out: Path) -> None:
     detector = Sowa.from_pretrained("mini", saliency=SaliencyConfig())
-    figure = Figure(figsize=(8, 6.4), layout="constrained")
-    rows = figure.subplots(3, 4)
+    figure = Figure(figsize=(8, 8.5), layout="constrained")
+    rows = figure.subplots(4, 4)
     bottom_up(list(rows[0]), detector)
     top_down(list(rows[1]))
     gaze(list(rows[2]), detector)
+    glances(list(rows[3]))
     figure.savefig(out, dpi=110, pil_kwargs={"quality": 85})
 
 
