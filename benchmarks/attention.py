@@ -34,11 +34,12 @@ from sowa.attention.observers import simulate
 from sowa.config import EvaluationConfig, SaliencyConfig, TrainConfig
 from sowa.data import choose_references, load, read_image, read_mask_at, resize_image, split
 from sowa.data.sampling import draw
-from sowa.data.stream import Picture, read_batches, skipped_into
+from sowa.data.stream import read_batches, sample_pictures, skipped_into
 from sowa.evaluate import evaluate
 from sowa.memory import MemoryBank
 from sowa.metrics import PixelMetrics, image_metrics
 from sowa.model.checkpoint import load_namer
+from sowa.model.namer import Expected
 from sowa.scoring import few_shot_map, few_shot_scores, top_mean
 from sowa.synthetic import generate, write_dataset
 from sowa.train import train
@@ -65,14 +66,10 @@ class Seen:
     defect_type: str | None
 
 
-def pictures(samples: Sequence[Sample]) -> list[Picture]:
-    return [Picture(str(sample.image_path), sample.image_path) for sample in samples]
-
-
 def see(detector: Sowa, samples: Sequence[Sample]) -> list[Seen]:
     by_name = {str(sample.image_path): sample for sample in samples}
     found = []
-    for batch in read_batches(pictures(samples), detector.image_size, BATCH, skipped_into([])):
+    for batch in read_batches(sample_pictures(samples), detector.image_size, BATCH, skipped_into([])):
         observation = detector.observe(batch.images, prompts=False)
         assert observation.saliency is not None
         for index, (picture, size) in enumerate(zip(batch.pictures, batch.sizes, strict=True)):
@@ -170,17 +167,14 @@ def clutter(sample: Sample, random: np.random.Generator) -> None:
 def steered(detector: Sowa, samples: Callable[[], list[Sample]]) -> dict[str, list[float]]:
     """All combinations of saliency, which proposes, and names of defects, which decide."""
     product = Product.of(detector, samples())
-    defects = Defects(ANY, load_namer(detector.network.backbone), detector.network.backbone)
-    grid = detector.network.backbone.grid(detector.image_size)
-
-    def damage(each: Seen, distances: Tensor) -> Tensor:
-        return defects(each.patches, distances.sum(dim=0), grid).damage.flatten(1)
-
+    expected = Expected(ANY, load_namer(detector.network.backbone), detector.network.backbone)
     found = {"neither": product.auroc(lambda _, distances: distances, detector)}
     for weight in WEIGHTS:
         found[f"saliency {weight:+g}"] = product.auroc(lambda each, d: d * (weight * each.saliency).exp(), detector)  # noqa: B023
-    found["names"] = product.auroc(lambda each, d: d * damage(each, d), detector)
-    found["both"] = product.auroc(lambda each, d: d * (PAIR_WEIGHT * each.saliency).exp() * damage(each, d), detector)
+    found["names"] = product.auroc(lambda each, d: d * expected(each.patches), detector)
+    found["both"] = product.auroc(
+        lambda each, d: d * (PAIR_WEIGHT * each.saliency).exp() * expected(each.patches), detector
+    )
     return found
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from sowa import Sowa
 from sowa.data import load
 from sowa.data.images import read_mask_at
-from sowa.data.stream import Picture, read_batches
+from sowa.data.stream import read_batches, sample_pictures
 from sowa.index import ApproximateIndex
 from sowa.memory import MemoryBank
 from sowa.metrics import pixel_metrics
@@ -42,7 +42,7 @@ CLOSE = 1e-3  # a cosine this near to the best one counts as found
 
 
 def observed(detector: Sowa, samples: list[Sample]) -> Tensor:
-    wanted = [Picture(str(sample.image_path), sample.image_path) for sample in samples]
+    wanted = sample_pictures(samples)
     batches = read_batches(wanted, detector.image_size, BATCH, lambda *problem: None)
     return torch.cat([torch.stack(detector.observe(b.images, prompts=False).patches).half() for b in batches], dim=1)
 

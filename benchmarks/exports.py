@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sowa import Sowa
 from sowa.data import load
 from sowa.data.images import read_mask_at
-from sowa.data.stream import Picture, read_batches
+from sowa.data.stream import read_batches, sample_pictures
 from sowa.export import export
 from sowa.metrics import PixelMetrics, image_metrics
 from sowa.runtime import ExportedSowa
@@ -60,7 +60,7 @@ def contenders(file: Path, references: list[str], work: Path) -> dict[str, tuple
 
 def measured(judge: Judge, samples: list[Sample], size: tuple[int, int]) -> tuple[float, float, NDArray[np.float32]]:
     """Image AUROC, pixel AUROC and raw scores (N,)."""
-    wanted = [Picture(str(sample.image_path), sample.image_path) for sample in samples]
+    wanted = sample_pictures(samples)
     by_name = {str(sample.image_path): sample for sample in samples}
     scores: list[NDArray[np.float32]] = []
     pixels = PixelMetrics(image_rates=False)

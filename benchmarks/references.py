@@ -25,7 +25,7 @@ from sowa import Sowa
 from sowa.augment import VIEWS
 from sowa.coreset import CANDIDATES
 from sowa.data import choose_references, load, split
-from sowa.data.stream import Picture, read_batches, skipped_into
+from sowa.data.stream import Picture, read_batches, sample_pictures, skipped_into
 from sowa.memory import MemoryBank
 from sowa.metrics import image_metrics
 from sowa.references import build, cover
@@ -72,22 +72,18 @@ def products(data: str, development: bool) -> Iterator[tuple[str, list[Sample]]]
             yield category, load("mvtec", root, category)
 
 
-def pictures(samples: Sequence[Sample]) -> list[Picture]:
-    return [Picture(str(sample.image_path), sample.image_path) for sample in samples]
-
-
 def rows(detector: Sowa, samples: Sequence[Sample], at_most: int, ways: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Image AUROC of each way, by shots, mean over the seeds."""
     Remembering(detector)
     test = [sample for sample in split(samples, "test") if sample.label is not None]
     test = test[:: -(-len(test) // at_most)]
-    batches = read_batches(pictures(test), detector.image_size, BATCH, skipped_into([]))
+    batches = read_batches(sample_pictures(test), detector.image_size, BATCH, skipped_into([]))
     patches = [detector.observe(batch.images, prompts=False).patches for batch in batches]
     labels = [sample.label == ABNORMAL for sample in test]
     found = {name: np.empty((len(SEEDS), len(SHOTS))) for name in ways}
     for row, seed in enumerate(SEEDS):
         count = sum(sample.split == "train" and sample.label == NORMAL for sample in samples)
-        drawn = pictures(choose_references(samples, count, seed))
+        drawn = sample_pictures(choose_references(samples, count, seed))
         chosen: list[Picture] = []
         for name, way in ways.items():
             if way.get("coreset") and not chosen:  # greedy, so fewer are the first of more

@@ -24,7 +24,7 @@ from sowa import Sowa
 from sowa.config import ShotsConfig
 from sowa.data import load
 from sowa.data.sampling import draw
-from sowa.data.stream import Picture
+from sowa.data.stream import Picture, sample_pictures
 from sowa.metrics import image_metrics
 from sowa.scoring import few_shot_scores
 from sowa.shots import METHODS, Choice, Pool
@@ -54,7 +54,7 @@ def generated(category: str, root: Path) -> list[Sample]:
 
 
 def pictures(samples: Sequence[Sample], split: str, label: int) -> list[Picture]:
-    return [Picture(str(s.image_path), s.image_path) for s in samples if s.split == split and s.label == label]
+    return sample_pictures(s for s in samples if s.split == split and s.label == label)
 
 
 def some(found: list[Picture], at_most: int, seed: int = 0) -> list[Picture]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from sowa import Sowa
 from sowa.calibration import at_rate, from_references
 from sowa.data import draw, load
-from sowa.data.stream import Picture, read_batches
+from sowa.data.stream import read_batches, sample_pictures
 from sowa.memory import MemoryBank
 from sowa.scoring import few_shot_map, top_mean, zero_shot_map
 from sowa.types import ABNORMAL, NORMAL, Calibration, Observation, Sample
@@ -56,7 +56,7 @@ class Group:
 
 
 def observations(detector: Sowa, samples: Sequence[Sample]) -> list[Observation]:
-    wanted = [Picture(str(sample.image_path), sample.image_path) for sample in samples]
+    wanted = sample_pictures(samples)
     return [
         detector.observe(batch.images)
         for batch in read_batches(wanted, detector.image_size, 1, lambda picture, why: print(picture.name, why))

@@ -274,6 +274,10 @@ def train(
     from sowa.detector import Sowa
     from sowa.train import train as run
 
+    if gaze_pictures is not None and gaze is None:
+        raise InputError("--gaze-pictures needs --gaze, which says where people looked on them")
+    if gaze is not None and (saliency is None or gaze_pictures is None):
+        raise InputError("--gaze needs --saliency, which learns from it, and --gaze-pictures")
     console = Console()
     samples = load(dataset, root, category)
     model = ModelConfig(adapter=adapter, prompt=prompt, saliency=_saliency(saliency))
@@ -281,14 +285,10 @@ def train(
         backbone, config=model, device=device, precision=precision, image_size=size(image_size)
     )
     looking = None
-    if gaze_pictures is not None and gaze is None:
-        raise InputError("--gaze-pictures needs --gaze, which says where people looked on them")
-    if gaze is not None:
+    if gaze and gaze_pictures:
         from sowa.attention.learning import Looking
-        from sowa.commands.gaze import Looked, watched_pictures
+        from sowa.commands.gaze_learning import Looked, watched_pictures
 
-        if saliency is None or gaze_pictures is None:
-            raise InputError("--gaze needs --saliency, which learns from it, and --gaze-pictures")
         looked = Looked(gaze, gaze_pictures, pixels_per_degree, 1.0)
         looking = Looking(watched_pictures(detector, looked, config.batch_size, console).watched, config.seed)
     with console.progress() as report:
@@ -584,7 +584,7 @@ def train_gaze(
         held_out: share of the pictures that is kept to test on
         seed: of that draw and of the training
     """
-    from sowa.commands.gaze import Looked, learn_to_file
+    from sowa.commands.gaze_learning import Looked, learn_to_file
     from sowa.detector import Sowa
 
     detector = Sowa.from_pretrained(**_network(model, backbone), saliency=SaliencyConfig(), device=device)
@@ -614,7 +614,7 @@ def run_gaze_test(
         pixels_per_degree: of visual angle, of the pictures as they were shown
         sigma: degrees that a fixation is blurred by
     """
-    from sowa.commands.gaze import Looked, compare_to_table
+    from sowa.commands.gaze_learning import Looked, compare_to_table
     from sowa.detector import Sowa
 
     detector = Sowa.from_pretrained(**_network(model, backbone), saliency=SaliencyConfig(), device=device)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sowa.calibration import from_references
 from sowa.data.images import read_mask_at, resize_image
 from sowa.data.sampling import draw
-from sowa.data.stream import Picture, read_batches, skipped_into, variants
+from sowa.data.stream import Picture, read_batches, sample_pictures, skipped_into, variants
 from sowa.errors import InputError
 from sowa.metrics import PixelMetrics
 from sowa.progress import Report, silent
@@ -91,7 +91,7 @@ def of_samples(
 ) -> LabelledScores:
     """Labelled pictures, judged at ``size`` (H, W). Raises InputError where none can be read."""
     by_name = {str(sample.image_path): sample for sample in samples if sample.label is not None}
-    wanted = [Picture(name, sample.image_path) for name, sample in by_name.items()]
+    wanted = sample_pictures(by_name.values())
     has_masks = all(sample.mask_path for sample in by_name.values() if sample.label == ABNORMAL)
     scores = LabelledScores(pixels=PixelMetrics(image_rates=False) if has_masks else None)
     for batch in read_batches(wanted, size, batch_size, skipped_into(skipped)):

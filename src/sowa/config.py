@@ -119,6 +119,11 @@ class ModelConfig:
     sigma: float = 4.0
     saliency: SaliencyConfig | None = None
 
+    @property
+    def saliency_weight(self) -> float:
+        """What standing out adds to a patch's distance, 0 without saliency."""
+        return self.saliency.memory_weight if self.saliency else 0.0
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -33,7 +33,8 @@ from sowa.errors import InputError
 from sowa.headers import DetectorHeader
 from sowa.index import ApproximateIndex, load_faiss
 from sowa.memory import MemoryBank
-from sowa.model.checkpoint import identity, load_namer, pretrained_network, sha256, trained_tensors
+from sowa.model.backbone import fingerprint
+from sowa.model.checkpoint import identity, load_namer, pretrained_network, trained_tensors
 from sowa.model.namer import Expected, Namer
 from sowa.model.sowa import SowaNetwork
 from sowa.observer import Observer
@@ -335,8 +336,8 @@ class Sowa(Predictor):
         before, wanted, parts = len(self.skipped_), pictures(source), list[Tensor]()
         for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(self.skipped_)):
             observation = self.observe(batch.images)
-            anomaly = self.judge(observation).level_maps.sum(dim=0).flatten(1)
-            parts.append(example(namer, observation.patches, region(anomaly)) * len(batch.pictures))
+            anomaly_BP = self.judge(observation).by_patch
+            parts.append(example(namer, observation.patches, region(anomaly_BP)) * len(batch.pictures))
         if not parts:
             raise InputError(f"none of {len(wanted)} examples can be read; first problem: {self.skipped_[before][1]}")
         return F.normalize(torch.stack(parts).sum(dim=0), dim=-1)
@@ -344,8 +345,8 @@ class Sowa(Predictor):
     def _aid(self) -> str:
         """SHA-256 of the shipped weights beside the network that its verdicts depend on, empty where there are none."""
         if self.observer.expected:
-            return sha256(self.observer.expected.namer)
-        return sha256(self.glancer_.policy) if self.glancer_ else ""
+            return fingerprint(self.observer.expected.namer.state_dict())
+        return fingerprint(self.glancer_.policy.state_dict()) if self.glancer_ else ""
 
     def _reference_paths(self) -> set[Path]:
         return {Path(name).resolve() for name in self.references_}
@@ -371,8 +372,8 @@ class Sowa(Predictor):
         judgement = self.judge(observation)
         if self.defects_ is None:
             return judgement.numpy()
-        anomaly = judgement.level_maps.sum(dim=0).flatten(1)
-        return judgement.numpy()._replace(named=self.defects_(observation.patches, anomaly, observation.grid).numpy())
+        named = self.defects_(observation.patches, judgement.by_patch, observation.grid)
+        return judgement.numpy()._replace(named=named.numpy())
 
     def _check_ready(self) -> None:
         if not self.is_fitted and not self.trained:
@@ -511,7 +512,7 @@ def _check_glances(glances: int | None, tiled: bool, config: ModelConfig, expect
         )
     if glances and expected:
         raise InputError("glances know nothing of names of defects; leave out what is expected, or the glances")
-    if glances and config.saliency and config.saliency.memory_weight:
+    if glances and config.saliency_weight:
         raise InputError("glances don't weigh distances by saliency; leave out its weight, or the glances")
     return glances
 

@@ -14,7 +14,7 @@ from sowa import collect
 from sowa.augment import check
 from sowa.config import EvaluationConfig
 from sowa.data import choose_references, read_mask_at, split
-from sowa.data.stream import Batch, Picture, read_batches, skipped_into
+from sowa.data.stream import Batch, read_batches, sample_pictures, skipped_into
 from sowa.detector import Sowa
 from sowa.devices import synchronise
 from sowa.errors import InputError
@@ -235,8 +235,7 @@ def _banks(
             continue
         choose_references(samples, k_shot, seed)  # says what's wrong where there are too few
         normal = choose_references(samples, sum(s.split == "train" and s.label == NORMAL for s in samples), seed)
-        wanted = [Picture(str(sample.image_path), sample.image_path) for sample in normal]
-        found = build(detector, wanted, k_shot, config.batch_size, augment=kinds, sight=sights[seed])
+        found = build(detector, sample_pictures(normal), k_shot, config.batch_size, augment=kinds, sight=sights[seed])
         if k_shot == max(config.k_shots):
             del sights[seed]  # what it keeps is large
         skipped += [skip for skip in found.skipped if skip not in skipped]
@@ -267,6 +266,6 @@ def _read(
 ) -> Iterator[tuple[Batch, list[Sample]]]:
     """Batches with their samples; what can't be read goes to ``skipped``."""
     by_name = {str(sample.image_path): sample for sample in samples}
-    wanted = [Picture(name, sample.image_path) for name, sample in by_name.items()]
+    wanted = sample_pictures(by_name.values())
     for batch in read_batches(wanted, size, batch_size, skipped_into(skipped)):
         yield batch, [by_name[picture.name] for picture in batch.pictures]

@@ -57,8 +57,8 @@ class Observer(nn.Module):
         size = (pixels.shape[-2], pixels.shape[-1])
         if class_text is None:
             patches, grid = self.network.backbone.patches(pixels)
-            weighs = self.network.config.saliency and self.network.config.saliency.memory_weight
-            saliency = self.network.stands_out(pixels, patches[0], grid) if weighs else None
+            weighed = self.network.config.saliency_weight
+            saliency = self.network.stands_out(pixels, patches[0], grid) if weighed else None
             damage = self.expected(patches) if self.expected else None
             return Observation(tuple(p.float() for p in patches), grid, size, saliency=saliency, damage=damage)
         output = self.network.compare(pixels, class_text)

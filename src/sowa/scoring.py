@@ -73,8 +73,8 @@ def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelC
     """
     if distances_LBP is None:
         return _zero_shot(observation, config.sigma)
-    if config.saliency and config.saliency.memory_weight and observation.saliency is not None:
-        distances_LBP = distances_LBP * (config.saliency.memory_weight * observation.saliency).exp()
+    if config.saliency_weight and observation.saliency is not None:
+        distances_LBP = distances_LBP * (config.saliency_weight * observation.saliency).exp()
     if observation.damage is not None:
         distances_LBP = distances_LBP * observation.damage
     few_shot = Judgement(

@@ -138,6 +138,11 @@ class Judgement:
     maps: Tensor
     level_maps: Tensor
 
+    @property
+    def by_patch(self) -> Tensor:
+        """How anomalous each patch is, all levels together, (B, P)."""
+        return self.level_maps.sum(dim=0).flatten(1)
+
     def numpy(self) -> Judged:
         """The same on the CPU, for whoever needs no torch."""
         parts = self.raw_scores, self.maps, self.level_maps.transpose(0, 1)

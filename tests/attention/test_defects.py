@@ -17,7 +17,7 @@ from sowa.config import NamerConfig
 from sowa.errors import InputError
 from sowa.export import export
 from sowa.model.checkpoint import load_namer, save_namer
-from sowa.model.namer import Namer
+from sowa.model.namer import Expected, Namer
 from sowa.model.pretrained import build_backbone
 from sowa.runtime import ExportedSowa
 from sowa.synthetic import write_dataset
@@ -36,6 +36,11 @@ def defects(namer: Namer, tiny_backbone: str) -> Defects:
     return Defects(NAMES, namer, build_backbone(tiny_backbone))
 
 
+@pytest.fixture(scope="module")
+def expected(namer: Namer, tiny_backbone: str) -> Expected:
+    return Expected(NAMES, namer, build_backbone(tiny_backbone))
+
+
 def seen(seed: int = 0, pictures: int = 2) -> tuple[list[Tensor], Tensor]:
     """Raw patches of four levels and an anomaly map."""
     random = torch.Generator().manual_seed(seed)
@@ -44,14 +49,17 @@ def seen(seed: int = 0, pictures: int = 2) -> tuple[list[Tensor], Tensor]:
 
 
 @given(st.integers(0, 99))
-def test_shares_of_names_and_of_flawless_make_up_the_anomaly_map(namer: Namer, defects: Defects, seed: int) -> None:
+def test_shares_of_names_and_of_flawless_make_up_the_anomaly_map(
+    expected: Expected, defects: Defects, seed: int
+) -> None:
     patches, anomaly = seen(seed)
     named = defects(patches, anomaly, GRID)
     torch.testing.assert_close(named.probabilities.sum(dim=1), torch.ones(2))
     assert named.maps.shape == (3, 2, 4, 4)
     assert (named.maps >= 0).all()
-    torch.testing.assert_close(named.maps.sum(dim=0), anomaly.view(2, 4, 4) * named.damage)
-    assert (named.damage <= 1).all()
+    damage = expected(patches)
+    torch.testing.assert_close(named.maps.sum(dim=0), (anomaly * damage).view(2, 4, 4))
+    assert (damage <= 1).all()
 
 
 def test_names_are_judged_by_what_they_say_not_by_their_place(

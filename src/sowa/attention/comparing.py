@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from sowa.attention.baselines import CentreBias, human_consistency, uniform
-from sowa.attention.density import Density
+from sowa.attention.density import SIGMA_DEGREES, Density
 from sowa.attention.fixations import Gaze
 from sowa.attention.learning import Watched
 from sowa.attention.metrics import GazeMetrics, gaze_metrics
@@ -29,7 +29,7 @@ def compare(
     watched: Sequence[Watched],
     predictions: Mapping[str, Predict],
     pixels_per_degree: float,
-    sigma: float = 1.0,
+    sigma: float = SIGMA_DEGREES,
     report: Report = silent,
 ) -> dict[str, GazeMetrics]:
     """The mean metrics over pictures of each map in ``predictions``, and last of other people's looking.

@@ -24,13 +24,12 @@ from sowa.types import JudgedNames, TextTower
 @dataclass(frozen=True)
 class Named:
     """Of a batch: ``probabilities`` (B, T) that a defect, if there is one, is of each name, summing to 1; ``maps``
-    (T, B, h, w), the anomaly map as far as it is of each name; ``scores`` (B, T) of pictures by these maps; ``damage``
-    (B, h, w), the probability that a patch shows any of the ``names`` (T)."""
+    (T, B, h, w), the anomaly map as far as it is of each of the ``names`` (T); ``scores`` (B, T) of pictures by these
+    maps."""
 
     probabilities: Tensor
     maps: Tensor
     scores: Tensor
-    damage: Tensor
     names: tuple[str, ...]
 
     def numpy(self) -> JudgedNames:
@@ -69,7 +68,6 @@ class Defects:
             probabilities=evidence_BT.softmax(dim=-1),
             maps=maps_TBhw,
             scores=torch.stack([top_mean(map_Bhw) for map_Bhw in maps_TBhw], dim=1),
-            damage=shares_BPT.sum(dim=-1).unflatten(1, grid),
             names=self.names,
         )
 

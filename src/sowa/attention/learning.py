@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sowa.attention.density import Density, density_of, normalised, pool
+from sowa.attention.density import SIGMA_DEGREES, Density, density_of, normalised, pool
 from sowa.attention.fixations import Fixation, Gaze, Viewing, keep_inside
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, read_batches, skipped_into
@@ -74,7 +74,7 @@ def watch(
     gaze: Gaze,
     files: Mapping[str, Path],
     pixels_per_degree: float,
-    sigma: float = 1.0,
+    sigma: float = SIGMA_DEGREES,
     batch_size: int = 8,
     report: Report = silent,
 ) -> Views:
@@ -86,11 +86,11 @@ def watch(
     wanted = [Picture(name, path) for name, path in files.items()]
     skipped: list[tuple[str, str]] = []
     read: list[tuple[str, Tensor, Tensor, tuple[int, int]]] = []
-    network, grid = detector.network, detector.network.backbone.grid(detector.image_size)
+    backbone, grid = detector.network.backbone, detector.network.backbone.grid(detector.image_size)
     for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped)):
         pixels = detector.normalise(batch.images)
-        patches, _ = network.backbone.patches(pixels)
-        seen = saliency.read((pixels * network.backbone.std + network.backbone.mean).float(), patches[0].float(), grid)
+        patches, _ = backbone.patches(pixels)
+        seen = saliency.read(backbone.unnormalise(pixels).float(), patches[0].float(), grid)
         names = (picture.name for picture in batch.pictures)
         read += zip(names, seen[0].cpu(), seen[1].cpu(), batch.sizes, strict=True)
         report("encode pictures", len(read), len(wanted))

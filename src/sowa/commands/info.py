@@ -52,7 +52,7 @@ def describe_file(path: Path) -> dict[str, Any]:
             "augmented by": ", ".join(detector.augment) or "nothing",
             "glances": detector.glances or "none, everything is looked at",
             "expected defects": ", ".join(detector.expected) or "any",
-            "saliency weight": detector.config.saliency.memory_weight if detector.config.saliency else 0.0,
+            "saliency weight": detector.config.saliency_weight,
         }
     if kind == WEIGHTS_FORMAT:
         weights = read_header(WeightsHeader, metadata, path)

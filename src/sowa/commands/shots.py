@@ -10,7 +10,7 @@ from sowa.commands.product import load_product
 from sowa.config import ShotsConfig
 from sowa.console import Console
 from sowa.data.sampling import draw
-from sowa.data.stream import Picture, pictures
+from sowa.data.stream import Picture, pictures, sample_pictures
 from sowa.detector import Sowa
 from sowa.errors import InputError
 from sowa.files import write_bytes
@@ -52,10 +52,7 @@ def sources(
     bad = [sample for sample in samples if sample.label == ABNORMAL]
     if labels == "real" and not bad:
         raise InputError(f"{root} has no anomalous picture, but --labels is real; add some, or take generated")
-    found = [
-        [Picture(str(sample.image_path), sample.image_path) for sample in draw(part, min(at_most, len(part)), seed)]
-        for part in (normals, bad)
-    ]
+    found = [sample_pictures(draw(part, min(at_most, len(part)), seed)) for part in (normals, bad)]
     return found[0], found[1] if labels == "real" else None
 
 

@@ -18,6 +18,7 @@ from sowa.data.decode import to_rgb
 from sowa.data.files import expand_source
 from sowa.data.images import read_image, resize_image
 from sowa.errors import InputError
+from sowa.types import Sample
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -63,6 +64,11 @@ def pictures(source: Any) -> list[Picture]:
     if isinstance(source, (str, Path)):
         return [Picture(str(path), path) for path in expand_source(source)]
     return [Picture(f"array-{index:04d}", image) for index, image in enumerate(_arrays(source))]
+
+
+def sample_pictures(samples: Iterable[Sample]) -> list[Picture]:
+    """The picture of each sample, called by its path."""
+    return [Picture(str(sample.image_path), sample.image_path) for sample in samples]
 
 
 def read_batches(

@@ -7,7 +7,7 @@ W text width.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -177,13 +177,23 @@ class Backbone(nn.Module):
 
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes and values of all weights: the identity that saved files are checked against."""
-        digest = hashlib.sha256()
         # Where the text tower is the whole CLIP model, the vision tower is in there once more.
-        state = {key: value for key, value in self.state_dict().items() if not key.startswith("text.visual.")}
-        for key, value in sorted(state.items()):
-            digest.update(f"{key}{tuple(value.shape)}".encode())
-            digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(
+            {key: value for key, value in self.state_dict().items() if not key.startswith("text.visual.")}
+        )
+
+    def unnormalise(self, images: Tensor) -> Tensor:
+        """Pictures normalised by ``mean`` and ``std`` back to 0..1."""
+        return images * self.std + self.mean
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values of weights."""
+    digest = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        digest.update(f"{key}{tuple(value.shape)}".encode())
+        digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def interpolate_positions(positions: Tensor, trained: tuple[int, int], grid: tuple[int, int]) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sowa.config import ModelConfig, SaliencyConfig, to_dict
 from sowa.errors import InputError
@@ -151,15 +150,6 @@ def load_weights(network: SowaNetwork, tensors: Mapping[str, Tensor], source: st
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(tensors[name])
-
-
-def sha256(module: nn.Module) -> str:
-    """Over names, shapes and values of a small module's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def save_namer(namer: Namer, backbone: Backbone, how: dict[str, Any], path: Path) -> None:

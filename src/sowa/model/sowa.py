@@ -79,7 +79,7 @@ class SowaNetwork(nn.Module):
         """
         if self.saliency is None:
             return None
-        saliency: Tensor = self.saliency(images * self.backbone.std + self.backbone.mean, early, grid)
+        saliency: Tensor = self.saliency(self.backbone.unnormalise(images), early, grid)
         return saliency
 
     def class_index(self, names: Sequence[str]) -> Tensor:

@@ -121,7 +121,7 @@ class Known:
         ``leave_out`` is a reference that it isn't compared with.
         """
         distances_Lq = _against(self.overviews, overview.patches, leave_out)
-        return _enlarged(self.eyes, distances_Lq)
+        return enlarged(self.eyes, distances_Lq)
 
     @torch.inference_mode()
     def distances(self, patches_LpE: Tensor, leave_out: int | None = None) -> Tensor:
@@ -142,7 +142,7 @@ def _rows(
     for seen, leave_out in looks:
         apart_TLp = torch.stack([_against(bank, tile, leave_out) for tile in seen.tiles])
         whole = score(_against(bank, seen.joined(eyes.tiles), leave_out))
-        coarse_LP = _enlarged(eyes, _against(overviews, seen.overview.patches, leave_out))
+        coarse_LP = enlarged(eyes, _against(overviews, seen.overview.patches, leave_out))
         yield apart_TLp.cpu(), coarse_LP.cpu(), torch.tensor(whole)
 
 
@@ -151,10 +151,10 @@ def _against(bank: MemoryBank, patches_LPE: Tensor, leave_out: int | None) -> Te
     return bank.distances(_one(patches_LPE), left_out)[:, 0]
 
 
-def _enlarged(eyes: Eyes, distances_Lq: Tensor) -> Tensor:
-    """Distances of an overview's own patches on the grid of the whole picture, (L, P)."""
+def enlarged(eyes: Eyes, values_Lq: Tensor) -> Tensor:
+    """Values of an overview's own patches (L, q) on the grid of the whole picture, (L, P)."""
     small = eyes.plain.network.backbone.grid(eyes.plain.image_size)
-    return spread(distances_Lq, small, eyes.tiles.grid)
+    return spread(values_Lq, small, eyes.tiles.grid)
 
 
 def _one(patches_LPE: Tensor) -> tuple[Tensor, ...]:

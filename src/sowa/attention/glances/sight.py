@@ -13,8 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from sowa.attention.glances.eyes import Image, Overview
-from sowa.attention.glances.known import Known
-from sowa.attention.glances.scale import Array, Scale, coarse_evidence, logs, spread
+from sowa.attention.glances.known import Known, enlarged
+from sowa.attention.glances.scale import Array, Scale, coarse_evidence, logs
 from sowa.attention.glances.tiles import Joined, Tiles
 from sowa.model.saliency import standardise
 from sowa.scoring import top_mean
@@ -70,8 +70,7 @@ def coarse_of(coarse_LP: Tensor, overview: Overview, known: Known) -> Array:
     """
     tiles, scale, eyes = known.eyes.tiles, known.scale, known.eyes
     (peak_T,), (mean_T,) = coarse_evidence(coarse_LP[None], tiles)
-    small = eyes.plain.network.backbone.grid(eyes.plain.image_size)
-    saliency_P = spread(overview.saliency[None], small, tiles.grid)[0].cpu()
+    saliency_P = enlarged(eyes, overview.saliency[None])[0].cpu()
     inside_Tp = saliency_P[tiles.patches]
     columns = [
         (peak_T - scale.peak[0]) / scale.peak[1],
