@@ -7,7 +7,6 @@ a step sees and what chance adds to them follows from the seed and the step's nu
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa.attention.learning import Looking
+from sowa.checkpoints import load_checkpoint, save_checkpoint
 from sowa.config import TrainConfig, to_dict
 from sowa.data import read_image, read_mask_at, resize_image
 from sowa.data.sampling import draw
 from sowa.detector import Sowa
 from sowa.devices import autocast
 from sowa.errors import InputError, TrainingError
-from sowa.files import read_safetensors, write_safetensors
-from sowa.headers import CHECKPOINT_FORMAT, WeightsHeader
+from sowa.headers import WeightsHeader
 from sowa.losses import losses
 from sowa.metrics import PixelMetrics, image_metrics
 from sowa.model.checkpoint import identity, load_weights, save_weights, trained_tensors
@@ -107,7 +106,7 @@ def train(
             raise _diverged(loss, state.step, checkpoint, config)
         state.count(loss.item(), loader.steps_per_epoch)
         if state.step % config.checkpoint_every == 0 or state.step == total:
-            _save_checkpoint(checkpoint, detector, optimizer, run, state)
+            save_checkpoint(checkpoint, trained_tensors(detector.network), optimizer, run, to_dict(state))
         report(f"train, loss {loss.item():.3f}", state.step, total)
     detector.trained = True
     after = validate(detector, held_out, config.batch_size, state.skipped, report)
@@ -286,27 +285,9 @@ def _sha256(training: Sequence[Sample]) -> str:
     return hashlib.sha256(pictures.encode()).hexdigest()
 
 
-def _save_checkpoint(
-    path: Path, detector: Sowa, optimizer: torch.optim.Optimizer, run: dict[str, Any], state: _State
-) -> None:
-    tensors = trained_tensors(detector.network)
-    for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": value.cpu().contiguous() for key, value in values.items()}
-    write_safetensors(path, tensors, CHECKPOINT_FORMAT, {"run": run, "state": to_dict(state)})
-
-
 def _resume(path: Path, detector: Sowa, optimizer: torch.optim.Optimizer, run: dict[str, Any]) -> _State:
-    tensors, metadata = read_safetensors(path, CHECKPOINT_FORMAT)
-    if metadata["run"] != json.loads(json.dumps(run)):
-        raise InputError(
-            f"{path} is the checkpoint of a run with other settings or pictures; remove it, or choose another --out"
-        )
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key in [key for key in tensors if key.startswith("optimizer.")]:
-        _, index, name = key.split(".")
-        moments.setdefault(int(index), {})[name] = tensors.pop(key)
+    tensors, found = load_checkpoint(path, optimizer, run)
     load_weights(detector.network, tensors, str(path))
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    state = _State(**metadata["state"])
+    state = _State(**found)
     state.skipped = [(path, why) for path, why in state.skipped]
     return state
