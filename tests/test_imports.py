@@ -14,11 +14,11 @@ LAYERS = (
     {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
-    | {"augment", "coreset", "index", "inspection", "observer", "results", "storage", "tiling"},
-    {"collect", "detector", "references", "train", "evaluate", "runtime", "shots", "attention"},
+    | {"augment", "checkpoints", "coreset", "index", "inspection", "observer", "results", "storage", "tiling"},
+    {"collect", "detector", "references", "train", "evaluate", "runtime", "shots", "attention", "tasks"},
     {"console", "report", "benchmark", "commands", "export", "cli", "__main__"},
 )
-STAGES = {"backbone", "adapter", "prompts", "alignment", "maps", "saliency", "namer"}
+STAGES = {"backbone", "adapter", "prompts", "alignment", "maps", "saliency", "namer", "words"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

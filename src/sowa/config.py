@@ -66,11 +66,16 @@ class PromptConfig:
             )
         if self.length < 0:
             raise InputError(f"prompt length is {self.length}, allowed is 0 and more")
-        for template in (*self.normal_templates, *self.abnormal_templates):
-            try:
-                template.format("part")
-            except (KeyError, IndexError, ValueError) as error:
-                raise InputError(f"template {template!r} isn't understood; only {{}} may stand in it") from error
+        check_templates((*self.normal_templates, *self.abnormal_templates))
+
+
+def check_templates(templates: tuple[str, ...]) -> None:
+    """Raises InputError for a template in which anything but ``{}`` stands for something."""
+    for template in templates:
+        try:
+            template.format("part")
+        except (KeyError, IndexError, ValueError) as error:
+            raise InputError(f"template {template!r} isn't understood; only {{}} may stand in it") from error
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,25 @@ class NamerConfig:
 
 
 @dataclass(frozen=True)
+class WordsConfig:
+    """Classes as words (`sowa.model.words`): templates, of which ``{}`` is a class's name, and how many learned words
+    stand in front, the same before all classes or each class's ``own``."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    templates: tuple[str, ...] = ("{}",)
+    length: int = 4
+    own: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.templates or self.length < 0:
+            raise InputError(
+                f"{len(self.templates)} templates and {self.length} learned words; needed are 1 and 0 or more"
+            )
+        check_templates(self.templates)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The network on top of the frozen backbone. ``levels`` are 0-based residual blocks; None means one at the end
     of each quarter of the depth. ``sigma`` is the map's Gaussian in pixels (METHOD.md section 6). Without ``saliency``
@@ -123,6 +147,59 @@ class ModelConfig:
     def saliency_weight(self) -> float:
         """What standing out adds to a patch's distance, 0 without saliency."""
         return self.saliency.memory_weight if self.saliency else 0.0
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """What finds boxes (`sowa.tasks.detection`): adapters, words, and the ``width`` of what the heads read.
+
+    With ``reference`` a picture of the same part without anything to find is the network's second input.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    # Dropout of attention takes a third of a step on a CPU.
+    adapter: AdapterConfig = AdapterConfig(dropout=0.0)
+    words: WordsConfig = WordsConfig()
+    width: int = 64
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class DetectTrainConfig:
+    """Training of `DetectConfig`'s network on pictures with boxes.
+
+    ``held_out`` is the share of pictures that is kept to validate on where the data set has no split of its own.
+    ``augment`` names views that are true pictures of the same things, of `sowa.tasks.detection.examples.VIEWS`. With
+    ``phrases`` a label is read word by word, so that "star" and "red star" both fit what is called "big red star", and
+    any such words can be asked for.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    epochs: int = 60
+    batch_size: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    held_out: float = 0.2
+    augment: tuple[str, ...] = ("hflip",)
+    phrases: bool = False
+    checkpoint_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
+            raise InputError(
+                f"epochs {self.epochs}, batch size {self.batch_size}, checkpoint-every {self.checkpoint_every}: "
+                "each must be 1 or more"
+            )
+        if not 0 < self.held_out < 1:
+            raise InputError(f"held-out is {self.held_out}, allowed is between 0 and 1")
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf or self.seed < 0:
+            raise InputError(
+                f"learning rate {self.learning_rate} must be above 0, weight decay {self.weight_decay} and seed "
+                f"{self.seed} 0 or more"
+            )
 
 
 @dataclass(frozen=True)

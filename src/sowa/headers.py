@@ -13,6 +13,7 @@ from sowa.types import Calibration
 
 WEIGHTS_FORMAT, DETECTOR_FORMAT, CHECKPOINT_FORMAT = "sowa-weights", "sowa-detector", "sowa-checkpoint"
 NAMER_FORMAT = "sowa-namer"
+DETECT_FORMAT, CLASSIFY_FORMAT = "sowa-detect", "sowa-classify"
 H = TypeVar("H")
 
 
@@ -71,6 +72,21 @@ class DetectorHeader:
     glances: int | None = None
     expected: tuple[str, ...] = ()
     aid: str = ""
+
+
+@dataclass(frozen=True)
+class TaskHeader:
+    """Of a task's file: what was trained on which backbone at which picture size (H, W), the classes, the settings, how
+    it was trained, and metrics on held-out pictures."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    backbone: Identity
+    image_size: tuple[int, int]
+    names: tuple[str, ...]
+    config: dict[str, Any]
+    train: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
 
 
 def read_header(kind: type[H], metadata: Mapping[str, Any], path: Path) -> H:

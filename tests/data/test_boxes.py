@@ -81,12 +81,12 @@ def test_yolo_reads_polygons_and_numbered_names(tmp_path):
     assert found.of("train")[0].boxes == ((20, 30, 40, 45),)
 
 
-def test_deeppcb_has_templates_and_six_names(tmp_path):
+def test_deeppcb_has_references_and_six_names(tmp_path):
     found = load_boxes("deeppcb", boards(tmp_path))
     (sample,) = found.samples
     assert sample.labels == ("short",)
     assert sample.split == "train"
-    assert sample.template == tmp_path / "g" / "a_temp.jpg"
+    assert sample.reference == tmp_path / "g" / "a_temp.jpg"
     assert len(found.names) == 6
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from cyclopts import Parameter
 
@@ -15,6 +15,8 @@ from sowa.config import to_dict
 from sowa.errors import InputError
 from sowa.files import is_file
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16"]
 PRESETS = Path(sowa.__file__).with_name("presets")
 
 

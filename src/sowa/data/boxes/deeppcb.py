@@ -33,8 +33,8 @@ def _sample(root: Path, line: str, file: Path) -> BoxSample:
     if len(parts) != 2:
         raise InputError(f"{file}: {line!r} isn't understood, needed are a picture and its text file")
     picture, boxes = root / parts[0], root / parts[1]
-    tested, template = (picture.with_name(f"{picture.stem}_{kind}{picture.suffix}") for kind in ("test", "temp"))
-    missing = next((path for path in (tested, template, boxes) if not path.is_file()), None)
+    tested, reference = (picture.with_name(f"{picture.stem}_{kind}{picture.suffix}") for kind in ("test", "temp"))
+    missing = next((path for path in (tested, reference, boxes) if not path.is_file()), None)
     if missing is not None:
         raise InputError(f"{file} needs {missing}, which doesn't exist; copy it there, or remove the line")
     size = picture_size(tested)
@@ -49,7 +49,7 @@ def _sample(root: Path, line: str, file: Path) -> BoxSample:
             raise InputError(f"{where} is {numbers!r}, needed are x1 y1 x2 y2 and a type from 1 to {len(NAMES)}")
         corners.append(checked(box, size, where))
         labels.append(NAMES[kind - 1])
-    return BoxSample(tested, size, tuple(corners), tuple(labels), split_of(file.stem), template)
+    return BoxSample(tested, size, tuple(corners), tuple(labels), split_of(file.stem), reference)
 
 
 def _lines(file: Path) -> list[str]:

@@ -21,7 +21,7 @@ SPLITS = ("train", "validation", "test")
 class BoxSample:
     """A picture, not yet read, with ``boxes`` x1, y1, x2, y2 in its pixels and the name of what is in each.
 
-    ``split`` is one of `SPLITS` or "" where the data set doesn't say. ``template`` is a picture of the same part
+    ``split`` is one of `SPLITS` or "" where the data set doesn't say. ``reference`` is a picture of the same part
     without anything to find, where there is one.
     """
 
@@ -30,7 +30,7 @@ class BoxSample:
     boxes: tuple[Box, ...]
     labels: tuple[str, ...]
     split: str = ""
-    template: Path | None = None
+    reference: Path | None = None
 
 
 @dataclass(frozen=True)

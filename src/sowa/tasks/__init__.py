@@ -1,0 +1,1 @@
+"""The same network on other tasks: object detection and image classification."""

@@ -1,0 +1,5 @@
+"""Object detection: boxes with names from the frozen levels, trained on a user's own pictures."""
+
+from sowa.tasks.detection.detector import BoxDetector, Detections
+
+__all__ = ["BoxDetector", "Detections"]

@@ -1,0 +1,229 @@
+"""The public class of detection: pictures in, boxes with names out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sowa.config import DetectConfig, from_dict, to_dict
+from sowa.data.images import read_image
+from sowa.data.stream import Batch, Picture, pictures, read_batches, skipped_into
+from sowa.devices import Precision
+from sowa.errors import InputError
+from sowa.files import read_safetensors, write_safetensors
+from sowa.headers import DETECT_FORMAT, TaskHeader, read_header
+from sowa.model.checkpoint import identity
+from sowa.tasks.detection.decode import Boxes, decode
+from sowa.tasks.detection.network import BoxNetwork
+from sowa.tasks.encoding import Encoder
+
+LEAST = 0.01  # scores below it are never kept
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What is in one picture, the likeliest first.
+
+    ``xyxy`` (n, 4) float32 are x1, y1, x2, y2 in pixels of the picture as it is on disk, ``confidence`` (n,) float32
+    lies in 0..1, ``class_id`` (n,) counts ``names``. The arrays are what ``supervision.Detections`` takes.
+    """
+
+    image_path: str
+    xyxy: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    class_id: NDArray[np.int64]
+    names: tuple[str, ...]
+    size: tuple[int, int]  # (H', W') of the picture
+    # Where the picture can be had again: thousands of results don't hold thousands of pictures in memory.
+    source: Path | NDArray[np.uint8] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    @property
+    def labels(self) -> list[str]:
+        """The name of each box."""
+        return [self.names[index] for index in self.class_id]
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """The picture (H', W', 3) uint8, read again from disk where it came from there."""
+        return read_image(self.source) if isinstance(self.source, Path) else self.source
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        rows = zip(self.labels, self.confidence.tolist(), self.xyxy.tolist(), strict=True)
+        return {
+            "image_path": self.image_path,
+            "boxes": [
+                {"label": label, "score": round(score, 4), "xyxy": [round(value, 1) for value in box]}
+                for label, score, box in rows
+            ],
+        }
+
+
+class BoxDetector:
+    """Finds things by name on a frozen backbone.
+
+    ``names`` are the classes it was trained on. ``threshold_`` is the score from which a box counts, chosen on
+    held-out pictures in training. ``skipped_`` lists what the last call couldn't read, and why.
+    """
+
+    def __init__(self, names: Sequence[str], config: DetectConfig, encoder: Encoder, seed: int = 0) -> None:
+        self.names, self.encoder = tuple(names), encoder
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = BoxNetwork(names, config, encoder.backbone).to(encoder.device).eval()
+        self.threshold_ = 0.3
+        self.train_: dict[str, Any] = {}
+        self.metrics_: dict[str, float | None] = {}
+        self.skipped_: list[tuple[str, str]] = []
+
+    @torch.inference_mode()
+    def find(
+        self,
+        tokens: Sequence[Tensor],
+        reference: Sequence[Tensor] | None,
+        text_CE: Tensor,
+        least: float = LEAST,
+    ) -> list[Boxes]:
+        """Of encoded pictures, L times (B, P, D), and their references, the boxes in patches."""
+        device, grid = self.encoder.device, self.encoder.grid
+        seen = [level.float().to(device) for level in tokens]
+        beside = None if reference is None else [level.float().to(device) for level in reference]
+        found = self.network(seen, grid, self.encoder.backbone, beside)
+        logits = self.network.classify(found.embedding, text_CE)
+        extent = (float(grid[1]), float(grid[0]))
+        return [
+            decode(found.boxes[place], found.objectness[place], logits[place], extent, least)
+            for place in range(len(logits))
+        ]
+
+    @torch.inference_mode()
+    def read(self, queries: Sequence[str] | None = None) -> Tensor:
+        """Unit vectors (C, E) of the detector's own classes, or of ``queries``."""
+        return self.network.read(self.encoder.backbone, queries)
+
+    def predict(
+        self,
+        source: Any,
+        queries: Sequence[str] | None = None,
+        reference: Any = None,
+        least: float | None = None,
+        batch_size: int = 8,
+    ) -> Iterator[Detections]:
+        """The boxes of every picture of ``source`` (as in ``Sowa.predict``), one picture at a time.
+
+        ``queries`` are what to look for, in any words, by default the detector's own classes. ``reference`` is a
+        picture of the part without anything to find, or one for each picture, where the detector was trained with them.
+        ``least`` is the score from which a box counts, by default the detector's own threshold. Broken pictures are
+        skipped.
+
+        Raises InputError where a query is empty or there twice, and where references are missing or not wanted.
+        """
+        names = self.names if queries is None else check_queries(queries)
+        wanted = pictures(source)
+        references = self._references(reference, len(wanted))
+        least = self.threshold_ if least is None else least
+        text, self.skipped_ = self.read(names if queries is not None else None), []
+        places = {id(picture): place for place, picture in enumerate(wanted)}
+        for batch in read_batches(wanted, self.encoder.image_size, batch_size, skipped_into(self.skipped_)):
+            beside = None
+            if references:
+                chosen = [references[places[id(picture)] % len(references)] for picture in batch.pictures]
+                beside = self._encode(chosen)
+            tokens, _ = self.encoder(batch.images)
+            yield from self._placed(batch, self.find(tokens, beside, text, least), names)
+
+    def _placed(self, batch: Batch, found: Sequence[Boxes], names: tuple[str, ...]) -> Iterator[Detections]:
+        rows, columns = self.encoder.grid
+        for picture, (height, width), boxes in zip(batch.pictures, batch.sizes, found, strict=True):
+            per_patch = torch.tensor([width / columns, height / rows] * 2, device=boxes.xyxy.device)
+            yield Detections(
+                picture.name,
+                (boxes.xyxy * per_patch).cpu().numpy().astype(np.float32),
+                boxes.scores.cpu().numpy().astype(np.float32),
+                boxes.labels.cpu().numpy(),
+                names,
+                (height, width),
+                picture.origin,
+            )
+
+    def _encode(self, chosen: Sequence[Picture]) -> tuple[Tensor, ...]:
+        batches = list(read_batches(chosen, self.encoder.image_size, len(chosen), _refuse))
+        return self.encoder(batches[0].images)[0]
+
+    def _references(self, reference: Any, count: int) -> list[Picture]:
+        wants = self.network.config.reference
+        if wants != (reference is not None):
+            raise InputError(
+                "the detector compares pictures with references; give --reference, one picture or one for each"
+                if wants
+                else "the detector was trained without references; leave --reference out, or train with it"
+            )
+        found = pictures(reference) if wants else []
+        if wants and len(found) not in (1, count):
+            raise InputError(f"{len(found)} references for {count} pictures; give one for all, or one for each")
+        return found
+
+    def save(self, path: str | Path) -> Path:
+        """Writes what was trained. Raises InputError where the file can't be written."""
+        header = TaskHeader(
+            identity(self.encoder.backbone),
+            self.encoder.image_size,
+            self.names,
+            to_dict(self.network.config),
+            {**self.train_, "threshold": self.threshold_},
+            self.metrics_,
+        )
+        write_safetensors(Path(path), self.tensors(), DETECT_FORMAT, to_dict(header))
+        return Path(path)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is trained, by name, on the CPU."""
+        return {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, backbone: str | None = None, device: str = "auto", precision: Precision = "auto"
+    ) -> Self:
+        """A detector that ``save`` wrote; ``backbone`` stands in for the one that it names.
+
+        Raises InputError for a file that is broken or not of this kind, and where the backbone has other weights here.
+        """
+        tensors, metadata = read_safetensors(Path(path), DETECT_FORMAT)
+        header = read_header(TaskHeader, metadata, Path(path))
+        encoder = Encoder(backbone or header.backbone.name, header.image_size, device, precision)
+        if encoder.backbone.fingerprint() != header.backbone.fingerprint:
+            raise InputError(f"{path} was made with other weights of {header.backbone.name!r} than are here")
+        detector = cls(header.names, from_dict(DetectConfig, header.config), encoder)
+        detector.fill(tensors, str(path))
+        detector.threshold_ = float(header.train.get("threshold", detector.threshold_))
+        detector.train_, detector.metrics_ = header.train, header.metrics
+        return detector
+
+    def fill(self, tensors: dict[str, Tensor], origin: str) -> None:
+        """Takes trained values over. Raises InputError where they are of another network."""
+        own = self.network.state_dict()
+        if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
+            raise InputError(f"{origin} holds other weights than its settings say; make it anew")
+        self.network.load_state_dict(tensors)
+
+
+def check_queries(queries: Sequence[str]) -> tuple[str, ...]:
+    """Queries without space around them. Raises InputError where there is none, an empty one, or one twice."""
+    words = tuple(query.strip() for query in queries)
+    if not words or not all(words) or len(set(words)) < len(words):
+        raise InputError(f"queries are {list(queries)}, needed is one or more, none empty and none twice")
+    return words
+
+
+def _refuse(picture: Picture, why: str) -> None:
+    raise InputError(f"reference {picture.name} can't be used: {why}")

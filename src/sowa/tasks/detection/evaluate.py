@@ -1,0 +1,120 @@
+"""How good boxes are: COCO's mean average precision, by size, and the score from which a box should count.
+
+Average precision is torchmetrics' with pycocotools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.detection import MeanAveragePrecision
+from torchvision.ops import box_iou
+
+from sowa.progress import Report, silent
+from sowa.tasks.detection.decode import Boxes
+from sowa.tasks.detection.detector import BoxDetector
+from sowa.tasks.detection.examples import Examples
+from sowa.tasks.detection.queries import truth
+
+ENOUGH = 0.5  # of the union of a true and a found box that they share, for the found one to count
+
+
+@dataclass(frozen=True)
+class BoxMetrics:
+    """``values`` by name, None where there is nothing to measure; ``per_class`` the mAP50 of each class that is there.
+
+    ``threshold`` is the score with the largest F1, ``false_alarms`` how many boxes a picture has above it that aren't
+    there.
+    """
+
+    values: dict[str, float | None]
+    per_class: dict[str, float]
+    threshold: float
+    f1: float
+    false_alarms: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """All numbers that aren't of a class."""
+        return {**self.values, "threshold": self.threshold, "F1": self.f1, "false_alarms": self.false_alarms}
+
+
+def find_all(
+    detector: BoxDetector, examples: Examples, names: Sequence[str] | None = None, report: Report = silent
+) -> list[Boxes]:
+    """What a detector finds in each picture, in patches; ``names`` as the queries of ``predict``."""
+    text, seen, found = detector.read(names), examples.views[0], []
+    for place in range(len(examples.samples)):
+        tokens = [level[place : place + 1] for level in seen.tokens]
+        reference = None if seen.reference is None else [level[place : place + 1] for level in seen.reference]
+        found += detector.find(tokens, reference, text)
+        report("detect", place + 1, len(examples.samples))
+    return found
+
+
+def measure(examples: Examples, found: Sequence[Boxes], names: Sequence[str], phrases: bool = False) -> BoxMetrics:
+    """Of what was ``found`` for ``names``, in patches. With ``phrases`` a box counts for every name that fits it."""
+    plain = MeanAveragePrecision(backend="pycocotools", class_metrics=True)
+    half = MeanAveragePrecision(backend="pycocotools", class_metrics=True, iou_thresholds=[ENOUGH])
+    for metric in (plain, half):
+        metric.warn_on_many_detections = False  # COCO's hundred are of one class, this counts all
+    matches = []
+    for place, (sample, boxes) in enumerate(zip(examples.samples, found, strict=True)):
+        rows, columns = examples.grid
+        per_patch = torch.tensor([sample.size[1] / columns, sample.size[0] / rows] * 2)
+        fitting = truth(sample.labels, names, phrases)
+        which, labels = fitting.nonzero(as_tuple=True)
+        true_boxes = examples.views[0].boxes[place][which] * per_patch
+        found_boxes = boxes.xyxy.cpu() * per_patch
+        scores, kinds = boxes.scores.cpu(), boxes.labels.cpu()
+        for metric in (plain, half):
+            metric.update(
+                [{"boxes": found_boxes, "scores": scores, "labels": kinds}], [{"boxes": true_boxes, "labels": labels}]
+            )
+        matches.append((scores, _hits(found_boxes, scores, kinds, true_boxes, labels), len(labels)))
+    all_sizes, at_half = plain.compute(), half.compute()
+    values = {"mAP50": _number(at_half["map"]), "mAP50-95": _number(all_sizes["map"])}
+    for size in ("small", "medium", "large"):
+        values[f"mAP50 {size}"] = _number(at_half[f"map_{size}"])
+    classes, each = at_half["classes"].reshape(-1).tolist(), at_half["map_per_class"].reshape(-1)
+    # COCO writes -1 for a class that isn't in any picture.
+    per_class = {names[int(kind)]: float(value) for kind, value in zip(classes, each, strict=True) if value >= 0}
+    threshold, f1, alarms = _best(matches)
+    return BoxMetrics(values, per_class, threshold, f1, alarms)
+
+
+def _hits(found: Tensor, scores: Tensor, kinds: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+    """Whether each found box is a true one that no likelier box has taken, (n,)."""
+    hits = torch.zeros(len(found), dtype=torch.bool)
+    free = torch.ones(len(boxes), dtype=torch.bool)
+    overlap = box_iou(found, boxes) if len(found) and len(boxes) else torch.zeros(len(found), len(boxes))
+    for place in scores.argsort(descending=True).tolist():
+        candidates = overlap[place] * (free & (labels == kinds[place]))
+        if len(candidates) and candidates.max() >= ENOUGH:
+            hits[place] = True
+            free[candidates.argmax()] = False
+    return hits
+
+
+def _best(matches: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[float, float, float]:
+    """The score with the largest F1, that F1, and the false alarms of a picture from there on."""
+    scores, hits = torch.cat([match[0] for match in matches]), torch.cat([match[1] for match in matches])
+    wanted = sum(match[2] for match in matches)
+    if not len(scores) or not wanted or not hits.any():
+        return 1.0, 0.0, 0.0
+    order = scores.argsort(descending=True)
+    right = hits[order].cumsum(0)
+    count = torch.arange(1, len(order) + 1)
+    f1 = 2 * right / (count + wanted)
+    at = int(f1.argmax())
+    # Between the last box that counts and the next one, so that rounding moves neither.
+    below = scores[order[at + 1]] if at + 1 < len(order) else scores[order[at]]
+    threshold = float((scores[order[at]] + below) / 2)
+    return threshold, float(f1[at]), float((count[at] - right[at]) / len(matches))
+
+
+def _number(value: Tensor) -> float | None:
+    """COCO writes -1 where there is nothing to measure."""
+    return None if value < 0 else float(value)

@@ -1,0 +1,46 @@
+"""Words that name things: which of them fit a label, and what may be asked for in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ASKED = 48  # names that a batch is asked for; more tell no more and take longer
+
+
+def fits(query: str, label: str) -> bool:
+    """Whether all words of a query are in a label: "red star" fits "big red star", and so does "star"."""
+    return set(query.split()) <= set(label.split())
+
+
+def parts(label: str) -> tuple[str, ...]:
+    """What may be asked for to find a label: its last word, with any of those before it in their order."""
+    *attributes, thing = label.split()
+    return tuple(
+        " ".join([*chosen, thing]) for count in range(len(attributes) + 1) for chosen in combinations(attributes, count)
+    )
+
+
+def all_parts(labels: Iterable[str]) -> tuple[str, ...]:
+    """The parts of all labels, each once, sorted."""
+    return tuple(sorted({part for label in labels for part in parts(label)}))
+
+
+def asked(labels: Sequence[Sequence[str]], known: Sequence[str], random: np.random.Generator) -> tuple[str, ...]:
+    """Names to ask a batch of pictures for: what is in them first, then others of ``known``, `ASKED` in all."""
+    there = all_parts(label for of in labels for label in of)
+    if len(there) >= ASKED:
+        return tuple(random.permutation(there)[:ASKED].tolist())
+    others = [name for name in known if name not in set(there)]
+    drawn = random.permutation(len(others))[: ASKED - len(there)]
+    return (*there, *(others[index] for index in drawn))
+
+
+def truth(labels: Sequence[str], names: Sequence[str], phrases: bool) -> Tensor:
+    """Which names fit each label, (n, C) of 0 and 1: the same word, or with ``phrases`` as `fits` says."""
+    rows = [[fits(name, label) if phrases else name == label for name in names] for label in labels]
+    return torch.tensor(rows, dtype=torch.float32).reshape(len(labels), len(names))

@@ -1,0 +1,95 @@
+"""What every task reads: the frozen levels of pictures, at one size.
+
+Shapes: N pictures, H x W pixels, L levels, P = h * w patches, D vision width, E joint width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sowa.data.stream import Picture, read_batches, skipped_into
+from sowa.devices import Precision, autocast, choose_device, choose_precision
+from sowa.model.backbone import Backbone
+from sowa.model.pretrained import build_backbone
+from sowa.progress import Report, silent
+from sowa.tiling import check_image_size
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Of N pictures: ``tokens`` L times (N, P, D) in half precision, ``features`` (N, E), their own ``sizes`` (H', W').
+
+    ``kept`` are the places of those that could be read among those that were asked for, ``skipped`` the others with the
+    reason.
+    """
+
+    tokens: tuple[Tensor, ...]
+    features: Tensor
+    grid: tuple[int, int]
+    sizes: tuple[tuple[int, int], ...]
+    kept: tuple[int, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+class Encoder:
+    """A frozen backbone at one picture size (H, W), by default its own.
+
+    Raises InputError for an unknown backbone, device or precision, and for a size that doesn't fit its patches.
+    """
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "mini",
+        image_size: tuple[int, int] | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+    ) -> None:
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        built = build_backbone(backbone) if isinstance(backbone, str) else backbone
+        self.backbone = built.to(self.device)
+        self.image_size = check_image_size(image_size, built, tiled=False)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) patches of a picture."""
+        return self.backbone.grid(self.image_size)
+
+    @torch.no_grad()
+    def __call__(self, images: NDArray[np.uint8]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Pictures (B, H, W, 3) uint8 to tokens L times (B, P, D) and features (B, E), in single precision."""
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        pixels = ((pixels - self.backbone.mean) / self.backbone.std).contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.precision):
+            levels = self.backbone(pixels.to(self.backbone.visual.proj.dtype))
+        return tuple(tokens.float() for tokens in levels.tokens), levels.image_feature.float()
+
+    def encode(
+        self,
+        pictures: Sequence[Picture],
+        batch_size: int = 8,
+        report: Report = silent,
+        change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+    ) -> Encoded:
+        """Every picture that can be read, in order, on the CPU. ``change`` is applied to each batch (B, H, W, 3)."""
+        skipped: list[tuple[str, str]] = []
+        parts, features, sizes, kept = [], [], list[tuple[int, int]](), list[int]()
+        place = {id(picture): index for index, picture in enumerate(pictures)}
+        for batch in read_batches(pictures, self.image_size, batch_size, skipped_into(skipped)):
+            tokens, feature = self(change(batch.images) if change else batch.images)
+            parts.append([level.half().cpu() for level in tokens])
+            features.append(feature.cpu())
+            sizes += batch.sizes
+            kept += [place[id(picture)] for picture in batch.pictures]
+            report("encode", len(kept) + len(skipped), len(pictures))
+        rows, columns = self.grid
+        empty = [torch.zeros(0, rows * columns, self.backbone.width) for _ in self.backbone.levels]
+        tokens = tuple(torch.cat(level) for level in zip(*parts, strict=True)) if parts else tuple(empty)
+        feature = torch.cat(features) if features else torch.zeros(0, self.backbone.embed_dim)
+        return Encoded(tokens, feature, self.grid, tuple(sizes), tuple(kept), tuple(skipped))
