@@ -188,18 +188,9 @@ class DetectTrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
-            raise InputError(
-                f"epochs {self.epochs}, batch size {self.batch_size}, checkpoint-every {self.checkpoint_every}: "
-                "each must be 1 or more"
-            )
+        _check_loop(self)
         if not 0 < self.held_out < 1:
             raise InputError(f"held-out is {self.held_out}, allowed is between 0 and 1")
-        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf or self.seed < 0:
-            raise InputError(
-                f"learning rate {self.learning_rate} must be above 0, weight decay {self.weight_decay} and seed "
-                f"{self.seed} 0 or more"
-            )
 
 
 @dataclass(frozen=True)
@@ -225,22 +216,13 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.checkpoint_every < 1:
-            raise InputError(
-                f"epochs {self.epochs}, batch size {self.batch_size}, checkpoint-every {self.checkpoint_every}: "
-                "each must be 1 or more"
-            )
+        _check_loop(self)
         if not 0 <= self.mosaic <= 1:
             raise InputError(f"mosaic is {self.mosaic}, allowed is 0 to 1")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"validation fraction is {self.validation_fraction}, allowed is between 0 and 1")
         if not 0 <= self.gaze_weight < math.inf:
             raise InputError(f"gaze weight is {self.gaze_weight}, allowed is 0 and more")
-        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf or self.seed < 0:
-            raise InputError(
-                f"learning rate {self.learning_rate} must be above 0, weight decay {self.weight_decay} and seed "
-                f"{self.seed} 0 or more"
-            )
 
 
 @dataclass(frozen=True)
@@ -296,6 +278,20 @@ class ShotsConfig:
             )
         if not 0 <= self.tolerance < 1:
             raise InputError(f"tolerance is {self.tolerance}, allowed is 0 up to (not including) 1")
+
+
+def _check_loop(config: TrainConfig | DetectTrainConfig) -> None:
+    """What every training needs. Raises InputError for a number that can't be."""
+    if config.epochs < 1 or config.batch_size < 1 or config.checkpoint_every < 1:
+        raise InputError(
+            f"epochs {config.epochs}, batch size {config.batch_size}, checkpoint-every {config.checkpoint_every}: "
+            "each must be 1 or more"
+        )
+    if not 0 < config.learning_rate < math.inf or not 0 <= config.weight_decay < math.inf or config.seed < 0:
+        raise InputError(
+            f"learning rate {config.learning_rate} must be above 0, weight decay {config.weight_decay} and seed "
+            f"{config.seed} 0 or more"
+        )
 
 
 def from_dict(kind: type[T], values: dict[str, Any]) -> T:
