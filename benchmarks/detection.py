@@ -33,9 +33,9 @@ from sowa.tasks.detection.queries import fits
 from sowa.tasks.detection.train import hold_out
 
 HELD_OUT, SEED = 0.25, 0  # 40 of DeepPCB's 160 pairs here are tested on
-BOARDS = f"--image-size 640 --augment none --held-out {HELD_OUT} --seed {SEED} --epochs 24"
-SCENES, SCENES_SEED = {"train": 900, "val": 100, "test": 200}, 14_000_001
-QUERIES = "--phrases --augment none --batch-size 8 --epochs 16"
+BOARDS = f"--image-size 640 --augment none --held-out {HELD_OUT} --seed {SEED} --epochs 20"
+SCENES, SCENES_SEED = {"train": 700, "val": 80, "test": 150}, 14_000_001
+QUERIES = "--phrases --augment none --batch-size 8 --epochs 14"
 DARK = 60  # difference of grey values from which a pixel isn't the reference's
 SPECK = 12  # pixels of a component that are noise
 

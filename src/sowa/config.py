@@ -161,7 +161,7 @@ class DetectConfig:
     # Dropout of attention takes a third of a step on a CPU.
     adapter: AdapterConfig = AdapterConfig(dropout=0.0)
     words: WordsConfig = WordsConfig()
-    width: int = 64
+    width: int = 96
     reference: bool = False
 
 

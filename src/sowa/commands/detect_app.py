@@ -31,7 +31,7 @@ def train(
     weight_decay: float = 0.05,
     augment: str = "hflip",
     held_out: float = 0.2,
-    width: int = 64,
+    width: int = 96,
     checkpoint_every: int = 100,
     seed: int = 0,
     device: Device = "auto",

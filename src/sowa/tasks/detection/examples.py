@@ -95,7 +95,8 @@ def see(
         raise InputError(f"{bare[0].image_path} has no reference; leave --reference out, or use data that has them")
     good, skipped = _readable(samples, reference)
     if not good:
-        raise InputError(f"none of {len(samples)} pictures can be read; first problem: {skipped[0][1]}")
+        first = skipped[0][1] if skipped else "there is none in this split"
+        raise InputError(f"none of {len(samples)} pictures can be read; first problem: {first}")
     total, done = len(views) * (2 if reference else 1) * len(good), 0
 
     def encode(pictures: Sequence[Picture], view: View) -> Encoded:

@@ -26,6 +26,7 @@ FINEST, COARSEST = -1, 2  # cells of the first and the last level: 2 to this pow
 RARE = 0.01  # share of cells that hold something, before anything is learned
 SHARPEST = 50.0  # inverse temperature of the cosines with words
 GROUPS = 8  # of the normalisation
+SMALLEST = 1e-4  # spread of a channel, for those that never change
 REACH = 3.0  # largest logarithm of a side in cells: nothing is 20 cells from its centre to its edge
 
 
@@ -86,14 +87,18 @@ class BoxNetwork(nn.Module):
     Raises InputError where the adapter's heads don't divide the backbone's width.
     """
 
+    centre: Tensor
+    spread: Tensor
+
     def __init__(self, names: Sequence[str], config: DetectConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config, levels = config, len(backbone.levels)
         self.adapters = nn.ModuleList(WindowAdapter(backbone.width, config.adapter) for _ in range(levels))
-        inputs = backbone.width * (2 if config.reference else 1)
-        self.lateral = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, config.width)) for _ in range(levels)
-        )
+        inputs = backbone.width * (3 if config.reference else 2)
+        self.norms = nn.ModuleList(nn.LayerNorm(backbone.width) for _ in range(levels))
+        self.lateral = nn.ModuleList(nn.Linear(inputs, config.width) for _ in range(levels))
+        self.register_buffer("centre", torch.zeros(levels, backbone.width))
+        self.register_buffer("spread", torch.ones(levels, backbone.width))
         self.finer = nn.ConvTranspose2d(config.width, config.width, 2, stride=2)
         self.head = Head(config.width, backbone.embed_dim, levels)
         self.words = Words(names, config.words, backbone)
@@ -113,11 +118,7 @@ class BoxNetwork(nn.Module):
         """Frozen ``tokens`` L times (B, P, D) on ``grid`` (h, w), those of the reference beside them, to boxes."""
         parts, later = [], torch.zeros(())
         for level in reversed(range(len(tokens))):
-            adapted = self.adapters[level](tokens[level], grid, backbone.attention(level))
-            if reference is not None:
-                adapted = torch.cat([adapted, tokens[level] - reference[level]], dim=-1)
-            lateral = self.lateral[level](adapted).transpose(1, 2).unflatten(2, grid)
-            later = lateral + later
+            later = self._read(level, tokens, grid, backbone, reference) + later
             parts.append(self._look(later, level, len(tokens)))
         boxes, objectness, embedding, centres, sides, of = zip(*reversed(parts), strict=True)
         cells = Cells(torch.cat(centres), torch.cat(sides), torch.cat(of))
@@ -131,6 +132,32 @@ class BoxNetwork(nn.Module):
         """Unit vectors (C, E) of the network's own classes, or of any other names."""
         words = self.words(backbone) if names is None else self.words.read(names, backbone)
         return F.normalize(self.linear(words), dim=-1)
+
+    @torch.no_grad()
+    def standardise(self, tokens: Sequence[Tensor]) -> None:
+        """Takes over how the channels of each level spread in the pictures to train on, L times (N, P, D).
+
+        What an adapter adds has one spread in all channels and drowns what varies little, such as colour.
+        """
+        for level, tokens_NPD in enumerate(tokens):
+            values = tokens_NPD.float().flatten(0, 1)
+            self.centre[level], self.spread[level] = values.mean(dim=0), values.std(dim=0).clamp(min=SMALLEST)
+
+    def _read(
+        self,
+        level: int,
+        tokens: Sequence[Tensor],
+        grid: tuple[int, int],
+        backbone: Backbone,
+        reference: Sequence[Tensor] | None,
+    ) -> Tensor:
+        """What a level says by itself, (B, W, h, w): its tokens as they are, adapted, and against the reference's."""
+        adapted = self.adapters[level](tokens[level], grid, backbone.attention(level))
+        parts = [(tokens[level] - self.centre[level]) / self.spread[level], self.norms[level](adapted)]
+        if reference is not None:
+            parts.append((tokens[level] - reference[level]) / self.spread[level])
+        lateral: Tensor = self.lateral[level](torch.cat(parts, dim=-1))
+        return lateral.transpose(1, 2).unflatten(2, grid)
 
     def _look(self, x_BWhw: Tensor, level: int, levels: int) -> tuple[Tensor, ...]:
         power = scales(levels)[level]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ASKED = 48  # names that a batch is asked for; more tell no more and take longer
+ASKED = 64  # names that a batch is asked for; more tell no more and take longer
 
 
 def fits(query: str, label: str) -> bool:
@@ -18,11 +18,9 @@ def fits(query: str, label: str) -> bool:
 
 
 def parts(label: str) -> tuple[str, ...]:
-    """What may be asked for to find a label: its last word, with any of those before it in their order."""
-    *attributes, thing = label.split()
-    return tuple(
-        " ".join([*chosen, thing]) for count in range(len(attributes) + 1) for chosen in combinations(attributes, count)
-    )
+    """What may be asked for to find a label: some or all of its words, in their order."""
+    words = label.split()
+    return tuple(" ".join(some) for count in range(1, len(words) + 1) for some in combinations(words, count))
 
 
 def all_parts(labels: Iterable[str]) -> tuple[str, ...]:

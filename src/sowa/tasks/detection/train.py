@@ -68,6 +68,7 @@ def train(
     views = check_views(config.augment, detector.encoder.image_size)
     reference = detector.network.config.reference
     examples = see(detector.encoder, training, views, reference, report=report)
+    detector.network.standardise(examples.views[0].tokens)
     parameters = list(detector.network.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint, run = out.with_name(out.name + ".checkpoint"), _describe(detector, training, config)
