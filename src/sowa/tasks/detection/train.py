@@ -67,12 +67,12 @@ def train(
     training, held_out = hold_out(boxes, config.held_out, config.seed)
     views = check_views(config.augment, detector.encoder.image_size)
     reference = detector.network.config.reference
-    examples = see(detector.encoder, training, views, reference, report=report)
-    detector.network.standardise(examples.views[0].tokens)
     parameters = list(detector.network.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint, run = out.with_name(out.name + ".checkpoint"), _describe(detector, training, config)
     state = _resume(checkpoint, detector, optimizer, run) if checkpoint.exists() else _State()
+    examples = see(detector.encoder, training, views, reference, report=report)  # only now: it may take minutes
+    detector.network.standardise(examples.views[0].tokens)
     batches = _Batches(examples, detector.names, config)
     total = batches.per_epoch * config.epochs
     while state.step < total:
