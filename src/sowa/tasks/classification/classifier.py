@@ -1,0 +1,270 @@
+"""``Classifier``: pictures in, classes out, learned from folders of pictures or told by names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import torch
+from torch import Tensor
+
+from sowa.config import WordsConfig
+from sowa.data.stream import pictures
+from sowa.devices import Precision
+from sowa.errors import InputError
+from sowa.model.backbone import Backbone
+from sowa.model.words import Words
+from sowa.progress import Report, silent
+from sowa.tasks.classification.comparing import Seen, uncalibrated
+from sowa.tasks.classification.config import ClassifyConfig
+from sowa.tasks.classification.folders import HELD_OUT, Folders, Labelled, check_classes, read_folders
+from sowa.tasks.classification.learning import Learned, learn
+from sowa.tasks.classification.looks import CHUNK, Looks, look_at_once
+from sowa.tasks.classification.measures import Measured, measure
+from sowa.tasks.classification.open_set import (
+    EVEN_SHARES,
+    NONE,
+    SHARPNESS,
+    named,
+    nearness,
+    others_than,
+)
+from sowa.tasks.classification.storage import read_classifier, write_classifier
+from sowa.tasks.encoding import Encoder
+
+TEMPLATES = ("a photo of a {}", "a picture of a {}", "a close-up of a {}", "the {}", "{}")
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What one picture shows: ``name`` of the class, or `NONE`; ``probability`` of the likeliest class, 0..1, and the
+    ``top`` five with theirs."""
+
+    image_path: str
+    name: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {
+            "image_path": self.image_path,
+            "class": self.name,
+            "probability": round(self.probability, 6),
+            "top": [{"class": name, "probability": round(value, 6)} for name, value in self.top],
+        }
+
+
+class Classifier:
+    """Sorts pictures into classes.
+
+    ``names`` are the classes; ``learned_`` what ``fit`` made of pictures, None where names alone tell. ``metrics_`` are
+    of pictures held out of ``fit``, ``skipped_`` what the last call couldn't read, and why.
+    """
+
+    def __init__(self, encoder: Encoder, names: Sequence[str] = (), templates: Sequence[str] = TEMPLATES) -> None:
+        self.encoder, self.names = encoder, tuple(names)
+        self.config = WordsConfig(templates=tuple(templates), length=0)
+        self.learned_: Learned | None = None
+        self.metrics_: Measured | None = None
+        self.settings = ClassifyConfig()
+        self.train_: dict[str, Any] = {}
+        self.skipped_: list[tuple[str, str]] = []
+        self._others: Tensor | None = None
+        self._text = _read(self.names, self.config, encoder.backbone) if names else torch.zeros(0)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        backbone: str | Backbone = "mini",
+        *,
+        image_size: tuple[int, int] | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+    ) -> Self:
+        """A classifier that knows no class yet, on a backbone as in ``sowa.model.pretrained.build_backbone``.
+
+        Raises InputError for an unknown backbone, device or precision.
+        """
+        return cls(Encoder(backbone, image_size, device, precision))
+
+    @classmethod
+    def from_names(
+        cls,
+        names: Sequence[str],
+        backbone: str | Backbone = "mini",
+        *,
+        templates: Sequence[str] = TEMPLATES,
+        image_size: tuple[int, int] | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+    ) -> Self:
+        """A classifier told by names alone: any words, no picture. ``{}`` in a template is a name.
+
+        Raises InputError where there are fewer than two names, one twice or empty, or a template isn't understood.
+        """
+        words = check_classes(names, 2)
+        return cls(Encoder(backbone, image_size, device, precision), words, templates)
+
+    def fit(
+        self,
+        root: str | Path | Folders,
+        k_shot: int | None = None,
+        seed: int = 0,
+        *,
+        names: str | Path | None = None,
+        held_out: float = HELD_OUT,
+        config: ClassifyConfig | None = None,
+        batch_size: int = 8,
+        report: Report = silent,
+    ) -> Self:
+        """Learns the classes of a folder of folders, and measures itself on pictures that it didn't learn from.
+
+        ``k_shot`` pictures of each class are drawn by ``seed``, None takes all. ``names`` and ``held_out`` as in
+        `read_folders`. Raises InputError as that does, and where a class has too few readable pictures.
+        """
+        folders = root if isinstance(root, Folders) else read_folders(root, names, seed, held_out)
+        chosen = folders.train if k_shot is None else folders.train.take(folders.train.shots(k_shot, seed))
+        train, test = (Seen.of(self.encoder, part, batch_size, report) for part in (chosen, folders.test))
+        self.fit_seen(train, seed, config, report)
+        self.skipped_ = [*train.looks.skipped, *test.looks.skipped]
+        self.train_ |= {"k_shot": k_shot, "seed": seed}
+        self.metrics_ = self._measure(test)
+        return self
+
+    def fit_seen(
+        self, seen: Seen, seed: int = 0, config: ClassifyConfig | None = None, report: Report = silent
+    ) -> Self:
+        """The same of pictures that were looked at already; it measures nothing."""
+        self.settings = config or ClassifyConfig(seed=seed)
+        names = seen.labelled.names
+        self.learned_ = learn(seen.looks, seen.labels, names, self.encoder.backbone, self.settings, report)
+        self.names, self.metrics_ = names, None
+        learned = [picture.name for picture in seen.labelled.pictures]
+        self.train_ = {"pictures": len(learned), "trained": self.learned_.trained, "learned": learned}
+        return self
+
+    def unlearned(self, labelled: Labelled) -> Labelled:
+        """Those pictures that it didn't learn from. Raises InputError where there is none."""
+        known = {Path(name).resolve() for name in self.train_.get("learned", ())}
+        left = [place for place, each in enumerate(labelled.pictures) if Path(each.name).resolve() not in known]
+        if not left:
+            raise InputError(f"all {len(labelled.pictures)} pictures were learned from; give others to test on")
+        return labelled.take(left)
+
+    def test(self, labelled: Labelled, batch_size: int = 8, report: Report = silent) -> Measured:
+        """How well pictures are sorted whose classes are known. Raises InputError where a class can't be read."""
+        seen = Seen.of(self.encoder, labelled, batch_size, report)
+        self.skipped_ = list(seen.looks.skipped)
+        return self._measure(seen)
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by, 1 where names alone tell."""
+        return self.learned_.temperature if self.learned_ else 1.0
+
+    def _measure(self, seen: Seen) -> Measured:
+        return measure(self.logits(seen.looks) * self.temperature, seen.labels, self.names, self.temperature)
+
+    @overload
+    def predict(
+        self, source: Any, *, other: bool = ..., batch_size: int = ..., report: Report = ..., stream: Literal[True]
+    ) -> Iterator[Classified]: ...
+
+    @overload
+    def predict(
+        self,
+        source: Any,
+        *,
+        other: bool = ...,
+        batch_size: int = ...,
+        report: Report = ...,
+        stream: Literal[False] = False,
+    ) -> list[Classified]: ...
+
+    def predict(
+        self, source: Any, *, other: bool = False, batch_size: int = 8, report: Report = silent, stream: bool = False
+    ) -> Iterator[Classified] | list[Classified]:
+        """The class of every picture of ``source`` (as in ``Sowa.predict``), one by one with ``stream``.
+
+        With ``other`` a picture may be `NONE`. Raises InputError for a classifier without classes, and for a source
+        without a picture.
+        """
+        if not self.names:
+            raise InputError("the classifier knows no class; fit it on folders of pictures, or make it from_names")
+        found = self._predict(source, other, batch_size, report)
+        return found if stream else list(found)
+
+    def _predict(self, source: Any, other: bool, batch_size: int, report: Report) -> Iterator[Classified]:
+        wanted, self.skipped_ = pictures(source), []
+        for start in range(0, len(wanted), CHUNK):
+            part = wanted[start : start + CHUNK]
+            looks = look_at_once(self.encoder, part, batch_size)
+            self.skipped_ += looks.skipped
+            report("classify", start + len(part), len(wanted))
+            known = self.knownness(looks) >= 1 if other else torch.ones(len(looks.kept), dtype=torch.bool)
+            for place, logits, is_known in zip(looks.kept, self.logits(looks), known, strict=True):
+                yield self._told(part[place].name, logits, bool(is_known))
+
+    def _told(self, path: str, logits_C: Tensor, known: bool) -> Classified:
+        best = logits_C.softmax(dim=0).topk(min(TOP, len(self.names)))
+        top = tuple((self.names[int(place)], float(value)) for value, place in zip(*best, strict=True))
+        return Classified(path, top[0][0] if known else NONE, top[0][1], top)
+
+    @property
+    def summary(self) -> dict[str, float | None]:
+        """Of pictures held out of ``fit``: top-1, balanced accuracy and calibration error; empty without any."""
+        found = self.metrics_
+        return {"top1": found.top1, "balanced": found.balanced, "ece": found.ece} if found else {}
+
+    def save(self, path: str | Path) -> Path:
+        """Writes what was learned, with the backbone's identity. Raises InputError where nothing was or it can't be."""
+        if self.learned_ is None:
+            raise InputError("the classifier learned nothing, so there is nothing to save; fit it first")
+        write_classifier(Path(path), self.learned_, self.names, self.encoder, self.settings, self.train_, self.summary)
+        return Path(path)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, backbone: str | None = None, device: str = "auto", precision: Precision = "auto"
+    ) -> Self:
+        """A classifier that ``save`` wrote. ``backbone`` stands in for the one that the file names.
+
+        Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
+        """
+        encoder, header, settings, learned = read_classifier(Path(path), backbone, device, precision)
+        classifier = cls(encoder)
+        classifier.names, classifier.learned_, classifier.settings = header.names, learned, settings
+        classifier.train_ = header.train
+        return classifier
+
+    @torch.no_grad()
+    def logits(self, looks: Looks) -> Tensor:
+        """Calibrated logits (N, C) of pictures that were looked at."""
+        if self.learned_ is None:
+            return SHARPNESS * looks.features @ self._text.T
+        return uncalibrated(self.learned_, looks, self.encoder) / self.learned_.temperature
+
+    @torch.no_grad()
+    def knownness(self, looks: Looks) -> Tensor:
+        """How far pictures (N,) are of any of the classes: 1 is the boundary, less is `NONE`."""
+        if self.learned_ is not None:
+            learned = self.learned_
+            return 1 + nearness(looks.features, learned.centres, learned.hints) - learned.known
+        if self._others is None:
+            from open_clip import IMAGENET_CLASSNAMES
+
+            vocabulary = tuple(dict.fromkeys(IMAGENET_CLASSNAMES))
+            self._others = others_than(self._text, _read(vocabulary, self.config, self.encoder.backbone))
+        return named(looks.features, self._text, self._others) / EVEN_SHARES
+
+
+@torch.no_grad()
+def _read(names: Sequence[str], config: WordsConfig, backbone: Backbone) -> Tensor:
+    """Names to unit vectors (C, E) on the CPU, some at a time."""
+    words = Words(names, config, backbone).to(next(backbone.parameters()).device)
+    parts = [words.read(names[start : start + CHUNK], backbone) for start in range(0, len(names), CHUNK)]
+    return torch.cat(parts).float().cpu()

@@ -1,0 +1,125 @@
+"""What frozen features say of classes: Gaussians of one shrunken spread, whose parts count as far as the shots allow.
+
+Three things tell classes apart: the picture's class feature, what the levels hold (`sowa.tasks.classification.network`)
+and the classes' names. With one shot nothing can be held out to weigh them, but names can: they haven't seen the shots.
+Where they tell the shots apart, the class feature is at home and counts more. All constants were chosen on groups of
+pictures that no result is reported for (docs/CLASSIFICATION.md).
+
+Shapes: N pictures, C classes, E joint width, K = L * D width of all levels together, T tokens of a level.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sowa.tasks.classification.looks import Looks
+
+SHARPEST_NAMES = 40.0  # what cosines with names are multiplied by at most
+SHRINKAGE = 0.5  # how far the spread inside classes is drawn towards that inside pictures
+REGIONS = 3  # a picture's levels are compared with each other on so many regions a side
+HEAVIEST = 4.0  # what the class feature counts at most beside a level
+ONE_SHOT = 20.0  # sharpness of Gaussians from a single picture of each class
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What names are worth on some pictures: ``sharpness`` their cosines are multiplied by, and ``share`` (0..1) of the
+    uncertainty about the class that they take away."""
+
+    sharpness: float
+    share: float
+
+
+def worth_of_names(cosines_NC: Tensor, labels: Tensor) -> Worth:
+    """Of names that never saw these pictures. The sharpness is the mean of its likelihood, so chance alone gives
+    little."""
+    steps = torch.arange(0, SHARPEST_NAMES + 1, 2)
+    losses = torch.stack([F.cross_entropy(step * cosines_NC, labels) for step in steps])
+    sharpness = ((-losses * len(labels)).softmax(dim=0) * steps).sum()
+    return Worth(float(sharpness), 1 - float(losses.min()) / math.log(cosines_NC.shape[1]))
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Classes as linear functions of features: ``weights`` (E + K, C), ``bias`` (C,); the class feature is multiplied
+    by ``feature_weight``. Logits are scaled so that classes lie one apart in the mean."""
+
+    weights: Tensor
+    bias: Tensor
+    feature_weight: float
+
+    def __call__(self, features_NE: Tensor, levels_NK: Tensor) -> Tensor:
+        """Logits (N, C), not yet of any sharpness."""
+        return self._joined(features_NE, levels_NK) @ self.weights + self.bias
+
+    def _joined(self, features_NE: Tensor, levels_NK: Tensor) -> Tensor:
+        return joined(features_NE, levels_NK, self.feature_weight)
+
+    @classmethod
+    def fit(cls, looks: Looks, levels_NK: Tensor, labels: Tensor, classes: int, share: float) -> Gaussians:
+        """From pictures of every class, of which names tell apart the ``share`` (0..1)."""
+        shots = len(labels) / classes
+        weight = min(HEAVIEST, 1 + (4 + 4 / shots) * share)
+        x = joined(looks.features, levels_NK, weight)
+        means = class_means(x, labels, classes)
+        spread = _spread(x - means[labels], spread_inside(looks, looks.features.shape[1], shots), classes)
+        weights = torch.linalg.solve(spread, means.T)
+        products = means @ weights
+        squared = products.diag()[:, None] + products.diag()[None] - products - products.T
+        apart = squared.sum() / (classes * (classes - 1))
+        scale = 1 / apart.clamp(min=1e-12)
+        return cls(weights * scale, -0.5 * products.diag() * scale, weight)
+
+
+def joined(features_NE: Tensor, levels_NK: Tensor, feature_weight: float) -> Tensor:
+    """Class feature and levels side by side, (N, E + K)."""
+    return torch.cat([feature_weight * features_NE, levels_NK], dim=1)
+
+
+def class_means(x_NK: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """(C, K)."""
+    sums = torch.zeros(classes, x_NK.shape[1]).index_add(0, labels, x_NK)
+    return sums / torch.bincount(labels, minlength=classes)[:, None]
+
+
+def spread_inside(looks: Looks, width: int, shots: float) -> Tensor:
+    """How the levels vary inside pictures, (E + K, E + K) with ones as its mean diagonal.
+
+    What differs between regions of one picture doesn't tell its class. With more ``shots`` it counts more, beside equal
+    spread in all directions; with one shot not at all, since a defect is such a difference too.
+    """
+    regions = _regions(looks.tokens)
+    between = (regions - regions.mean(dim=1, keepdim=True)).flatten(0, 1)
+    inside = between.T @ between / max(len(between), 1)
+    share = 0.9 * (1 - 1 / max(shots, 1.0))
+    whole = torch.eye(width + len(inside))
+    size = inside.trace() / len(inside)
+    if size > 0:
+        whole[width:, width:] = (1 - share) * torch.eye(len(inside)) + share * inside / size
+    return whole
+
+
+def _regions(tokens_LNTD: Tensor) -> Tensor:
+    """Means over regions, all levels side by side, in lengths of the picture's own mean: (N, regions, K)."""
+    side = math.isqrt(tokens_LNTD.shape[2])
+    parts = []
+    for tokens in tokens_LNTD.float():
+        maps = tokens.transpose(1, 2).unflatten(2, (side, side))
+        regions = F.adaptive_avg_pool2d(maps, min(REGIONS, side)).flatten(2).transpose(1, 2)
+        parts.append(regions / regions.mean(dim=1, keepdim=True).norm(dim=-1, keepdim=True).clamp(min=1e-6))
+    return torch.cat(parts, dim=-1)
+
+
+def _spread(residuals_NK: Tensor, inside: Tensor, classes: int) -> Tensor:
+    """The spread inside classes, drawn towards that inside pictures; the latter alone where each class has one."""
+    freedom = len(residuals_NK) - classes
+    if freedom < 1:
+        return inside
+    within = residuals_NK.T @ residuals_NK / freedom
+    size = (within.trace() / len(within)).clamp(min=1e-9)
+    return (1 - SHRINKAGE) * within + SHRINKAGE * size * inside

@@ -1,0 +1,74 @@
+"""How well pictures are sorted: pure functions of probabilities, independent of any network.
+
+Shapes: N pictures, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+BINS = 15  # of confidence, as calibration errors are usually reported (Guo et al., 2017)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Shares in 0..1. ``balanced`` is the mean of the classes' recalls, ``ece`` the expected calibration error and
+    ``ece_before`` that of probabilities before their temperature; ``top5`` is 1 of five classes or fewer."""
+
+    pictures: int
+    top1: float
+    top5: float
+    balanced: float
+    ece: float
+    ece_before: float
+    recall: dict[str, float | None]
+    confusion: list[list[int]]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
+
+
+def measure(logits_NC: Tensor, labels: Tensor, names: tuple[str, ...], temperature: float = 1.0) -> Measured:
+    """Everything of logits (N, C) and true classes (N,); at least one picture."""
+    truth, count = labels.numpy(), len(names)
+    ranked = logits_NC.argsort(dim=1, descending=True).numpy()
+    table = confusion(truth, ranked[:, 0], count)
+    recalls = recall(table)
+    return Measured(
+        pictures=len(truth),
+        top1=float((ranked[:, 0] == truth).mean()),
+        top5=float((ranked[:, :5] == truth[:, None]).any(axis=1).mean()),
+        balanced=float(np.nanmean(recalls)),
+        ece=calibration_error((logits_NC / temperature).softmax(dim=1).numpy(), truth),
+        ece_before=calibration_error(logits_NC.softmax(dim=1).numpy(), truth),
+        recall={name: None if np.isnan(value) else float(value) for name, value in zip(names, recalls, strict=True)},
+        confusion=table.tolist(),
+    )
+
+
+def confusion(truth: NDArray[np.int64], told: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(C, C): row the true class, column what was told."""
+    table = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(table, (truth, told), 1)
+    return table
+
+
+def recall(table_CC: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of each class (C,), NaN where there is no picture of it."""
+    of_class = table_CC.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        shares: NDArray[np.float64] = np.diag(table_CC) / of_class
+    return shares
+
+
+def calibration_error(probabilities_NC: NDArray[np.floating], truth: NDArray[np.int64]) -> float:
+    """Expected calibration error in 0..1: how far confidence is from accuracy, over `BINS` equal bins of confidence."""
+    confidence, right = probabilities_NC.max(axis=1), probabilities_NC.argmax(axis=1) == truth
+    places = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gap = np.bincount(places, weights=confidence - right, minlength=BINS)
+    return float(np.abs(gap).sum() / len(truth))

@@ -1,0 +1,131 @@
+"""A classifier's file: safetensors with what was learned of the classes, and the backbone's identity, not itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sowa.config import STRICT, from_dict, to_dict
+from sowa.errors import InputError
+from sowa.files import read_safetensors, write_safetensors
+from sowa.headers import CLASSIFY_FORMAT, TaskHeader, read_header
+from sowa.model.checkpoint import identity
+from sowa.tasks.classification.config import ClassifyConfig
+from sowa.tasks.classification.evidence import ONE_SHOT, Gaussians
+from sowa.tasks.classification.learning import Learned, new_head
+from sowa.tasks.classification.looks import side_of
+from sowa.tasks.classification.weighing import Weights
+from sowa.tasks.encoding import Encoder
+
+HEAD = "head."  # the names of what was trained begin so
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a file's header holds beside names: how evidence is weighed, and whether the head was trained."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    classify: ClassifyConfig
+    feature_weight: float
+    seen: float
+    told: float
+    known: float
+    trained: bool
+
+
+def write_classifier(
+    path: Path,
+    learned: Learned,
+    names: tuple[str, ...],
+    encoder: Encoder,
+    config: ClassifyConfig,
+    train: Mapping[str, Any],
+    metrics: Mapping[str, float | None],
+) -> None:
+    """Writes the file, or nothing. Raises InputError where it can't be written."""
+    tensors = {
+        "weights": learned.gaussians.weights,
+        "bias": learned.gaussians.bias,
+        "centres": learned.centres,
+        "hints": learned.hints,
+    }
+    if learned.trained:  # an untrained head is made again from its seed
+        tensors |= {HEAD + name: value.detach() for name, value in learned.head.state_dict().items()}
+    numbers = Numbers(
+        config,
+        learned.gaussians.feature_weight,
+        learned.weights.seen,
+        learned.weights.told,
+        learned.known,
+        learned.trained,
+    )
+    header = TaskHeader(
+        identity(encoder.backbone), encoder.image_size, names, asdict(numbers), dict(train), dict(metrics)
+    )
+    written = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    write_safetensors(path, written, CLASSIFY_FORMAT, to_dict(header))
+
+
+def read_classifier(
+    path: Path, backbone: str | None, device: str, precision: Any
+) -> tuple[Encoder, TaskHeader, ClassifyConfig, Learned]:
+    """Everything that ``write_classifier`` wrote, on the backbone that the file names or on ``backbone``.
+
+    Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
+    """
+    tensors, metadata = read_safetensors(path, CLASSIFY_FORMAT)
+    header = read_header(TaskHeader, metadata, path)
+    try:
+        numbers = from_dict(Numbers, header.config)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; another version wrote it, make it anew") from None
+    encoder = Encoder(backbone or header.backbone.name, header.image_size, device, precision)
+    own = encoder.backbone
+    if own.fingerprint() != header.backbone.fingerprint or own.levels != header.backbone.levels:
+        raise InputError(
+            f"{path} was made with other weights of backbone {header.backbone.name!r} than it has here; use the same"
+        )
+    return encoder, header, numbers.classify, _learned(path, tensors, header.names, numbers, encoder)
+
+
+def _learned(
+    path: Path, tensors: Mapping[str, Tensor], names: tuple[str, ...], numbers: Numbers, encoder: Encoder
+) -> Learned:
+    own, classes = encoder.backbone, len(names)
+    joined = own.embed_dim + len(own.levels) * own.width
+    apart = (classes, own.embed_dim)
+    wanted = {"weights": (joined, classes), "bias": (classes,), "centres": apart, "hints": apart}
+    for name, shape in wanted.items():
+        found = tensors.get(name, torch.empty(0))
+        if tuple(found.shape) != shape or not torch.isfinite(found).all():
+            raise InputError(
+                f"{path} holds {name} of shape {tuple(found.shape)}, needed are finite numbers {shape}; make it anew"
+            )
+    if numbers.seen <= 0 or not all(map(math.isfinite, (numbers.seen, numbers.told, numbers.known))):
+        raise InputError(f"{path} weighs its evidence by {numbers.seen}, {numbers.told}; make it anew")
+    head = new_head(names, side_of(encoder.grid), own, numbers.classify)
+    if numbers.trained:
+        state = {name.removeprefix(HEAD): value for name, value in tensors.items() if name.startswith(HEAD)}
+        try:
+            head.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(
+                f"{path} doesn't fit its own header ({' '.join(str(error).split())}); make it anew"
+            ) from None
+    return Learned(
+        head=head,
+        gaussians=Gaussians(tensors["weights"], tensors["bias"], numbers.feature_weight),
+        weights=Weights(numbers.seen, numbers.told),
+        temperature=ONE_SHOT / numbers.seen,
+        centres=tensors["centres"],
+        hints=tensors["hints"],
+        known=numbers.known,
+        trained=numbers.trained,
+    )
