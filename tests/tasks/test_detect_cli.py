@@ -65,6 +65,15 @@ def test_what_was_trained_is_measured_and_used(model, scenes, tmp_path, capsys):
     assert len(coco.anns) == sum(len(line["boxes"]) for line in lines)
 
 
+def test_info_tells_what_a_model_holds(model, capsys):
+    assert run(["info", str(model), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kind"] == "sowa-detect"
+    assert told["image size"] == "64 x 64"
+    assert all(len(name.split()) == 3 for name in told["classes"])
+    assert any(line.startswith("mAP50 ") for line in told["held-out metrics"])
+
+
 def test_a_query_that_is_nowhere_returns_nothing(model, scenes, capsys):
     line = f"detect predict {scenes / 'test'} --model {model} --query ring --least-score 0.999"
     assert run(shlex.split(line)) == 0

@@ -13,9 +13,11 @@ import numpy as np
 
 from sowa.commands.classify_figure import draw
 from sowa.commands.predict import json_lines
+from sowa.commands.task_pages import classification_page
 from sowa.console import Console
 from sowa.errors import InputError
 from sowa.files import is_file, write_bytes
+from sowa.report.task import write_task_page
 from sowa.tasks.classification import Classifier
 from sowa.tasks.classification.classifier import TEMPLATES
 from sowa.tasks.classification.comparing import OURS, Row, compare
@@ -94,16 +96,17 @@ def test_to_table(
     folders: Path | None,
     out: Path | None,
     json_file: Path | None,
+    report_file: Path | None,
     batch_size: int,
     console: Console,
 ) -> None:
-    """Measures, prints tables, draws the confusion matrix and writes the numbers."""
+    """Measures, prints tables, draws the confusion matrix, and writes the numbers and a page."""
     there = read_test(root, classifier.names, folders)
     labelled = classifier.unlearned(there)
     if len(labelled.pictures) < len(there.pictures):
         console.note(f"{len(there.pictures) - len(labelled.pictures)} pictures that it learned from are left out")
     with console.progress() as report:
-        measured = classifier.test(labelled, batch_size, report)
+        measured, seen, told = classifier.judge(labelled, batch_size, report)
     console.skipped(classifier.skipped_)
     console.table(str(root), *_overview(measured, classifier.temperature))
     recalls = sorted(measured.recall.items(), key=lambda each: (each[1] is None, each[1]))
@@ -114,6 +117,11 @@ def test_to_table(
     if json_file:
         values = {"names": classifier.names, "temperature": classifier.temperature, **measured.to_dict()}
         write_bytes(json_file, json.dumps(values, indent=1).encode())
+    if report_file:
+        facts = {"Backbone": classifier.encoder.backbone.name, "Temperature": f"{classifier.temperature:.3f}"}
+        page = classification_page(str(root), seen, told, measured, facts, classifier.skipped_)
+        write_task_page(page, report_file)
+        console.note(f"report in {report_file}")
 
 
 def _overview(measured: Measured | None, temperature: float) -> tuple[list[str], list[list[Any]]]:

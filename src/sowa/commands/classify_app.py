@@ -71,6 +71,7 @@ def run_test(
     held_out: float = 0.25,
     out: Path | None = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    report: Path | None = None,
     backbone: str | None = None,
     image_size: str | None = None,
     batch_size: int = 8,
@@ -91,6 +92,7 @@ def run_test(
         held_out: with --compare, share of each class that is tested on, where there is no test folder
         out: PNG file for the confusion matrix
         json_file: file for the numbers
+        report: HTML file that shows the numbers and the pictures, the surest errors first
         backbone: stands in for the one that a model names; otherwise as in `sowa fit`
         image_size: side in pixels, or HEIGHTxWIDTH, without --model; by default the backbone's
     """
@@ -98,10 +100,12 @@ def run_test(
 
     told = Told(model, names, templates, backbone, size(image_size), device, precision)
     if not compare:
-        test_to_table(load_classifier(told), root, folders, out, json_file, batch_size, Console())
+        test_to_table(load_classifier(told), root, folders, out, json_file, report, batch_size, Console())
         return
-    if model or names or templates or out:
-        raise InputError("--compare learns from --root itself; leave --model, --names, --templates and --out out")
+    if model or names or templates or out or report:
+        raise InputError(
+            "--compare learns from --root itself; leave --model, --names, --templates, --out and --report out"
+        )
     wanted = [None if part.strip() == "all" else numbers("k-shot", part)[0] for part in k_shot.split(",")]
     compare_to_table(told, root, folders, held_out, wanted, numbers("seeds", seeds), json_file, batch_size, Console())
 

@@ -15,10 +15,12 @@ COUNTED = 25  # classes up to which the cells hold their counts
 
 
 def draw(confusion: Sequence[Sequence[int]], names: Sequence[str], path: Path) -> None:
-    """Rows are true classes, columns what was told; shades are shares of a row, numbers are pictures.
+    """Draws it to a file. Raises InputError where the file can't be written."""
+    save(confusion_figure(confusion, names), path)
 
-    Raises InputError where the file can't be written.
-    """
+
+def confusion_figure(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
+    """Rows are true classes, columns what was told; shades are shares of a row, numbers are pictures."""
     table = np.array(confusion)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     side = min(LARGEST, 2.5 + INCHES * len(names))
@@ -33,4 +35,4 @@ def draw(confusion: Sequence[Sequence[int]], names: Sequence[str], path: Path) -
         for row, column in np.argwhere(table):
             shade = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(table[row, column]), ha="center", va="center", color=shade)
-    save(figure, path)
+    return figure

@@ -37,7 +37,7 @@ def describe_predictions(
     return Summary(
         title="Inspection report",
         subject=str(source),
-        made=_now(),
+        made=now(),
         facts=facts,
         references={"": detector.references_},
         skipped=list(detector.skipped_),
@@ -85,7 +85,7 @@ def describe_evaluation(evaluation: Evaluation, detector: Sowa, root: Path, comm
         title="Evaluation report",
         subject=f"{root.resolve().name}, "
         + (categories[0] if len(categories) == 1 else f"{len(categories)} categories"),
-        made=_now(),
+        made=now(),
         facts=facts,
         references={run.category: run.references for run in shown},
         skipped=evaluation.skipped,
@@ -156,5 +156,6 @@ def _plots(run: Run, inductive: bool) -> list[Plot]:
     ]
 
 
-def _now() -> str:
+def now() -> str:
+    """The moment, as pages say when they were made."""
     return datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sowa.commands.predict import json_lines, unique_names
+from sowa.commands.task_pages import detection_page
 from sowa.config import DetectTrainConfig, from_dict
 from sowa.console import Console
 from sowa.data.boxes import BoxSample, BoxSet
 from sowa.files import make_folder, write_bytes
 from sowa.render import encode
+from sowa.report.task import write_task_page
 from sowa.tasks.detection.coco import Coco
 from sowa.tasks.detection.detector import BoxDetector, Detections, check_queries
 from sowa.tasks.detection.draw import draw_boxes
@@ -47,9 +49,15 @@ _SETTINGS = set(DetectTrainConfig.__dataclass_fields__)
 
 
 def measure_to_files(
-    detector: BoxDetector, boxes: BoxSet, queries: list[str] | None, json_file: Path | None, console: Console
+    detector: BoxDetector,
+    boxes: BoxSet,
+    queries: list[str] | None,
+    json_file: Path | None,
+    page: tuple[Path, str] | None,
+    console: Console,
 ) -> None:
-    """Average precision on pictures that the detector wasn't trained on, to a table and a file."""
+    """Average precision on pictures that the detector wasn't trained on, to a table, a file and a ``page`` with its
+    subject."""
     samples, which = test_pictures(detector, boxes)
     names = detector.names if queries is None else check_queries(queries)
     with console.progress() as report:
@@ -61,6 +69,10 @@ def measure_to_files(
     result = {"pictures": len(seen.samples), "split": which, **metrics.to_dict(), "mAP50 by class": metrics.per_class}
     if json_file:
         write_bytes(json_file, (json.dumps(result, indent=1) + "\n").encode())
+    if page:
+        path, subject = page
+        write_task_page(detection_page(detector, subject, seen, found, names, metrics), path)
+        console.note(f"report in {path}")
     console.say(f"mAP50 {metrics.values['mAP50'] or 0:.3f}", event="detect test", **result)
 
 

@@ -86,6 +86,7 @@ def run_test(
     root: Path,
     query: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    report: Path | None = None,
     backbone: str | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -98,6 +99,7 @@ def run_test(
         root: as in `sowa detect train`
         query: what to look for in place of the classes; a box counts for every query whose words its label has
         json_file: file for the result
+        report: HTML file that shows the result and the pictures, those with the most errors first
         backbone: stands in for the one that the model names, where its file has moved
     """
     from sowa.commands.detect import measure_to_files
@@ -106,7 +108,8 @@ def run_test(
 
     boxes = load_boxes(dataset, root)
     detector = BoxDetector.load(model, backbone=backbone, device=device, precision=precision)
-    measure_to_files(detector, boxes, query, json_file, Console())
+    page = (report, str(root)) if report else None
+    measure_to_files(detector, boxes, query, json_file, page, Console())
 
 
 @detect_app.command

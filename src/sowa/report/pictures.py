@@ -43,7 +43,7 @@ def pictures_of(prediction: Prediction, true_mask: NDArray[np.bool_] | None, sid
     height, width = image.shape[:2]
     n_levels = len(prediction.level_maps)
     return Pictures(
-        photo=_base64(_jpeg(image, side)),
+        photo=_base64(jpeg(image, side)),
         heat=_base64(_heat(prediction)),
         levels=_base64(_levels(prediction)),
         n_levels=n_levels,
@@ -67,7 +67,8 @@ def outline(mask: NDArray[np.bool_]) -> str:
     return "".join(parts)
 
 
-def _jpeg(image: NDArray[np.uint8], side: int) -> bytes:
+def jpeg(image: NDArray[np.uint8], side: int) -> bytes:
+    """The picture (H, W, 3) as a JPEG whose longer side has at most ``side`` pixels."""
     factor = side / max(image.shape[:2])
     if factor < 1:
         size = [max(1, round(length * factor)) for length in image.shape[1::-1]]

@@ -32,6 +32,17 @@ FIRST = 24  # cards that stand in the page itself: shown without JavaScript, and
 FEW, SHARP, SMALL = 1000, 448, 224
 
 
+def templates() -> Environment:
+    """Where pages come from; it escapes what file names hold."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 @contextmanager
 def open_report(path: Path, pictures: int) -> Iterator[ReportWriter]:
     """A writer whose report becomes ``path`` when the block ends well; otherwise ``path`` stays as it was.
@@ -51,13 +62,7 @@ class ReportWriter:
         self._entries: list[Entry] = []
         self._end = 0
         self._thresholds: dict[str, tuple[float, float]] = {}
-        self._templates = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._templates = templates()
         self._card = self._templates.get_template("card.html")
 
     def add(

@@ -157,9 +157,16 @@ class Classifier:
 
     def test(self, labelled: Labelled, batch_size: int = 8, report: Report = silent) -> Measured:
         """How well pictures are sorted whose classes are known. Raises InputError where a class can't be read."""
+        return self.judge(labelled, batch_size, report)[0]
+
+    def judge(
+        self, labelled: Labelled, batch_size: int = 8, report: Report = silent
+    ) -> tuple[Measured, Labelled, list[Classified]]:
+        """As `test`, with the pictures that could be read and what is said of each."""
         seen = Seen.of(self.encoder, labelled, batch_size, report)
         self.skipped_ = list(seen.looks.skipped)
-        return self._measure(seen)
+        told = zip(seen.labelled.pictures, self.logits(seen.looks), strict=True)
+        return self._measure(seen), seen.labelled, [self._told(picture.name, logits, True) for picture, logits in told]
 
     @property
     def temperature(self) -> float:

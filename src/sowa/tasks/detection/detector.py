@@ -143,18 +143,31 @@ class BoxDetector:
             yield from self._placed(batch, self.find(tokens, beside, text, least), names)
 
     def _placed(self, batch: Batch, found: Sequence[Boxes], names: tuple[str, ...]) -> Iterator[Detections]:
+        for picture, size, boxes in zip(batch.pictures, batch.sizes, found, strict=True):
+            yield self._in_pixels(picture.name, size, boxes, names, picture.origin)
+
+    def placed(
+        self, path: str, image: NDArray[np.uint8], boxes: Boxes, names: tuple[str, ...], least: float
+    ) -> Detections:
+        """What was found in a picture (H', W', 3), boxes in patches, as `predict` gives it from a score on."""
+        chosen = boxes.scores >= least
+        kept = Boxes(boxes.xyxy[chosen], boxes.scores[chosen], boxes.labels[chosen])
+        return self._in_pixels(path, (image.shape[0], image.shape[1]), kept, names, image)
+
+    def _in_pixels(
+        self, path: str, size: tuple[int, int], boxes: Boxes, names: tuple[str, ...], origin: Path | NDArray[np.uint8]
+    ) -> Detections:
         rows, columns = self.encoder.grid
-        for picture, (height, width), boxes in zip(batch.pictures, batch.sizes, found, strict=True):
-            per_patch = torch.tensor([width / columns, height / rows] * 2, device=boxes.xyxy.device)
-            yield Detections(
-                picture.name,
-                (boxes.xyxy * per_patch).cpu().numpy().astype(np.float32),
-                boxes.scores.cpu().numpy().astype(np.float32),
-                boxes.labels.cpu().numpy(),
-                names,
-                (height, width),
-                picture.origin,
-            )
+        per_patch = torch.tensor([size[1] / columns, size[0] / rows] * 2, device=boxes.xyxy.device)
+        return Detections(
+            path,
+            (boxes.xyxy * per_patch).cpu().numpy().astype(np.float32),
+            boxes.scores.cpu().numpy().astype(np.float32),
+            boxes.labels.cpu().numpy(),
+            names,
+            size,
+            origin,
+        )
 
     def _encode(self, chosen: Sequence[Picture]) -> tuple[Tensor, ...]:
         batches = list(read_batches(chosen, self.encoder.image_size, len(chosen), _refuse))

@@ -23,11 +23,26 @@ ENOUGH = 0.5  # of the union of a true and a found box that they share, for the 
 
 
 @dataclass(frozen=True)
+class Match:
+    """Of one picture: the ``scores`` (n,) of what was found, which of it ``hits`` (n,) something, and how many things
+    there are."""
+
+    scores: Tensor
+    hits: Tensor
+    wanted: int
+
+    def errors(self, threshold: float) -> tuple[int, int]:
+        """How many things are missed, and how many boxes are false, from a score on."""
+        counts = self.scores >= threshold
+        return self.wanted - int((self.hits & counts).sum()), int((~self.hits & counts).sum())
+
+
+@dataclass(frozen=True)
 class BoxMetrics:
     """``values`` by name, None where there is nothing to measure; ``per_class`` the mAP50 of each class that is there.
 
     ``threshold`` is the score with the largest F1, ``false_alarms`` how many boxes a picture has above it that aren't
-    there.
+    there; ``matches`` are of each picture.
     """
 
     values: dict[str, float | None]
@@ -35,6 +50,7 @@ class BoxMetrics:
     threshold: float
     f1: float
     false_alarms: float
+    matches: tuple[Match, ...]
 
     def to_dict(self) -> dict[str, float | None]:
         """All numbers that aren't of a class."""
@@ -73,7 +89,7 @@ def measure(examples: Examples, found: Sequence[Boxes], names: Sequence[str], ph
             metric.update(
                 [{"boxes": found_boxes, "scores": scores, "labels": kinds}], [{"boxes": true_boxes, "labels": labels}]
             )
-        matches.append((scores, _hits(found_boxes, scores, kinds, true_boxes, labels), len(labels)))
+        matches.append(Match(scores, _hits(found_boxes, scores, kinds, true_boxes, labels), len(labels)))
     all_sizes, at_half = plain.compute(), half.compute()
     values = {"mAP50": _number(at_half["map"]), "mAP50-95": _number(all_sizes["map"])}
     for size in ("small", "medium", "large"):
@@ -82,7 +98,7 @@ def measure(examples: Examples, found: Sequence[Boxes], names: Sequence[str], ph
     # COCO writes -1 for a class that isn't in any picture.
     per_class = {names[int(kind)]: float(value) for kind, value in zip(classes, each, strict=True) if value >= 0}
     threshold, f1, alarms = _best(matches)
-    return BoxMetrics(values, per_class, threshold, f1, alarms)
+    return BoxMetrics(values, per_class, threshold, f1, alarms, tuple(matches))
 
 
 def _hits(found: Tensor, scores: Tensor, kinds: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
@@ -98,10 +114,10 @@ def _hits(found: Tensor, scores: Tensor, kinds: Tensor, boxes: Tensor, labels: T
     return hits
 
 
-def _best(matches: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[float, float, float]:
+def _best(matches: Sequence[Match]) -> tuple[float, float, float]:
     """The score with the largest F1, that F1, and the false alarms of a picture from there on."""
-    scores, hits = torch.cat([match[0] for match in matches]), torch.cat([match[1] for match in matches])
-    wanted = sum(match[2] for match in matches)
+    scores, hits = (torch.cat([getattr(match, name) for match in matches]) for name in ("scores", "hits"))
+    wanted = sum(match.wanted for match in matches)
     if not len(scores) or not wanted or not hits.any():
         return 1.0, 0.0, 0.0
     order = scores.argsort(descending=True)

@@ -156,8 +156,8 @@ class BoxNetwork(nn.Module):
         parts = [(tokens[level] - self.centre[level]) / self.spread[level], self.norms[level](adapted)]
         if reference is not None:
             parts.append((tokens[level] - reference[level]) / self.spread[level])
-        lateral: Tensor = self.lateral[level](torch.cat(parts, dim=-1))
-        return lateral.transpose(1, 2).unflatten(2, grid)
+        lateral_BWhw: Tensor = self.lateral[level](torch.cat(parts, dim=-1)).transpose(1, 2).unflatten(2, grid)
+        return lateral_BWhw
 
     def _look(self, x_BWhw: Tensor, level: int, levels: int) -> tuple[Tensor, ...]:
         power = scales(levels)[level]
