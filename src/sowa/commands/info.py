@@ -10,7 +10,17 @@ from typing import Any
 import sowa
 from sowa.errors import InputError
 from sowa.files import read_metadata
-from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, DetectorHeader, Identity, WeightsHeader, read_header
+from sowa.headers import (
+    CLASSIFY_FORMAT,
+    DETECT_FORMAT,
+    DETECTOR_FORMAT,
+    WEIGHTS_FORMAT,
+    DetectorHeader,
+    Identity,
+    TaskHeader,
+    WeightsHeader,
+    read_header,
+)
 
 LIBRARIES = ("torch", "torchvision", "open-clip-torch", "timm", "numpy", "opencv-python-headless", "pillow")
 
@@ -31,7 +41,7 @@ def describe_package() -> dict[str, Any]:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """What a detector or weights file holds, read from its header alone.
+    """What a detector, a weights file or a task's model holds, read from its header alone.
 
     Raises InputError for a file that is missing, truncated or not ours.
     """
@@ -60,7 +70,16 @@ def describe_file(path: Path) -> dict[str, Any]:
             f"{name} {_digits(weights.before[name])} -> {_digits(value)}" for name, value in weights.after.items()
         ]
         return facts | {**_backbone(weights.backbone), "training": weights.train, "held-out metrics": held_out}
-    raise InputError(f"{path} is a {kind} file, info reads detectors and weights")
+    if kind in (DETECT_FORMAT, CLASSIFY_FORMAT):
+        task = read_header(TaskHeader, metadata, path)
+        return facts | {
+            **_backbone(task.backbone),
+            "image size": "{} x {}".format(*task.image_size),
+            "classes": list(task.names),
+            "training": task.train,
+            "held-out metrics": [f"{name} {_digits(value)}" for name, value in task.metrics.items()],
+        }
+    raise InputError(f"{path} is a {kind} file, info reads detectors, weights and models of tasks")
 
 
 def _backbone(identity: Identity) -> dict[str, Any]:
