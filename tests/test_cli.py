@@ -39,7 +39,8 @@ OPTIONS = {
     f"--tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
-    "predict": f"--backbone --batch-size --defect --examples --json --model --out --report --search --source {COMMON}",
+    "predict": "--backbone --batch-size --boxes --defect --examples --json --model --out --report --search --source "
+    f"{COMMON}",
     "train": (
         "--backbone --batch-size --category --checkpoint-every --dataset --epochs --gaze --gaze-pictures --gaze-weight "
         "--image-size --learning-rate --mosaic --out --pixels-per-degree --protocol --root --saliency --seed "
@@ -61,6 +62,21 @@ OPTIONS = {
     "gaze train": "--backbone --batch-size --device --fixations --held-out --model --out --pictures "
     "--pixels-per-degree --seed --sigma",
     "gaze test": "--backbone --batch-size --device --fixations --model --pictures --pixels-per-degree --sigma",
+    "detect train": "--augment --backbone --batch-size --checkpoint-every --dataset --epochs --held-out --image-size "
+    "--learning-rate --no-phrases --no-reference --out --phrases --reference --root --seed --weight-decay --width "
+    f"{COMMON}",
+    "detect test": f"--backbone --dataset --json --model --query --report --root {COMMON}",
+    "detect predict": "--backbone --batch-size --coco --json --least-score --model --out --query --reference --source "
+    f"{COMMON}",
+    "classify train": "--backbone --batch-size --held-out --image-size --k-shot --names --out --root --seed --steps "
+    f"{COMMON}",
+    "classify test": "--backbone --batch-size --compare --folders --held-out --image-size --json --k-shot --model "
+    f"--names --no-compare --out --report --root --seed --seeds --templates {COMMON}",
+    "classify predict": "--backbone --batch-size --image-size --json --model --names --no-other --other --source "
+    f"--templates {COMMON}",
+    "task init": "--out --task",
+    "data check": "--dataset --json --root",
+    "prompts preview": "--backbone --json --names --out --template --words",
     "info": "--file --json --no-json",
     "doctor": "--json --no-json",
 }
@@ -128,7 +144,9 @@ def test_a_command_has_exactly_these_options(command: str) -> None:
 
 def test_there_are_exactly_these_commands() -> None:
     assert {name for name in app if not name.startswith("-")} == {command.split()[0] for command in OPTIONS}
-    assert {f"gaze {name}" for name in app["gaze"] if not name.startswith("-")} < set(OPTIONS)
+    for group in ("gaze", "detect", "classify", "task", "data", "prompts"):
+        found = {f"{group} {name}" for name in app[group] if not name.startswith("-")}
+        assert found == {command for command in OPTIONS if command.startswith(f"{group} ")}
 
 
 @pytest.mark.parametrize("command", OPTIONS)

@@ -15,6 +15,7 @@ import sowa
 from sowa.cli import app, run
 from sowa.synthetic import write_dataset
 
+GROUPS = ("gaze", "detect", "classify", "task", "data", "prompts")
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
@@ -154,18 +155,21 @@ def test_the_table_of_commands_is_complete() -> None:
     assert sorted(named) == sorted(name for name in app if not name.startswith("-"))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/SHOTS.md", "docs/ATTENTION.md"])
+PAGES = ["README.md", "docs/SHOTS.md", "docs/ATTENTION.md", "docs/DETECTION.md", "docs/CLASSIFICATION.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_flags_in_the_text_exist(page: str) -> None:
     text = (README.parent / page).read_text(encoding="utf-8")
     known = {"--help", "--config", "--print-config"}
-    commands = [group[name] for group in (app, app["gaze"]) for name in group if not name.startswith("-")]
-    for command in commands:
-        if command is not app["gaze"]:
+    groups = [app, *(app[name] for name in GROUPS)]
+    for command in [group[name] for group in groups for name in group if not name.startswith("-")]:
+        if command.default_command:
             known |= {name for argument in command.assemble_argument_collection() for name in argument.names}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= known
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/SHOTS.md", "docs/ATTENTION.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_files_that_are_linked_exist(page: str) -> None:
     file = README.parent / page
     links = re.findall(r"\]\((?!http)([^)#]+)\)", file.read_text(encoding="utf-8"))

@@ -16,7 +16,20 @@ from cyclopts.config import Dict
 
 import sowa
 from sowa.commands.allocator import collect_no_more, collect_rarely, keep_freed_memory
-from sowa.commands.flags import augmentation, hyphens, numbers, print_config, read_config, size, take_config
+from sowa.commands.classify_app import classify_app
+from sowa.commands.detect_app import detect_app
+from sowa.commands.flags import (
+    Device,
+    Precision,
+    augmentation,
+    hyphens,
+    numbers,
+    print_config,
+    read_config,
+    size,
+    take_config,
+)
+from sowa.commands.task_app import data_app, prompts_app, task_app
 from sowa.config import (
     FALSE_POSITIVE_RATE,
     AdapterConfig,
@@ -39,8 +52,6 @@ app = App(
     help_epilogue="Every command takes --config FILE (YAML with its flags; for fit also the preset accurate) and "
     "--print-config (writes that file).",
 )
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16"]
 PIXELS_PER_DEGREE = 38.0  # a monitor of 24 inches with 1920 pixels in a row at 60 cm
 Typed = Annotated[str | None, Parameter(parse=False)]  # the command itself, which no flag sets
 
@@ -201,6 +212,7 @@ def predict(
     out: Path | None = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     report: Path | None = None,
+    boxes: Annotated[bool, Parameter(negative=())] = False,
     backbone: str | None = None,
     batch_size: int = 8,
     device: Device = "auto",
@@ -219,6 +231,7 @@ def predict(
         out: folder for overlays and masks
         json_file: file of JSON lines, one per picture
         report: HTML file that shows every picture and its verdict
+        boxes: put a box around each defect, with a score and the pixels it covers, in the JSON lines and the overlays
         backbone: stands in for the one that the detector names, where its file has moved
         search: in the memory bank; faiss is approximate, and much faster where there are hundreds of references
         defect: names that defects may have, in your words, such as scratch "missing part"; each picture is told which
@@ -231,7 +244,8 @@ def predict(
     detector = load_detector(model, backbone, device, precision, search)
     if defect or examples:
         name_defects(detector, defect or [], examples, batch_size, Console())
-    predict_to_files(detector, source, Outputs(out, json_file, report), batch_size, Console(), typed or "")
+    outputs = Outputs(out, json_file, report, boxes)
+    predict_to_files(detector, source, outputs, batch_size, Console(), typed or "")
 
 
 @app.command
@@ -520,7 +534,8 @@ def export(
 
 
 gaze_app = App(name="gaze", help="People's eye movements: record them, learn from them, compare with them.")
-app.command(gaze_app)
+for group in (gaze_app, detect_app, classify_app, task_app, data_app, prompts_app):
+    app.command(group)
 
 
 @gaze_app.command
