@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from sowa.data.video import frames
 from sowa.errors import InputError
 from sowa.files import write_bytes
 from sowa.types import Judged, JudgedNames
+
+if TYPE_CHECKING:
+    from sowa.render import Boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,27 +83,35 @@ class Prediction:
             **named,
         }
 
-    def plot(self) -> NDArray[np.uint8]:
-        """The picture under its heat map with the mask's outline, (H', W', 3) uint8 RGB at the picture's own size."""
-        from sowa.render import overlay  # drawing needs OpenCV, judging doesn't
+    def plot(self, boxes: Boxes | None = None) -> NDArray[np.uint8]:
+        """The picture under its heat map with the mask's outline, (H', W', 3) uint8 RGB at the picture's own size.
 
-        return overlay(self.image, self.anomaly_map, self.mask, self.pixel_threshold)
+        ``boxes`` are drawn too, such as those of `sowa.tasks.instances`.
+        """
+        return self._drawn(self.image, boxes)
 
-    def save(self, directory: str | Path, name: str | None = None) -> Path:
-        """Writes ``NAME_overlay.jpg`` and ``NAME_mask.png`` (0/255), both at the picture's own size.
+    def save(self, directory: str | Path, name: str | None = None, boxes: Boxes | None = None) -> Path:
+        """Writes ``NAME_overlay.jpg``, as `plot` draws it, and ``NAME_mask.png`` (0/255), both at the picture's own
+        size.
 
         ``name`` is the picture's file name without its suffix unless given. Returns the overlay's path. Neither file
         is ever half-written. Raises InputError where the folder can't be written.
         """
-        from sowa.render import encode, enlarge_mask, overlay
+        from sowa.render import encode, enlarge_mask
 
         name = name or Path(self.image_path).stem
         image = self.image
-        drawn = overlay(image, self.anomaly_map, self.mask, self.pixel_threshold)
+        drawn = self._drawn(image, boxes)
         target = Path(directory) / f"{name}_overlay.jpg"
         write_bytes(target, encode(drawn, "JPEG"))
         write_bytes(target.with_name(f"{name}_mask.png"), encode(enlarge_mask(self.mask, image.shape[:2]), "PNG"))
         return target
+
+    def _drawn(self, image: NDArray[np.uint8], boxes: Boxes | None) -> NDArray[np.uint8]:
+        from sowa.render import overlay, with_boxes  # drawing needs OpenCV, judging doesn't
+
+        drawn = overlay(image, self.anomaly_map, self.mask, self.pixel_threshold)
+        return drawn if boxes is None else with_boxes(drawn, boxes)
 
 
 class Boundary(Protocol):

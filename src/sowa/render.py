@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
 
 Image = NDArray[np.uint8]
 OUTLINE = (255, 255, 255)
+BOX, SHADE = (255, 255, 255), (16, 18, 24)  # of boxes: hues belong to the heat map
+SMALLEST_TEXT = 10  # pixels; larger in larger pictures
 # Colours begin at the first of these multiples of the pixel threshold and are hottest from the second on.
 COOLEST, HOTTEST = 0.5, 1.6
 OPACITY = 0.65
 STEPS, DARKEST = 32, 22  # shades of a small heat map, and where in the colour map they begin: black is too heavy
+
+
+class Boxes(Protocol):
+    """What can be drawn as boxes."""
+
+    @property
+    def xyxy(self) -> NDArray[Any]:
+        """Left, top, right and bottom of each in pixels, (n, 4)."""
+        ...
+
+    @property
+    def confidence(self) -> NDArray[Any]:
+        """How sure each is, (n,) in 0..1."""
+        ...
 
 
 def heat_map(
@@ -65,6 +83,41 @@ def overlay(image: Image, anomaly_map: NDArray[np.float32], mask: NDArray[np.boo
     thickness = max(1, round(min(height, width) / 300))
     cv2.drawContours(drawn, contours, -1, OUTLINE, thickness)
     return drawn
+
+
+def with_boxes(image: Image, boxes: Boxes) -> Image:
+    """The picture (H', W', 3) with each box and its confidence, the surest on top."""
+    drawn = PillowImage.fromarray(image)
+    pencil = ImageDraw.Draw(drawn)
+    side = min(image.shape[:2])
+    line, font = max(1, round(side / 250)), ImageFont.load_default(max(SMALLEST_TEXT, round(side / 32)))
+    labels = []
+    for at in np.argsort(boxes.confidence, kind="stable"):
+        left, top, right, bottom = (round(float(edge)) for edge in boxes.xyxy[at])
+        outer = (left - line, top - line, max(right, left + 1) + line - 1, max(bottom, top + 1) + line - 1)
+        pencil.rectangle((outer[0] - 1, outer[1] - 1, outer[2] + 1, outer[3] + 1), outline=SHADE, width=line + 2)
+        pencil.rectangle(outer, outline=BOX, width=line)
+        labels.append((f"{boxes.confidence[at]:.2f}", outer))
+    for text, outer in labels:  # after all boxes, so that none crosses them
+        _label(pencil, text, outer, font, (image.shape[1], image.shape[0]))
+    return np.array(drawn)
+
+
+def _label(
+    pencil: ImageDraw.ImageDraw,
+    text: str,
+    box: tuple[int, int, int, int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    size: tuple[int, int],
+) -> None:
+    """A text above a box, or below where there is no room, inside the picture of ``size`` (W', H')."""
+    _, _, width, height = pencil.textbbox((0, 0), text, font=font, anchor="lt")
+    margin = max(2, round(height / 3))
+    width, height = round(width) + 2 * margin, round(height) + 2 * margin
+    left = max(0, min(box[0], size[0] - width))
+    top = box[1] - height if box[1] >= height else min(box[3] + 1, size[1] - height)
+    pencil.rectangle((left, top, left + width - 1, top + height - 1), fill=BOX)
+    pencil.text((left + margin, top + margin), text, fill=SHADE, font=font, anchor="lt")
 
 
 def enlarge_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> Image:

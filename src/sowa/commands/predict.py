@@ -26,6 +26,8 @@ from sowa.runtime.metadata import NAME as EXPORT
 if TYPE_CHECKING:
     from sowa.detector import Search, Sowa
     from sowa.devices import Precision
+    from sowa.prediction import Prediction
+    from sowa.tasks.instances import Instances
 
 
 def load_detector(
@@ -76,11 +78,13 @@ def name_defects(
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where ``sowa predict`` writes: a folder of overlays, a file of JSON lines (printed without one), a report."""
+    """Where ``sowa predict`` writes: a folder of overlays, a file of JSON lines (printed without one), a report; and
+    whether ``boxes`` are in the lines and on the overlays."""
 
     folder: Path | None = None
     json_file: Path | None = None
     report: Path | None = None
+    boxes: bool = False
 
 
 def predict_to_files(
@@ -98,8 +102,8 @@ def predict_to_files(
         make_folder(outputs.folder)
     with ExitStack() as stack:
         writer = stack.enter_context(open_report(outputs.report, len(wanted))) if outputs.report else None
-        with console.progress() as report, _lines(outputs.json_file) as lines:
-            anomalous, judged = _predict(detector, wanted, outputs.folder, lines, writer, batch_size, report)
+        with console.progress() as report, json_lines(outputs.json_file) as lines:
+            anomalous, judged = _predict(detector, wanted, outputs, lines, writer, batch_size, report)
         if writer:
             writer.finish(describe_predictions(detector, source, judged, time.perf_counter() - started, command))
     console.skipped(detector.skipped_)
@@ -109,8 +113,8 @@ def predict_to_files(
 
 
 @contextmanager
-def _lines(json_file: Path | None) -> Iterator[TextIO]:
-    """Where the JSON lines go."""
+def json_lines(json_file: Path | None) -> Iterator[TextIO]:
+    """Where JSON lines go: to standard output, or to a file that appears under its name at the end."""
     if json_file is None:
         yield sys.stdout
         return
@@ -126,25 +130,33 @@ def _lines(json_file: Path | None) -> Iterator[TextIO]:
 def _predict(
     detector: Sowa | ExportedSowa,
     wanted: list[str],
-    out: Path | None,
+    outputs: Outputs,
     lines: TextIO,
     writer: ReportWriter | None,
     batch_size: int,
     report: Report,
 ) -> tuple[int, int]:
-    """Writes a line per picture, and overlays into ``out``; numbers of anomalous and of all judged pictures."""
+    """Writes a line per picture, and overlays; numbers of anomalous and of all judged pictures."""
     names = unique_names(wanted)
     anomalous = judged = 0
     for prediction in detector.predict(wanted, stream=True, batch_size=batch_size):
-        print(json.dumps(prediction.to_dict()), file=lines, flush=lines is sys.stdout)
-        if out:
-            prediction.save(out, names[prediction.image_path])
+        boxes = _boxes(prediction) if outputs.boxes else None
+        told = {"boxes": boxes.to_dicts()} if boxes is not None else {}
+        print(json.dumps(prediction.to_dict() | told), file=lines, flush=lines is sys.stdout)
+        if outputs.folder:
+            prediction.save(outputs.folder, names[prediction.image_path], boxes)
         if writer:
             writer.add(prediction)
         judged += 1
         anomalous += prediction.is_anomalous
         report("predict", judged + len(detector.skipped_), len(wanted))
     return anomalous, judged
+
+
+def _boxes(prediction: Prediction) -> Instances:
+    from sowa.tasks.instances import instances  # needs OpenCV, as drawing does, which an export can do without
+
+    return instances(prediction)
 
 
 def _without_results(wanted: list[str], source: Path, out: Path) -> list[str]:
