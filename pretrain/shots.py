@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +26,15 @@ from sowa.data.sampling import draw
 from sowa.data.stream import Picture
 from sowa.files import write_bytes
 from sowa.shots import Pool, cross_validate
-from sowa.shots.meta import PICTURES, Learned, Task
+from sowa.shots.meta import Learned, Task
 from sowa.shots.traits import names, traits
 from sowa.synthetic import CATEGORIES, defect_types, generate
 from sowa.types import ABNORMAL, NORMAL
 
 SIZE = 384
+# Of a product, whose traits are read. With 3, 4, 5, 6 and 8 the root mean square error of what 16 shots bring over one,
+# each group left out, is 0.041, 0.038, 0.037, 0.037 and 0.037; encoding them is what the user waits for.
+PICTURES = 4
 NORMALS, ANOMALOUS = 40, 40  # of a task at most
 SEVERITIES = (0.0, 0.1, 0.2, 0.3)  # small defects: plain ones are found with any number of shots
 STYLES = (4_000_001, 4_000_002)  # product lines that nothing else generates
@@ -100,25 +103,39 @@ def _some(paths: Sequence[Path]) -> list[Picture]:
 
 
 def task(detector: Sowa, product: Product) -> Task:
-    """Its curve on held-out pictures, and the traits of as many normal pictures as a user's product is judged by."""
-    normal, anomalous = product.pictures()
-    pool = Pool(detector, normal, anomalous)
+    """Its curve on held-out pictures, and its traits."""
+    pool = Pool(detector, *product.pictures())
     curve = [point.mean for point in cross_validate(pool, CONFIG).points]
-    grid = detector.network.backbone.grid(detector.image_size)
-    seen = traits(pool.features(pool.readable(range(len(normal)), PICTURES)), grid)
-    return Task(product.name, product.group, tuple(np.round(seen, 4).tolist()), tuple(np.round(curve, 4).tolist()))
+    return Task(product.name, product.group, seen(pool), tuple(np.round(curve, 4).tolist()))
+
+
+def seen(pool: Pool) -> tuple[float, ...]:
+    """The traits of as many normal pictures as a user's product is judged by."""
+    some = pool.readable(range(len(pool.normal)), PICTURES)
+    found = traits(pool.features(some), pool.detector.network.backbone.grid(pool.detector.image_size))
+    return tuple(np.round(found, 4).tolist())
+
+
+def write(detector: Sowa, tasks: Iterable[Task], target: Path) -> None:
+    learned = Learned(CONFIG.candidates, names(len(detector.network.backbone.levels)), PICTURES, tuple(tasks))
+    write_bytes(target, (json.dumps(learned.to_dict(), indent=1) + "\n").encode())
 
 
 def main(corpus: Path, data: Path, target: Path) -> None:
     detector = Sowa.from_pretrained("mini")
-    tasks = list(Learned.read(target).tasks) if target.exists() else []
+    known = Learned.read(target) if target.exists() else None
+    tasks = {task.name: task for task in known.tasks} if known else {}
+    if known and known.pictures != PICTURES:  # all or none: a file whose traits differ in that would tell nonsense
+        for product in products(corpus, data):
+            if product.name in tasks:
+                pool = Pool(detector, *product.pictures())
+                tasks[product.name] = replace(tasks[product.name], traits=seen(pool))
+        write(detector, tasks.values(), target)
     for product in products(corpus, data):
-        if product.name in {known.name for known in tasks}:
-            continue
-        tasks.append(task(detector, product))
-        learned = Learned(CONFIG.candidates, names(len(detector.network.backbone.levels)), tuple(tasks))
-        write_bytes(target, (json.dumps(learned.to_dict(), indent=1) + "\n").encode())
-        print(tasks[-1].name, *tasks[-1].curve, flush=True)
+        if product.name not in tasks:
+            tasks[product.name] = task(detector, product)
+            write(detector, tasks.values(), target)
+            print(product.name, *tasks[product.name].curve, flush=True)
 
 
 if __name__ == "__main__":

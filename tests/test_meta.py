@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
+from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,7 @@ from sowa.config import ModelConfig, ShotsConfig
 from sowa.data.stream import pictures
 from sowa.errors import InputError
 from sowa.shots import Kept, Pool, cross_validate, foresee
-from sowa.shots.meta import PICTURES, Learned, Task, learned
+from sowa.shots.meta import Learned, Task, learned
 from sowa.shots.traits import names, traits
 from sowa.synthetic import write_dataset
 
@@ -78,7 +82,7 @@ def known(count: int = 40) -> Learned:
         seen = random.normal(size=3)
         curve = 0.8 + 0.1 * np.tanh(seen[0]) * (np.log2(SHOTS) - 2) / 2
         tasks.append(Task(f"product {index}", f"group {index % 4}", tuple(seen), tuple(curve)))
-    return Learned(SHOTS, ("steepness", "nothing", "nothing too"), tuple(tasks))
+    return Learned(SHOTS, ("steepness", "nothing", "nothing too"), 4, tuple(tasks))
 
 
 def test_a_forecast_follows_what_was_measured_and_says_how_sure_it_is() -> None:
@@ -121,13 +125,45 @@ def test_a_handful_of_good_pictures_is_all_that_is_encoded(tiny_backbone: str, g
     pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), pictures(good))
     shipped = learned()
     choice = foresee(pool, ShotsConfig(), known=shipped)
-    assert (choice.encoded, choice.fits, choice.labels) == (PICTURES, 0, "none")
+    assert (choice.encoded, choice.fits, choice.labels) == (shipped.pictures, 0, "none")
     assert [point.shots for point in choice.points] == list(SHOTS)
     assert all(0 <= point.low <= point.mean <= point.high <= 1 for point in choice.points)
     highest = max(point.mean for point in choice.points)
     assert choice.chosen == next(point.shots for point in choice.points if point.mean >= highest - 0.005)
     assert json.loads(json.dumps(choice.to_dict()))["method"] == "meta"
     assert "don't rely on it" in choice.reason  # a random backbone is unlike anything that was measured
+
+
+def test_as_many_pictures_are_encoded_as_the_traits_were_read_from(tiny_backbone: str, good: Path) -> None:
+    detector, shipped = sowa.Sowa.from_pretrained(tiny_backbone), learned()
+    for count in (3, 6):
+        choice = foresee(Pool(detector, pictures(good)), ShotsConfig(), known=replace(shipped, pictures=count))
+        assert choice.encoded == count
+        assert f"as {count} pictures and what was measured" in choice.reason
+
+
+def test_traits_are_read_anew_where_they_are_of_another_number_of_pictures(
+    tiny_backbone: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_from_file_location("pretrain_shots", Path(__file__).parents[1] / "pretrain" / "shots.py")
+    assert spec
+    assert spec.loader
+    shots = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "pretrain_shots", shots)
+    spec.loader.exec_module(shots)
+    detector, target = sowa.Sowa.from_pretrained(tiny_backbone), tmp_path / "shots.json"
+    monkeypatch.setattr(shots, "PICTURES", 4)
+    monkeypatch.setattr(sowa.Sowa, "from_pretrained", lambda name: detector)
+    products = [shots.Product("oak", "wood", partial(lambda found: (found, None), pictures(good)))]
+    monkeypatch.setattr(shots, "products", lambda corpus, data: iter(products))
+    old = Task("oak", "wood", (0.0,) * 10, (0.5, 0.6, 0.7, 0.8, 0.9))
+    target.write_text(json.dumps(Learned(SHOTS, names(4), 8, (old,)).to_dict()))
+    shots.main(tmp_path, tmp_path, target)
+    pool = Pool(detector, pictures(good))
+    expected = traits(pool.features(pool.readable(range(4))), detector.network.backbone.grid(detector.image_size))
+    anew = Learned.read(target)
+    assert anew.pictures == 4
+    assert anew.tasks == (replace(old, traits=tuple(np.round(expected, 4).tolist())),)
 
 
 @pytest.mark.parametrize(

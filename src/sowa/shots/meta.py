@@ -28,7 +28,6 @@ from sowa.shots.curve import CONFIDENCE, Choice, Point
 from sowa.shots.pool import Clock, Pool
 from sowa.shots.traits import FEWEST, traits
 
-PICTURES = 8  # of a product, whose traits are read
 # Of the process, chosen by leaving a group out in turn: how far a product tells of others, in root mean square
 # differences of their traits, and how much of the curves' variance the traits don't tell.
 REACH, NOISE = 1.0, 0.3
@@ -48,10 +47,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Learned:
-    """What was measured, and with which numbers of ``shots``; ``traits`` names the traits."""
+    """What was measured, and with which numbers of ``shots``; ``traits`` names the traits, which were read from so many
+    ``pictures`` of each product."""
 
     shots: tuple[int, ...]
     traits: tuple[str, ...]
+    pictures: int
     tasks: tuple[Task, ...]
 
     @classmethod
@@ -101,7 +102,7 @@ def learned() -> Learned:
 
 
 def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Learned | None = None) -> Choice:
-    """Predicts the curve from up to `PICTURES` normal pictures.
+    """Predicts the curve from a few normal pictures, as many as the traits in ``known`` were read from.
 
     Chosen is the smallest number that is predicted to come within ``config.tolerance`` of the best. The reason says
     where the product is unlike all that were measured. ``known`` is by default what the package ships.
@@ -115,7 +116,7 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
             f"candidates are {shots}, but what meta learned is about {known.shots[0]} to {known.shots[-1]} shots; "
             "change --candidates or take another --method"
         )
-    some = pool.readable(draw(range(len(pool.normal)), len(pool.normal), config.seed), PICTURES)
+    some = pool.readable(draw(range(len(pool.normal)), len(pool.normal), config.seed), known.pictures)
     forecast = known.forecast(_traits(pool, some, known), shots)
     report("foresee", 1, 1)
     half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
