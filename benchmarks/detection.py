@@ -254,7 +254,7 @@ def write(boards_rows: dict[str, dict[str, Any]], query_row: dict[str, Any]) -> 
         "",
         f"At the threshold that the model chose on its own validation scenes, {query_row['threshold']:.2f}, it finds",
         f"{query_row['found']:.0%} of such pairs where they are. Asked for one that isn't in it, a picture returns",
-        f"{query_row['false alarms, any']:.3f} boxes; where its colour and its kind are both there, on different things,",
+        f"{query_row['false alarms, any']:.3f} boxes; where its colour and its kind are both there, apart,",
         f"{query_row['false alarms, both words there']:.3f}. Trained in {query_row['seconds'] / 60:.0f} minutes.",
         "",
         'What it answers to one query for each scene (a kind, or colour and kind), and to "blue hexagon":',
