@@ -32,10 +32,7 @@ class Observer(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Pictures (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W)."""
-        backbone = self.network.backbone
-        pixels = images.permute(0, 3, 1, 2).float() / 255
-        pixels = ((pixels - backbone.mean) / backbone.std).to(backbone.visual.proj.dtype)
-        return pixels.contiguous(memory_format=torch.channels_last)
+        return self.network.backbone.normalise(images)
 
     def forward(self, images: Tensor, class_text: Tensor | None) -> Observation:
         """Pictures (B, H, W, 3) uint8; ``class_text`` (B, S, E) is what they are compared with, None for nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -148,7 +149,7 @@ class Backbone(nn.Module):
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids (N, T). Raises InputError for a text longer than the text tower's context."""
         context = int(self.text.context_length)
-        tokenizer = SimpleTokenizer(context_length=context)
+        tokenizer = _tokenizer(context)
         for text in texts:
             length = len(tokenizer.encode(text)) + 2
             if length > context:
@@ -182,9 +183,21 @@ class Backbone(nn.Module):
             {key: value for key, value in self.state_dict().items() if not key.startswith("text.visual.")}
         )
 
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pictures (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W)."""
+        pixels = images.permute(0, 3, 1, 2).float() / 255
+        pixels = ((pixels - self.mean) / self.std).to(self.visual.proj.dtype)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
     def unnormalise(self, images: Tensor) -> Tensor:
         """Pictures normalised by ``mean`` and ``std`` back to 0..1."""
         return images * self.std + self.mean
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(context: int) -> Any:
+    """CLIP's, for so many tokens. Making one reads its vocabulary, a tenth of a second."""
+    return SimpleTokenizer(context_length=context)
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

@@ -30,7 +30,6 @@ class Words(nn.Module):
         self.names, self.config = tuple(names), config
         shape = (len(self.names) if config.own else 1, config.length, tower.text_width)
         self.context = nn.Parameter(torch.empty(shape).normal_(std=0.02))
-        self._read: dict[tuple[str, ...], Tensor] = {}  # tokens by sentences: every step of a training reads the same
 
     def forward(self, tower: TextTower) -> Tensor:
         """The classes' text features (C, E), unit vectors."""
@@ -46,10 +45,8 @@ class Words(nn.Module):
         templates, after = self.config.templates, 1 + self.config.length
         learned = "X " * self.config.length
         plain = [name.replace("_", " ") for name in names]
-        sentences = tuple(f"{learned}{template.format(name)}." for name in plain for template in templates)
-        if sentences not in self._read:
-            self._read = {sentences: tower.tokenize(sentences)}
-        tokens = self._read[sentences].to(self.context.device)
+        tokens = tower.tokenize([f"{learned}{template.format(name)}." for name in plain for template in templates])
+        tokens = tokens.to(self.context.device)
         embeddings = tower.embed_tokens(tokens)
         contexts = context.expand(len(plain), -1, -1).repeat_interleave(len(templates), dim=0)
         embeddings = torch.cat([embeddings[:, :1], contexts, embeddings[:, after:]], dim=1)
