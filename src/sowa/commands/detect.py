@@ -97,7 +97,7 @@ def predict_to_files(
     detector: BoxDetector, found: Iterator[Detections], names: list[str], outputs: Outputs, console: Console
 ) -> None:
     """Writes what is found in each of the pictures ``names`` as it goes."""
-    called, content, count, boxes = unique_names(names), Coco(), 0, 0
+    called, content, count, boxes = unique_names(names), Coco() if outputs.coco else None, 0, 0
     if outputs.folder:
         make_folder(outputs.folder)
     with console.progress() as report, json_lines(outputs.json_file) as lines:
@@ -106,10 +106,11 @@ def predict_to_files(
             if outputs.folder:
                 overlay = encode(draw_boxes(detections), "JPEG")
                 write_bytes(outputs.folder / f"{called[detections.image_path]}_boxes.jpg", overlay)
-            content.add(detections)
+            if content:
+                content.add(detections)
             count, boxes = count + 1, boxes + len(detections)
             report("detect", count + len(detector.skipped_), len(names))
-    if outputs.coco:
+    if outputs.coco and content:
         write_bytes(outputs.coco, json.dumps(content.to_dict()).encode())
     console.skipped(detector.skipped_)
     written = [f"overlays in {outputs.folder}"] if outputs.folder else []

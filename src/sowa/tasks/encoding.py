@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor
 
 from sowa.data.stream import Picture, read_batches, skipped_into
 from sowa.devices import Precision, autocast, choose_device, choose_precision
+from sowa.errors import InputError
+from sowa.headers import TaskHeader
 from sowa.model.backbone import Backbone
 from sowa.model.pretrained import build_backbone
 from sowa.progress import Report, silent
@@ -56,6 +60,28 @@ class Encoder:
         self.backbone = built.to(self.device)
         self.image_size = check_image_size(image_size, built, tiled=False)
 
+    @classmethod
+    def of(
+        cls,
+        header: TaskHeader,
+        path: Path,
+        backbone: str | None = None,
+        device: str = "auto",
+        precision: Precision = "auto",
+    ) -> Self:
+        """The encoder that a task's file was made with, on the backbone that it names or on ``backbone``.
+
+        Raises InputError where the backbone has other weights or levels here.
+        """
+        encoder = cls(backbone or header.backbone.name, header.image_size, device, precision)
+        own = encoder.backbone
+        if own.fingerprint() != header.backbone.fingerprint or own.levels != header.backbone.levels:
+            raise InputError(
+                f"{path} was made with other weights of backbone {header.backbone.name!r} than it has here; use the "
+                "same"
+            )
+        return encoder
+
     @property
     def grid(self) -> tuple[int, int]:
         """(h, w) patches of a picture."""
@@ -64,10 +90,9 @@ class Encoder:
     @torch.no_grad()
     def __call__(self, images: NDArray[np.uint8]) -> tuple[tuple[Tensor, ...], Tensor]:
         """Pictures (B, H, W, 3) uint8 to tokens L times (B, P, D) and features (B, E), in single precision."""
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
-        pixels = ((pixels - self.backbone.mean) / self.backbone.std).contiguous(memory_format=torch.channels_last)
+        pixels = self.backbone.normalise(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
         with autocast(self.device, self.precision):
-            levels = self.backbone(pixels.to(self.backbone.visual.proj.dtype))
+            levels = self.backbone(pixels)
         return tuple(tokens.float() for tokens in levels.tokens), levels.image_feature.float()
 
     def encode(

@@ -86,12 +86,7 @@ def read_classifier(
         numbers = from_dict(Numbers, header.config)
     except InputError as error:
         raise InputError(f"{path}: {error}; another version wrote it, make it anew") from None
-    encoder = Encoder(backbone or header.backbone.name, header.image_size, device, precision)
-    own = encoder.backbone
-    if own.fingerprint() != header.backbone.fingerprint or own.levels != header.backbone.levels:
-        raise InputError(
-            f"{path} was made with other weights of backbone {header.backbone.name!r} than it has here; use the same"
-        )
+    encoder = Encoder.of(header, path, backbone, device, precision)
     return encoder, header, numbers.classify, _learned(path, tensors, header.names, numbers, encoder)
 
 

@@ -133,12 +133,12 @@ class BoxDetector:
         references = self._references(reference, len(wanted))
         least = self.threshold_ if least is None else least
         text, self.skipped_ = self.read(names if queries is not None else None), []
+        alike = self._encode(references) if len(references) == 1 else None  # encoded once for all pictures
         places = {id(picture): place for place, picture in enumerate(wanted)}
         for batch in read_batches(wanted, self.encoder.image_size, batch_size, skipped_into(self.skipped_)):
-            beside = None
-            if references:
-                chosen = [references[places[id(picture)] % len(references)] for picture in batch.pictures]
-                beside = self._encode(chosen)
+            beside = alike
+            if len(references) > 1:
+                beside = self._encode([references[places[id(picture)]] for picture in batch.pictures])
             tokens, _ = self.encoder(batch.images)
             yield from self._placed(batch, self.find(tokens, beside, text, least), names)
 
@@ -213,9 +213,7 @@ class BoxDetector:
         """
         tensors, metadata = read_safetensors(Path(path), DETECT_FORMAT)
         header = read_header(TaskHeader, metadata, Path(path))
-        encoder = Encoder(backbone or header.backbone.name, header.image_size, device, precision)
-        if encoder.backbone.fingerprint() != header.backbone.fingerprint:
-            raise InputError(f"{path} was made with other weights of {header.backbone.name!r} than are here")
+        encoder = Encoder.of(header, Path(path), backbone, device, precision)
         detector = cls(header.names, from_dict(DetectConfig, header.config), encoder)
         detector.fill(tensors, str(path))
         detector.threshold_ = float(header.train.get("threshold", detector.threshold_))
