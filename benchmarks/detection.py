@@ -149,15 +149,15 @@ def queries(corpus: Path, work: Path) -> dict[str, Any]:
     pairs = [f"{colour} {kind}" for colour, kind in unseen]
     sized = [f"{size} {pair}" for pair in pairs for size in ("small", "big")]
     kinds = sorted({kind for _, kind in unseen})
-    result: dict[str, Any] = {"seconds": seconds, "threshold": detector.threshold_}
+    result: dict[str, Any] = {"seconds": seconds, "threshold": detector.query_threshold_}
     for name, asked in (("colour kind", pairs), ("size colour kind", sized), ("kind", kinds)):
         found = find_all(detector, seen, asked)
         metrics = measure(seen, found, asked, phrases=True)
         result[name] = metrics.to_dict()
         if name == "colour kind":
-            missed = sum(match.errors(detector.threshold_)[0] for match in metrics.matches)
+            missed = sum(match.errors(detector.query_threshold_)[0] for match in metrics.matches)
             result["found"] = 1 - missed / sum(match.wanted for match in metrics.matches)
-            result |= alarms(seen, found, pairs, detector.threshold_)
+            result |= alarms(seen, found, pairs, detector.query_threshold_)
     return result
 
 

@@ -14,7 +14,7 @@ from sowa.errors import InputError, TrainingError
 from sowa.synthetic.scenes import Inventory, compose, write_scenes
 from sowa.tasks.detection import BoxDetector
 from sowa.tasks.detection.decode import Boxes, decode
-from sowa.tasks.detection.evaluate import measure
+from sowa.tasks.detection.evaluate import ALARMS, measure, quiet_from
 from sowa.tasks.detection.examples import VIEWS, Examples, Seen, check_views, see
 from sowa.tasks.detection.losses import assign, box_losses
 from sowa.tasks.detection.network import BoxNetwork, scales
@@ -166,6 +166,22 @@ def test_boxes_that_are_right_are_worth_one_and_others_count_as_false_alarms():
     assert measure(examples, [nothing, nothing], ["star", "ring"]).values["mAP50"] == 0
 
 
+@given(st.lists(st.floats(0.0625, 0.9375, width=32), max_size=80), st.integers(1, 60))
+def test_a_query_for_what_is_not_there_is_answered_as_rarely_as_is_said(scores, count):
+    # Of two names the first is in every picture, the second in none.
+    examples = examples_of(*[[("star", [0.0, 0, 1, 1])]] * count)
+    nothing = Boxes(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    wrong = Boxes(torch.zeros(len(scores), 4), torch.tensor(scores), torch.ones(len(scores), dtype=torch.long))
+    right = Boxes(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0.02]), torch.tensor([0]))
+    found = [wrong, *[right] * (count - 1)] if count > 1 else [wrong]
+    threshold = quiet_from(examples, found, ["star", "ring"])
+    counted = sum(score >= threshold for score in scores)
+    assert counted <= ALARMS * count
+    lower = max((score for score in scores if score < threshold), default=None)
+    assert lower is None or sum(score >= lower for score in scores) > ALARMS * count
+    assert quiet_from(examples, [nothing] * count, ["star"]) == 1
+
+
 def test_boxes_must_overlap_by_half_and_count_once():
     examples = examples_of([("star", [0.0, 0, 2, 2])])
     twice = Boxes(torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 1.9]]), torch.tensor([0.9, 0.8]), torch.tensor([0, 0]))
@@ -198,9 +214,9 @@ def test_training_learns_and_a_killed_run_ends_as_one_that_was_not(encoder, boxe
 
 def test_a_saved_detector_finds_the_same(encoder, boxes, scenes, tiny_backbone, tmp_path):
     detector = detector_of(encoder, boxes)
-    detector.threshold_ = 0.05
+    detector.threshold_, detector.query_threshold_ = 0.05, 0.02
     loaded = BoxDetector.load(detector.save(tmp_path / "boxes.safetensors"), precision="fp32")
-    assert loaded.threshold_ == 0.05
+    assert (loaded.threshold_, loaded.query_threshold_) == (0.05, 0.02)
     queries = ["red star", "ring"]
     one, two = (list(each.predict(scenes / "test", queries, least=0.01)) for each in (detector, loaded))
     assert len(one) == 3

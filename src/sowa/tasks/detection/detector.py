@@ -72,8 +72,9 @@ class Detections:
 class BoxDetector:
     """Finds things by name on a frozen backbone.
 
-    ``names`` are the classes it was trained on. ``threshold_`` is the score from which a box counts, chosen on
-    held-out pictures in training. ``skipped_`` lists what the last call couldn't read, and why.
+    ``names`` are the classes it was trained on. ``threshold_`` is the score from which a box of them counts, and
+    ``query_threshold_`` that for queries, both chosen on held-out pictures in training. ``skipped_`` lists what the
+    last call couldn't read, and why.
     """
 
     def __init__(self, names: Sequence[str], config: DetectConfig, encoder: Encoder, seed: int = 0) -> None:
@@ -81,7 +82,7 @@ class BoxDetector:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = BoxNetwork(names, config, encoder.backbone).to(encoder.device).eval()
-        self.threshold_ = 0.3
+        self.threshold_ = self.query_threshold_ = 0.3
         self.train_: dict[str, Any] = {}
         self.metrics_: dict[str, float | None] = {}
         self.skipped_: list[tuple[str, str]] = []
@@ -123,15 +124,16 @@ class BoxDetector:
 
         ``queries`` are what to look for, in any words, by default the detector's own classes. ``reference`` is a
         picture of the part without anything to find, or one for each picture, where the detector was trained with them.
-        ``least`` is the score from which a box counts, by default the detector's own threshold. Broken pictures are
-        skipped.
+        ``least`` is the score from which a box counts, by default the detector's own threshold for its
+        classes or for queries. Broken pictures are skipped.
 
         Raises InputError where a query is empty or there twice, and where references are missing or not wanted.
         """
         names = self.names if queries is None else check_queries(queries)
         wanted = pictures(source)
         references = self._references(reference, len(wanted))
-        least = self.threshold_ if least is None else least
+        if least is None:
+            least = self.threshold_ if queries is None else self.query_threshold_
         text, self.skipped_ = self.read(names if queries is not None else None), []
         alike = self._encode(references) if len(references) == 1 else None  # encoded once for all pictures
         places = {id(picture): place for place, picture in enumerate(wanted)}
@@ -193,7 +195,7 @@ class BoxDetector:
             self.encoder.image_size,
             self.names,
             to_dict(self.network.config),
-            {**self.train_, "threshold": self.threshold_},
+            {**self.train_, "threshold": self.threshold_, "query_threshold": self.query_threshold_},
             self.metrics_,
         )
         write_safetensors(Path(path), self.tensors(), DETECT_FORMAT, to_dict(header))
@@ -217,6 +219,7 @@ class BoxDetector:
         detector = cls(header.names, from_dict(DetectConfig, header.config), encoder)
         detector.fill(tensors, str(path))
         detector.threshold_ = float(header.train.get("threshold", detector.threshold_))
+        detector.query_threshold_ = float(header.train.get("query_threshold", detector.threshold_))
         detector.train_, detector.metrics_ = header.train, header.metrics
         return detector
 

@@ -20,6 +20,8 @@ from sowa.tasks.detection.examples import Examples
 from sowa.tasks.detection.queries import truth
 
 ENOUGH = 0.5  # of the union of a true and a found box that they share, for the found one to count
+# Boxes that a picture may return, in the mean, to one name of what isn't in it: for a query of one's own.
+ALARMS = 0.02
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,25 @@ def measure(examples: Examples, found: Sequence[Boxes], names: Sequence[str], ph
     per_class = {names[int(kind)]: float(value) for kind, value in zip(classes, each, strict=True) if value >= 0}
     threshold, f1, alarms = _best(matches)
     return BoxMetrics(values, per_class, threshold, f1, alarms, tuple(matches))
+
+
+def quiet_from(examples: Examples, found: Sequence[Boxes], names: Sequence[str]) -> float:
+    """The lowest score from which on a picture returns no more than `ALARMS` boxes, in the mean, to a name of what
+    isn't in it; 1 where everything is in every picture.
+
+    ``found`` is for all ``names``. The score with the largest F1 is too careful for a query: it counts the false boxes
+    of every name that training knows, hundreds in one picture.
+    """
+    wrong, asked = [torch.zeros(0)], 0
+    for sample, boxes in zip(examples.samples, found, strict=True):
+        absent = ~truth(sample.labels, names, phrases=True).bool().any(dim=0)
+        wrong.append(boxes.scores.cpu()[absent[boxes.labels.cpu()]])
+        asked += int(absent.sum())
+    scores, allowed = torch.cat(wrong).sort(descending=True).values, int(ALARMS * asked)
+    if not asked:
+        return 1.0
+    # Just above the first that would be one too many; where there's none every box may count.
+    return float(scores[allowed].nextafter(torch.tensor(1.0))) if allowed < len(scores) else 0.0
 
 
 def _hits(found: Tensor, scores: Tensor, kinds: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:

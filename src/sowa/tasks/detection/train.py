@@ -26,7 +26,7 @@ from sowa.errors import InputError, TrainingError
 from sowa.model.checkpoint import identity
 from sowa.progress import Report, silent
 from sowa.tasks.detection.detector import BoxDetector
-from sowa.tasks.detection.evaluate import BoxMetrics, find_all, measure
+from sowa.tasks.detection.evaluate import BoxMetrics, find_all, measure, quiet_from
 from sowa.tasks.detection.examples import Examples, check_views, see
 from sowa.tasks.detection.losses import box_losses
 from sowa.tasks.detection.queries import all_parts, asked, truth
@@ -58,7 +58,7 @@ class _State:
 def train(
     detector: BoxDetector, boxes: BoxSet, config: DetectTrainConfig, out: Path, report: Report = silent
 ) -> BoxTrainResult:
-    """Trains a detector in place, chooses its threshold on held-out pictures, and writes it to ``out``.
+    """Trains a detector in place, chooses its thresholds on held-out pictures, and writes it to ``out``.
 
     ``out`` with ``.checkpoint`` appended is written every ``config.checkpoint_every`` steps, resumed from where it's
     there, and removed at the end. Raises InputError for data that can't be trained on and for a checkpoint of another
@@ -97,6 +97,7 @@ def train(
     found = find_all(detector, seen, names if config.phrases else None, report)
     metrics = measure(seen, found, names, config.phrases)
     detector.threshold_, detector.metrics_ = metrics.threshold, metrics.to_dict()
+    detector.query_threshold_ = quiet_from(seen, found, names) if config.phrases else metrics.threshold
     detector.train_ = {**to_dict(config), "pictures": len(examples.samples), "pictures_sha256": sha256(training)}
     detector.save(out)
     checkpoint.unlink(missing_ok=True)
