@@ -21,12 +21,14 @@ from sowa.detector import Sowa
 from sowa.errors import InputError
 from sowa.evaluate import evaluate
 from sowa.inspection import Inspected
-from sowa.prediction import Prediction
+from sowa.prediction import NamedDefect, Prediction
 from sowa.report import Summary, Table, open_report
 from sowa.report.pictures import outline, pictures_of
 from sowa.results import METRICS
+from sowa.tasks.instances import Instances
 
 EVIL = "a/<img src=x onerror=alert(1)>'\"&</script>.png"
+NAMED = (("scratch", 0.7), ("a <hole>", 0.2), ("dent", 0.1))
 SUMMARY = Summary("Inspection report", "parts", "now", {"Backbone": "tiny"})
 
 
@@ -152,6 +154,25 @@ def test_test_reports_metrics_curves_and_the_worst_errors_first(
     assert all(kind in ("missed", "alarm") for kind in kinds[:wrong])
     truth = {str(s.image_path): s.label for s in samples}
     assert all((kind in ("missed", "found")) == bool(truth[path]) for kind, _, path in page.index)
+
+
+def test_boxes_lie_where_they_are_in_the_picture_and_names_beside_it(tmp_path: Path) -> None:
+    size, none = (40, 80), Instances(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    boxes = Instances(np.float32([[20, 10, 60, 40]]), np.float32([0.9]), np.int64([9]))
+    named = tuple(NamedDefect(name, share, 1.0, np.zeros((4, 4), np.float32)) for name, share in NAMED)
+    with open_report(tmp_path / "r.html", 2) as writer:
+        writer.add(replace(judged_picture("bad", 2.0, size), defects=named), boxes=boxes)
+        writer.add(replace(judged_picture("good", 0.5, size), defects=named), boxes=none)
+        writer.finish(SUMMARY)
+    page = Page(tmp_path / "r.html")
+    (box,) = page.named("rect", "box")
+    assert [float(box[name] or "nan") for name in ("x", "y", "width", "height")] == [250, 250, 500, 750]
+    assert page.texts.count("scratch 70 %, a <hole> 20 %") == 1  # a good picture has no defect to be named
+    assert page.named("span", "box")
+    with open_report(tmp_path / "plain.html", 1) as writer:
+        writer.add(judged_picture("bad", 2.0))
+        writer.finish(SUMMARY)
+    assert not Page(tmp_path / "plain.html").named("span", "box")
 
 
 def test_undefined_metrics_come_with_the_reason(tiny_backbone: str, normal: Path, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def _predict(
         if outputs.folder:
             prediction.save(outputs.folder, names[prediction.image_path], boxes)
         if writer:
-            writer.add(prediction)
+            writer.add(prediction, boxes=boxes)
         judged += 1
         anomalous += prediction.is_anomalous
         report("predict", judged + len(detector.skipped_), len(wanted))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa.prediction import Prediction
-from sowa.render import heat, heat_png
+from sowa.render import Boxes, heat, heat_png
 
 QUALITY = 74
 BOX = 1000  # side of the square in which outlines are given
@@ -23,7 +23,8 @@ GAP = 1  # patches between two level maps
 
 @dataclass(frozen=True)
 class Pictures:
-    """Encoded pictures in base64, and outlines as SVG paths in a square of ``BOX``; ``ratio`` is width over height."""
+    """Encoded pictures in base64; outlines as SVG paths, and ``boxes`` as left, top, width and height, in a square of
+    ``BOX``; ``ratio`` is width over height."""
 
     photo: str
     heat: str
@@ -32,9 +33,12 @@ class Pictures:
     ratio: float
     predicted: str
     true: str
+    boxes: list[list[float]]
 
 
-def pictures_of(prediction: Prediction, true_mask: NDArray[np.bool_] | None, side: int) -> Pictures:
+def pictures_of(
+    prediction: Prediction, true_mask: NDArray[np.bool_] | None, side: int, boxes: Boxes | None = None
+) -> Pictures:
     """What a card shows; the photograph's longer side has at most ``side`` pixels.
 
     Raises InputError where the picture can't be read again.
@@ -50,6 +54,7 @@ def pictures_of(prediction: Prediction, true_mask: NDArray[np.bool_] | None, sid
         ratio=round(width / height, 4),
         predicted=outline(prediction.mask),
         true="" if true_mask is None else outline(true_mask),
+        boxes=[] if boxes is None else in_square(boxes.xyxy, (height, width)),
     )
 
 
@@ -65,6 +70,13 @@ def outline(mask: NDArray[np.bool_]) -> str:
         steps = " ".join(f"{x} {y}" for x, y in np.diff(points, axis=0))
         parts.append(f"M{points[0, 0]} {points[0, 1]}" + (f"l{steps}" if steps else "") + "z")
     return "".join(parts)
+
+
+def in_square(xyxy: NDArray[np.float32], size: tuple[int, int]) -> list[list[float]]:
+    """Boxes (n, 4) in pixels of a picture (H', W') as left, top, width and height in a square of ``BOX``."""
+    corners = xyxy * (BOX / np.array([size[1], size[0]] * 2))
+    found: list[list[float]] = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]).round(1).tolist()
+    return found
 
 
 def jpeg(image: NDArray[np.uint8], side: int) -> bytes:

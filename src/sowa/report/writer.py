@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import sowa
 from sowa.files import replacing
 from sowa.prediction import Prediction
+from sowa.render import Boxes
 from sowa.report.charts import curve_plot, histogram
 from sowa.report.pictures import pictures_of
 from sowa.report.summary import Summary
@@ -61,6 +62,7 @@ class ReportWriter:
         self._page, self._cards, self._side = page, cards, side
         self._entries: list[Entry] = []
         self._end = 0
+        self._boxed = False
         self._thresholds: dict[str, tuple[float, float]] = {}
         self._templates = templates()
         self._card = self._templates.get_template("card.html")
@@ -73,8 +75,10 @@ class ReportWriter:
         label: int | None = None,
         true_mask: NDArray[np.bool_] | None = None,
         defect_type: str | None = None,
+        boxes: Boxes | None = None,
     ) -> None:
-        """Draws a picture's card. What is known of it beforehand, as in `Sample`; the mask (H, W) at the map's size.
+        """Draws a picture's card, with ``boxes`` in its pixels. What is known of it beforehand, as in `Sample`; the
+        mask (H, W) at the map's size.
 
         Raises InputError where the picture can't be read again.
         """
@@ -87,10 +91,11 @@ class ReportWriter:
             category=category,
             labelled=label is not None,
             defect_type=defect_type,
-            pictures=pictures_of(prediction, true_mask, self._side),
+            pictures=pictures_of(prediction, true_mask, self._side, boxes),
         )
         ratio = prediction.raw_score / prediction.threshold
         self._thresholds[category] = prediction.threshold, prediction.pixel_threshold
+        self._boxed |= boxes is not None
         data = _utf8(card)
         self._cards.write(data)
         self._entries.append(Entry(kind, category, prediction.image_path, ratio, self._end, len(data)))
@@ -111,6 +116,7 @@ class ReportWriter:
             thresholds=self._thresholds,
             total=_Group("", self._entries, summary),
             filters=self._filters(),
+            boxed=self._boxed,
             first=self._stored(self._entries[:FIRST]),
             rest=self._stored(self._entries[FIRST:]),
             FIRST=FIRST,
