@@ -30,7 +30,6 @@ from sowa.render import encode
 from sowa.synthetic.scenes import Inventory, compose
 from sowa.tasks.detection import BoxDetector
 from sowa.tasks.detection.decode import Boxes
-from sowa.tasks.detection.draw import draw_boxes
 from sowa.tasks.detection.evaluate import find_all, measure
 from sowa.tasks.detection.examples import Examples, Seen, see
 from sowa.tasks.detection.queries import fits
@@ -185,7 +184,7 @@ def picture(model: Path) -> None:
         words = scene.labels[0].split()
         query = " ".join(words[1:] if seed % 2 else words[2:])
         (found,) = detector.predict(scene.image, [query, "blue hexagon"])
-        panels.append(draw_boxes(found))
+        panels.append(found.plot())
     rows = [np.hstack(panels[place : place + SHOWN // 2]) for place in (0, SHOWN // 2)]
     write_bytes(RESULTS / "detection.jpg", encode(np.vstack(rows), "JPEG"))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import collect
-from sowa.attention.defects import Defects, check_names, example, region
+from sowa.attention.defects import Defects, example, region
 from sowa.augment import check as check_kinds
 from sowa.calibration import (
     Rule,
@@ -37,6 +37,7 @@ from sowa.model.backbone import fingerprint
 from sowa.model.checkpoint import identity, load_namer, pretrained_network, trained_tensors
 from sowa.model.namer import Expected, Namer
 from sowa.model.sowa import SowaNetwork
+from sowa.model.words import check_names
 from sowa.observer import Observer
 from sowa.prediction import Predictor
 from sowa.progress import Report, silent
@@ -82,7 +83,7 @@ class Sowa(Predictor):
         self.precision = choose_precision(precision, self.device)
         self.observer = Observer(network.to(self.device), image_size, tiled).eval()
         self.glances = _check_glances(glances, tiled, network.config, expected)
-        self.expected = check_names(expected) if expected else ()
+        self.expected = check_names(expected, "expected defects") if expected else ()
         if self.expected:
             namer = load_namer(network.backbone).to(self.device)
             self.observer.expected = Expected(self.expected, namer, network.backbone).eval()
@@ -321,7 +322,10 @@ class Sowa(Predictor):
         if not names and not examples:
             self.defects_ = None
             return self
-        words, shown = check_names(names), {name.strip(): source for name, source in (examples or {}).items()}
+        words, shown = (
+            check_names(names, "defects"),
+            {name.strip(): source for name, source in (examples or {}).items()},
+        )
         if strange := sorted(shown.keys() - set(words)):
             raise InputError(f"examples are of {strange[0]!r}, which is none of {', '.join(words)}; name it too")
         namer = load_namer(self.network.backbone).to(self.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Protocol
 
@@ -13,7 +14,9 @@ from PIL import ImageDraw, ImageFont
 
 Image = NDArray[np.uint8]
 OUTLINE = (255, 255, 255)
-BOX, SHADE = (255, 255, 255), (16, 18, 24)  # of boxes: hues belong to the heat map
+BOX, SHADE = (255, 255, 255), (16, 18, 24)  # of boxes over a heat map, which hues belong to
+# Of boxes by class; told apart by colour-blind readers too (Okabe and Ito, 2008).
+PALETTE = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 SMALLEST_TEXT = 10  # pixels; larger in larger pictures
 # Colours begin at the first of these multiples of the pixel threshold and are hottest from the second on.
 COOLEST, HOTTEST = 0.5, 1.6
@@ -85,21 +88,26 @@ def overlay(image: Image, anomaly_map: NDArray[np.float32], mask: NDArray[np.boo
     return drawn
 
 
-def with_boxes(image: Image, boxes: Boxes) -> Image:
-    """The picture (H', W', 3) with each box and its confidence, the surest on top."""
+def with_boxes(image: Image, boxes: Boxes, labels: Sequence[str] = (), classes: Sequence[int] = ()) -> Image:
+    """The picture (H', W', 3) with each box and its confidence, the surest on top.
+
+    ``labels`` say what each of the boxes is, ``classes`` number what they are, each with a colour of its own; without
+    them boxes are white.
+    """
     drawn = PillowImage.fromarray(image)
     pencil = ImageDraw.Draw(drawn)
     side = min(image.shape[:2])
     line, font = max(1, round(side / 250)), ImageFont.load_default(max(SMALLEST_TEXT, round(side / 32)))
-    labels = []
+    texts = []
     for at in np.argsort(boxes.confidence, kind="stable"):
         left, top, right, bottom = (round(float(edge)) for edge in boxes.xyxy[at])
         outer = (left - line, top - line, max(right, left + 1) + line - 1, max(bottom, top + 1) + line - 1)
         pencil.rectangle((outer[0] - 1, outer[1] - 1, outer[2] + 1, outer[3] + 1), outline=SHADE, width=line + 2)
-        pencil.rectangle(outer, outline=BOX, width=line)
-        labels.append((f"{boxes.confidence[at]:.2f}", outer))
-    for text, outer in labels:  # after all boxes, so that none crosses them
-        _label(pencil, text, outer, font, (image.shape[1], image.shape[0]))
+        colour = PALETTE[classes[at] % len(PALETTE)] if len(classes) else BOX
+        pencil.rectangle(outer, outline=colour, width=line)
+        texts.append((" ".join([*labels[at : at + 1], f"{boxes.confidence[at]:.2f}"]), outer, colour))
+    for text, outer, colour in texts:  # after all boxes, so that none crosses them
+        _label(pencil, text, outer, colour, font, (image.shape[1], image.shape[0]))
     return np.array(drawn)
 
 
@@ -107,17 +115,19 @@ def _label(
     pencil: ImageDraw.ImageDraw,
     text: str,
     box: tuple[int, int, int, int],
+    colour: tuple[int, int, int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     size: tuple[int, int],
 ) -> None:
-    """A text above a box, or below where there is no room, inside the picture of ``size`` (W', H')."""
+    """A text on its colour above a box, or below where there is no room, inside the picture of ``size`` (W', H')."""
     _, _, width, height = pencil.textbbox((0, 0), text, font=font, anchor="lt")
     margin = max(2, round(height / 3))
     width, height = round(width) + 2 * margin, round(height) + 2 * margin
     left = max(0, min(box[0], size[0] - width))
     top = box[1] - height if box[1] >= height else min(box[3] + 1, size[1] - height)
-    pencil.rectangle((left, top, left + width - 1, top + height - 1), fill=BOX)
-    pencil.text((left + margin, top + margin), text, fill=SHADE, font=font, anchor="lt")
+    pencil.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
+    ink = SHADE if sum(colour) > 3 * 128 else BOX
+    pencil.text((left + margin, top + margin), text, fill=ink, font=font, anchor="lt")
 
 
 def enlarge_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> Image:

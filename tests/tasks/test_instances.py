@@ -19,7 +19,7 @@ from sowa.cli import run
 from sowa.errors import InputError
 from sowa.model.maps import upsample
 from sowa.prediction import Prediction
-from sowa.render import BOX, with_boxes
+from sowa.render import BOX, PALETTE, with_boxes
 from sowa.tasks.instances import LEAST, SHARE, Instances, instances
 
 GRID, PATCH = (12, 16), 16
@@ -208,6 +208,20 @@ def test_boxes_are_drawn_around_what_they_hold() -> None:
     assert (drawn[4:20, 40:60] == BOX).all(axis=2).any()  # the score above
     empty = Instances(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
     np.testing.assert_array_equal(with_boxes(image, empty), image)
+
+
+def test_each_class_has_a_colour_and_each_box_its_name() -> None:
+    image = np.full((120, 200, 3), 90, np.uint8)
+    boxes = Instances(
+        np.array([[20, 60, 60, 100], [120, 60, 160, 100]], np.float32),
+        np.array([0.9, 0.6], np.float32),
+        np.array([1600, 1600]),
+    )
+    drawn = with_boxes(image, boxes, ["scratch", "hole"], [0, 8])
+    for left, colour in ((20, PALETTE[0]), (120, PALETTE[1])):
+        assert (drawn[70:90, left - 1] == colour).all()
+        assert (drawn[45:58, left : left + 40] == colour).all(axis=2).any()  # the name above, on its colour
+    assert (with_boxes(image, boxes)[45:58] != drawn[45:58]).any()
 
 
 @pytest.mark.parametrize("box", [(0, 0, 1, 1), (0, 0, 8, 6), (7, 5, 8, 6)])

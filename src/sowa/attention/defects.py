@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sowa.errors import InputError
 from sowa.model.namer import FLAWLESS, Namer
+from sowa.model.words import check_names
 from sowa.scoring import TOP_FRACTION, top_mean
 from sowa.types import JudgedNames, TextTower
 
@@ -48,7 +48,7 @@ class Defects:
     def __init__(
         self, names: Sequence[str], namer: Namer, tower: TextTower, examples: Mapping[str, Tensor] | None = None
     ) -> None:
-        words = check_names(names)
+        words = check_names(names, "defects")
         self.names, self.namer = words, namer
         with torch.inference_mode():
             self.text = namer.read([FLAWLESS, *words], tower)
@@ -76,14 +76,6 @@ class Defects:
         logits_BPT = seen_BPE @ self.text.T
         similar_BPT = seen_BPE @ self.examples.T
         return self.namer.sharpness * torch.cat([logits_BPT[..., :1], logits_BPT[..., 1:] + similar_BPT], dim=-1)
-
-
-def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names without space around them. Raises InputError where there is none, an empty one, or one twice."""
-    words = tuple(name.strip() for name in names)
-    if not words or not all(words) or len(set(words)) < len(words):
-        raise InputError(f"defects are {list(names)}, needed is one name or more, none empty and none twice")
-    return words
 
 
 def region(anomaly_BP: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from sowa.config import DetectTrainConfig, from_dict
 from sowa.console import Console
 from sowa.data.boxes import BoxSample, BoxSet
 from sowa.files import make_folder, write_bytes
+from sowa.model.words import check_names
 from sowa.render import encode
 from sowa.report.task import write_task_page
 from sowa.tasks.detection.coco import Coco
-from sowa.tasks.detection.detector import BoxDetector, Detections, check_queries
-from sowa.tasks.detection.draw import draw_boxes
+from sowa.tasks.detection.detector import BoxDetector, Detections
 from sowa.tasks.detection.evaluate import BoxMetrics, find_all, measure
 from sowa.tasks.detection.examples import see
 from sowa.tasks.detection.train import hold_out, sha256, train
@@ -59,7 +59,7 @@ def measure_to_files(
     """Average precision on pictures that the detector wasn't trained on, to a table, a file and a ``page`` with its
     subject."""
     samples, which = test_pictures(detector, boxes)
-    names = detector.names if queries is None else check_queries(queries)
+    names = detector.names if queries is None else check_names(queries, "queries")
     with console.progress() as report:
         seen = see(detector.encoder, samples, reference=detector.network.config.reference, report=report)
         found = find_all(detector, seen, queries, report)
@@ -104,7 +104,7 @@ def predict_to_files(
         for detections in found:
             print(json.dumps(detections.to_dict()), file=lines, flush=outputs.json_file is None)
             if outputs.folder:
-                overlay = encode(draw_boxes(detections), "JPEG")
+                overlay = encode(detections.plot(), "JPEG")
                 write_bytes(outputs.folder / f"{called[detections.image_path]}_boxes.jpg", overlay)
             if content:
                 content.add(detections)

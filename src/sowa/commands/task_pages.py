@@ -19,7 +19,6 @@ from sowa.tasks.classification.folders import Labelled
 from sowa.tasks.classification.measures import Measured
 from sowa.tasks.detection.decode import Boxes
 from sowa.tasks.detection.detector import BoxDetector
-from sowa.tasks.detection.draw import draw_boxes
 from sowa.tasks.detection.evaluate import BoxMetrics
 from sowa.tasks.detection.examples import Examples
 from sowa.tasks.detection.queries import truth
@@ -81,7 +80,7 @@ def _boxes_drawn(
     for box in (box for box, wanted in zip(sample.boxes, asked, strict=True) if wanted):
         x1, y1, x2, y2 = (round(value) for value in box)
         cv2.rectangle(image, (x1, y1), (x2, y2), TRUE, width)
-    return draw_boxes(detector.placed(str(sample.image_path), image, boxes, tuple(names), least))
+    return detector.placed(str(sample.image_path), image, boxes, tuple(names), least).plot()
 
 
 def classification_page(

@@ -15,7 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sowa.config import WordsConfig
+from sowa.errors import InputError
 from sowa.types import TextTower
+
+
+def check_names(names: Sequence[str], what: str) -> tuple[str, ...]:
+    """Names that a user gives of ``what``, without space around them.
+
+    Raises InputError where there is none, an empty one, or one twice.
+    """
+    words = tuple(name.strip() for name in names)
+    if not words or not all(words) or len(set(words)) < len(words):
+        raise InputError(f"{what} are {list(names)}, needed is one or more, none empty and none twice")
+    return words
 
 
 class Words(nn.Module):

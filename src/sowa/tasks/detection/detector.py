@@ -20,6 +20,8 @@ from sowa.errors import InputError
 from sowa.files import read_safetensors, write_safetensors
 from sowa.headers import DETECT_FORMAT, TaskHeader, read_header
 from sowa.model.checkpoint import identity
+from sowa.model.words import check_names
+from sowa.render import with_boxes
 from sowa.tasks.detection.decode import Boxes, decode
 from sowa.tasks.detection.network import BoxNetwork
 from sowa.tasks.encoding import Encoder
@@ -56,6 +58,10 @@ class Detections:
     def image(self) -> NDArray[np.uint8]:
         """The picture (H', W', 3) uint8, read again from disk where it came from there."""
         return read_image(self.source) if isinstance(self.source, Path) else self.source
+
+    def plot(self) -> NDArray[np.uint8]:
+        """The picture (H', W', 3) uint8 RGB with what was found on it: a colour for each name."""
+        return with_boxes(self.image, self, self.labels, self.class_id.tolist())
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -129,7 +135,7 @@ class BoxDetector:
 
         Raises InputError where a query is empty or there twice, and where references are missing or not wanted.
         """
-        names = self.names if queries is None else check_queries(queries)
+        names = self.names if queries is None else check_names(queries, "queries")
         wanted = pictures(source)
         references = self._references(reference, len(wanted))
         if least is None:
@@ -229,14 +235,6 @@ class BoxDetector:
         if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
             raise InputError(f"{origin} holds other weights than its settings say; make it anew")
         self.network.load_state_dict(tensors)
-
-
-def check_queries(queries: Sequence[str]) -> tuple[str, ...]:
-    """Queries without space around them. Raises InputError where there is none, an empty one, or one twice."""
-    words = tuple(query.strip() for query in queries)
-    if not words or not all(words) or len(set(words)) < len(words):
-        raise InputError(f"queries are {list(queries)}, needed is one or more, none empty and none twice")
-    return words
 
 
 def _refuse(picture: Picture, why: str) -> None:
