@@ -52,11 +52,12 @@ def test_distances_equal_scikit_learns_nearest_neighbours():
 
 @pytest.mark.parametrize("chunk", [1, 25, 60, 1 << 24])
 @pytest.mark.parametrize("leave_out", [None, torch.tensor([1, 4])])
-def test_distances_dont_depend_on_how_the_bank_is_cut(monkeypatch, chunk, leave_out):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_distances_dont_depend_on_how_the_bank_is_cut(monkeypatch, chunk, leave_out, precision):
     query, bank = patches(2, 2, 5, 8), bank_of(patches(2, 5, 5, 8, seed=1))
-    expected = bank.distances(query, leave_out)
+    expected = bank.distances(query, leave_out, precision)
     monkeypatch.setattr(sowa.memory, "CHUNK", chunk)
-    torch.testing.assert_close(bank.distances(query, leave_out), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(bank.distances(query, leave_out, precision), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_no_pictures_distances_depend_on_the_others_of_its_batch():
@@ -98,13 +99,14 @@ def test_a_reference_lies_at_no_distance_from_its_own_bank():
     assert distances.max() < 1e-6
 
 
-def test_leaving_a_reference_out_is_as_having_a_bank_without_it():
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_leaving_a_reference_out_is_as_having_a_bank_without_it(precision):
     features = patches(2, 4, 5, 8)
-    found = bank_of(features).distances(features, leave_out=torch.arange(4))
+    found = bank_of(features).distances(features, torch.arange(4), precision)
     for image in range(4):
         others = [index for index in range(4) if index != image]
         without = bank_of(tuple(level[others] for level in features))
-        expected = without.distances([level[image : image + 1] for level in features])
+        expected = without.distances([level[image : image + 1] for level in features], precision=precision)
         torch.testing.assert_close(found[:, image], expected[:, 0], atol=1e-6, rtol=1e-6)
     assert found.min() > 1e-3
 
@@ -187,6 +189,24 @@ def test_an_index_finds_nearly_the_nearest():
     assert not torch.equal(found, exact)
     left_out = bank.distances(query, torch.tensor([1]))  # which no index knows of
     assert torch.equal(left_out, bank_of(memory).distances(query, torch.tensor([1])))
+
+
+def test_one_reference_that_is_left_out_leaves_nothing_to_compare_with() -> None:
+    bank, query = bank_of(patches(2, 1, 5, 8)), patches(2, 1, 5, 8, seed=1)
+    for precision in ("fp32", "bf16"):
+        assert (bank.distances(query, torch.tensor([0]), precision) == 2).all()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 5), st.sampled_from([8, 64, 256]), st.floats(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_what_half_precision_finds_is_nearly_the_nearest_and_never_nearer(seed, count, width, alike):
+    centre = torch.randn(width, generator=torch.Generator().manual_seed(seed)) * alike
+    query, memory = (tuple(level + centre for level in patches(2, count, 12, width, s)) for s in (seed, seed + 1))
+    bank = bank_of(memory)
+    exact, found = bank.distances(query), bank.distances(query, precision="bf16")
+    assert (found >= exact - 1e-6).all()
+    assert (found <= exact * 1.02 + 1e-3).all()
+    assert bank.distances(memory, precision="bf16").max() < 1e-3
 
 
 def test_half_precision_errs_by_thousandths_of_a_distance() -> None:

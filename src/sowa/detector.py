@@ -425,7 +425,7 @@ class Sowa(Predictor):
             left_out = None
             if leave_out is not None:
                 left_out = torch.full((len(observation.patches[0]),), leave_out, device=self.device)
-            distances = bank.distances(observation.patches, left_out)
+            distances = bank.distances(observation.patches, left_out, self.precision)
         return judge(observation, distances, self.network.config)
 
     def save(self, path: str | Path) -> Path:

@@ -12,6 +12,7 @@ import torch
 
 from sowa.errors import InputError
 
+Computed = Literal["fp32", "bf16"]
 Precision = Literal["auto", "fp32", "bf16"]
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -28,7 +29,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+def choose_precision(name: Precision, device: torch.device) -> Computed:
     """``auto`` is bf16 where the processor or GPU multiplies it faster, and fp32 elsewhere.
 
     Raises InputError for an unknown precision.
@@ -61,7 +62,7 @@ def synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def autocast(device: torch.device, precision: Literal["fp32", "bf16"]) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: Computed) -> AbstractContextManager[object]:
     """The context in which the network runs."""
     if precision == "fp32":
         return nullcontext()

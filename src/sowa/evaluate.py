@@ -257,7 +257,7 @@ def _judgements(
         if run not in banks:
             yield judge(observation, None, network)
             continue
-        distances = banks[run].bank.distances(observation.patches)
+        distances = banks[run].bank.distances(observation.patches, precision=detector.precision)
         yield judge(few_shot, distances, network)
 
 

@@ -6,12 +6,12 @@ Shapes: L levels, K reference images, P patches of an image, E joint width, B te
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sowa.devices import Computed
 from sowa.index import ApproximateIndex
 
 # Similarities held at once: 64 MB in fp32, whatever the number of reference images and their size.
@@ -61,7 +61,7 @@ class MemoryBank:
     def __len__(self) -> int:
         return int(self.features.shape[1])
 
-    def distances_by_image(self, patches: Sequence[Tensor], precision: Literal["fp32", "bf16"] = "fp32") -> Tensor:
+    def distances_by_image(self, patches: Sequence[Tensor], precision: Computed = "fp32") -> Tensor:
         """Distance of each patch to the nearest one of each reference image, (L, B, P, K).
 
         Its minimum over the first k images is what a bank of these k gives, so nested banks share one search. In
@@ -69,26 +69,35 @@ class MemoryBank:
         the distance.
         """
         query, memory, one = normalise(patches), self.features, 1
-        if precision == "bf16":  # one more component makes the product -distance, which is then what is rounded
-            query, memory, one = F.pad(query, (0, 1), value=-1).bfloat16(), F.pad(memory, (0, 1), value=1).bfloat16(), 0
+        if precision == "bf16":
+            (query, memory), one = _rounded(query, memory), 0
         nearest = [
             torch.cat([_nearest(query_BPE, chunk) for chunk in _chunks(query_BPE, memory_KPE)], dim=-1)
             for query_BPE, memory_KPE in zip(query, memory, strict=True)
         ]
         return (one - torch.stack(nearest).float()).clamp(min=0)
 
-    def distances(self, patches: Sequence[Tensor], leave_out: Tensor | None = None) -> Tensor:
+    def distances(
+        self, patches: Sequence[Tensor], leave_out: Tensor | None = None, precision: Computed = "fp32"
+    ) -> Tensor:
         """Distance of each patch to the nearest normal one, min(1 - cosine) in 0..2, shape (L, B, P).
 
         ``patches`` L times (B, P, E). ``leave_out`` (B,) names for each picture a reference image that it isn't
         compared with (leave-one-out). The search is chunked over the bank so that memory stays bounded, and exact,
-        unless there is an ``index`` and nothing is left out.
+        unless there is an ``index`` and nothing is left out. In ``precision`` "bf16" it takes half the time where the
+        processor has it: distances are still exact, but now and then of a patch that's some thousandths farther.
         """
         query = normalise(patches)
         if self.index is not None and leave_out is None:
             return (1 - self.index.nearest(query)).clamp(min=0)
+
+        def nearest(part_BPE: Tensor, memory_KPE: Tensor) -> Tensor:
+            if precision == "bf16":
+                return _search_rounded(part_BPE, memory_KPE, leave_out)
+            return search(part_BPE, _chunks(part_BPE, memory_KPE), leave_out)
+
         levels = [
-            torch.cat([search(part, _chunks(part, memory), leave_out) for part in _parts(query_BPE, memory)], dim=1)
+            torch.cat([nearest(part, memory) for part in _parts(query_BPE, memory)], dim=1)
             for query_BPE, memory in zip(query, self.features, strict=True)
         ]
         return (1 - torch.stack(levels)).clamp(min=0)
@@ -134,6 +143,31 @@ def search(query_BPE: Tensor, chunks_kPE: Iterable[Tensor], leave_out: Tensor | 
     if best is None:
         raise ValueError("a memory bank needs at least one image")
     return best
+
+
+def _search_rounded(query_BPE: Tensor, memory_KPE: Tensor, leave_out: Tensor | None) -> Tensor:
+    """As `search`, of a whole bank: which patch is nearest is found in bf16, how near it is in full."""
+    rounded_BPE, rounded_KPE = _rounded(query_BPE, memory_KPE)
+    best, where, start, per_image = None, torch.empty(0), 0, memory_KPE.shape[1]
+    for chunk_kPE in _chunks(rounded_BPE, rounded_KPE):
+        near_BPn = rounded_BPE @ chunk_kPE.flatten(0, 1).T
+        if leave_out is not None:
+            images = torch.arange(start, start + len(chunk_kPE), device=query_BPE.device).repeat_interleave(per_image)
+            near_BPn = near_BPn.masked_fill((leave_out[:, None] == images)[:, None], -torch.inf)
+        nearest_BP, place_BP = near_BPn.max(dim=-1)
+        place_BP += start * per_image
+        where = place_BP if best is None else torch.where(nearest_BP > best, place_BP, where)
+        best = nearest_BP if best is None else torch.maximum(best, nearest_BP)
+        start += len(chunk_kPE)
+    if best is None:
+        raise ValueError("a memory bank needs at least one image")
+    cosine_BP = (query_BPE * memory_KPE.flatten(0, 1)[where]).sum(dim=-1)
+    return cosine_BP.masked_fill(best == -torch.inf, -1.0)
+
+
+def _rounded(query: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in bf16 with one more component, which makes their product -distance: so that is what is rounded."""
+    return F.pad(query, (0, 1), value=-1).bfloat16(), F.pad(memory, (0, 1), value=1).bfloat16()
 
 
 def normalise(patches: Sequence[Tensor]) -> Tensor:
