@@ -107,19 +107,25 @@ class HybridStem(nn.Module):
     def read(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As ``forward``, and Lite0's pooled features (B, 1280)."""
         sources, pooled = self.sources(images)
-        parts = [projection(sources[name]) for name, projection in self.projections.items()]
-        return torch.cat(parts, dim=1), self.summary(pooled), pooled
+        with torch.autocast(images.device.type, enabled=False):
+            parts = [projection(sources[name]) for name, projection in self.projections.items()]
+            return torch.cat(parts, dim=1), self.summary(pooled), pooled
 
     def sources(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """What each of ``PARTS`` is made of, (B, C, h, w), and Lite0's pooled features (B, 1280)."""
-        things, pooled = self.things(images)
+        """What each of ``PARTS`` is made of, (B, C, h, w), and Lite0's pooled features (B, 1280).
+
+        Only the last stages of TinyViT are as precise as what calls this. Of four products the other parts in bf16 too
+        moved one's image AUROC by 0.004, and one's pixel AUROC; these stages none by more than 0.001.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            things, pooled = self.things(images)
+            edges = self.outline(images)
         height, width = things.shape[-2:]
-        edges = self.outline(images)
         regions = self.segment(edges)
         sources = {
             "edges": F.normalize(edges[..., :height, :width], dim=1),
             "things": things,
-            "regions": F.normalize(regions[..., :height, :width], dim=1),
+            "regions": F.normalize(regions[..., :height, :width].float(), dim=1),
         }
         return sources, pooled
 
@@ -169,8 +175,7 @@ class MiniBackbone(Backbone):
     """``mini`` as a backbone: its class token begins with what the stem makes of the whole picture."""
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        with torch.autocast(images.device.type, enabled=False):
-            patches_BDhw, summary_BD = self.visual.conv1(images)
+        patches_BDhw, summary_BD = self.visual.conv1(images)
         tokens = torch.cat([summary_BD.unsqueeze(1), patches_BDhw.flatten(2).transpose(1, 2)], dim=1)
         return tokens
 
