@@ -125,7 +125,7 @@ class HybridStem(nn.Module):
         sources = {
             "edges": F.normalize(edges[..., :height, :width], dim=1),
             "things": things,
-            "regions": F.normalize(regions[..., :height, :width].float(), dim=1),
+            "regions": F.normalize(regions[..., :height, :width].to(images.dtype), dim=1),
         }
         return sources, pooled
 
