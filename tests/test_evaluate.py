@@ -414,3 +414,22 @@ def test_undefined_is_never_zero() -> None:
     nothing = {name: MetricValue.undefined("nothing there") for name in METRICS}
     evaluation = Evaluation("x", "y", False, config, [Run("c", 1, 0, nothing, [])], math.pi, (8, 8), False, [])
     assert evaluation.to_dict()["mean"][0]["metrics"]["image_AUROC"] == {"mean": None, "std": None}
+
+
+def test_of_few_pictures_all_seeds_see_the_same_views_once(
+    detector: sowa.Sowa, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, observe, seen = load("mvtec", dataset, "wood"), detector.observe, 0
+
+    def counted(images: np.ndarray, *further: Any, **named: Any) -> Any:
+        nonlocal seen
+        seen += len(images)
+        return observe(images, *further, **named)
+
+    monkeypatch.setattr(detector, "observe", counted)
+    pictures = []
+    for seeds in ((0,), (0, 1, 2)):
+        seen = 0
+        evaluate(detector, "mvtec", samples, EvaluationConfig(k_shots=(1, 6), seeds=seeds, augment=("hflip",)))
+        pictures.append(seen)
+    assert pictures[0] == pictures[1]  # all six normal pictures are references of every seed

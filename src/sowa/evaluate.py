@@ -229,12 +229,15 @@ def _banks(
     banks: Banks = {}
     kinds = () if config.scoring == "paper" else check(config.augment)
     few = max(config.k_shots) <= FEW  # of more pictures too much would have to be kept
-    sights = {seed: Sight(detector, keep=few) for seed in config.seeds}
+    there = sum(sample.split == "train" and sample.label == NORMAL for sample in samples)
+    # Seeds that draw from hardly more than a few pictures draw the same ones, and see them once.
+    shared = Sight(detector, keep=few) if there <= 2 * FEW else None
+    sights = {seed: shared or Sight(detector, keep=few) for seed in config.seeds}
     for k_shot, seed in _runs(config):
         if not k_shot:
             continue
         choose_references(samples, k_shot, seed)  # says what's wrong where there are too few
-        normal = choose_references(samples, sum(s.split == "train" and s.label == NORMAL for s in samples), seed)
+        normal = choose_references(samples, there, seed)
         found = build(detector, sample_pictures(normal), k_shot, config.batch_size, augment=kinds, sight=sights[seed])
         if k_shot == max(config.k_shots):
             del sights[seed]  # what it keeps is large
