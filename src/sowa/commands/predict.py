@@ -7,19 +7,17 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from sowa.commands.describe import describe_predictions
 from sowa.console import Console
 from sowa.data.stream import pictures
 from sowa.errors import InputError
 from sowa.files import file_format, is_file, make_folder, replacing
 from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 from sowa.progress import Report
-from sowa.report import ReportWriter, open_report
 from sowa.runtime import ExportedSowa
 from sowa.runtime.metadata import NAME as EXPORT
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from sowa.detector import Search, Sowa
     from sowa.devices import Precision
     from sowa.prediction import Prediction
+    from sowa.report import ReportWriter
     from sowa.tasks.instances import Instances
 
 
@@ -101,15 +100,23 @@ def predict_to_files(
         wanted = _without_results(wanted, source, outputs.folder)
         make_folder(outputs.folder)
     with ExitStack() as stack:
-        writer = stack.enter_context(open_report(outputs.report, len(wanted))) if outputs.report else None
+        writer = stack.enter_context(_report(outputs.report, len(wanted))) if outputs.report else None
         with console.progress() as report, json_lines(outputs.json_file) as lines:
             anomalous, judged = _predict(detector, wanted, outputs, lines, writer, batch_size, report)
         if writer:
+            from sowa.commands.describe import describe_predictions
+
             writer.finish(describe_predictions(detector, source, judged, time.perf_counter() - started, command))
     console.skipped(detector.skipped_)
     written = [f"overlays in {outputs.folder}"] if outputs.folder else []
     written += [f"report in {outputs.report}"] if outputs.report else []
     console.note("; ".join([f"{judged} pictures judged, {anomalous} anomalous", *written]))
+
+
+def _report(path: Path, count: int) -> AbstractContextManager[ReportWriter]:
+    from sowa.report import open_report  # a tenth of a second, which a run without a report needn't wait for
+
+    return open_report(path, count)
 
 
 @contextmanager
