@@ -4,6 +4,7 @@
 
 Every run is a command as a user types it, in a process of its own: seconds are of the whole process, memory the most
 that it held. Pictures are generated, JPEG, 640 x 480; of more than PICTURES the same ones come again under other names.
+What was measured is kept in DIR, so a run that was stopped goes on where it was; so it should be an empty one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from few_shot import RESULTS, stamp
+from few_shot import RESULTS, once, stamp
 
 from sowa.synthetic import generate
 
@@ -67,14 +68,21 @@ def run(*arguments: object) -> tuple[float, int]:
     return seconds, peak
 
 
+def measured(work: Path, name: str, *arguments: object) -> tuple[float, int]:
+    """As `run`; once for each name."""
+    found = once(work / "rows" / f"{name}.json", lambda: dict(zip(("seconds", "MiB"), run(*arguments), strict=True)))
+    return found["seconds"], found["MiB"]
+
+
 def detectors(work: Path) -> dict[str, Path]:
     """One fitted on four pictures, and its exports."""
     file = work / "mini.sowa"
-    run("fit", "--normal", pictures(work / "normal", 4), "--out", file)
+    measured(work, "fit", "fit", "--normal", pictures(work / "normal", 4), "--out", file)
     found = {"torch": file}
     for format, precision in EXPORTS:
         folder = work / f"mini-{format}-{precision}"
-        run("export", "--model", file, "--out", folder, "--format", format, "--precision", precision)
+        flags = ("--model", file, "--out", folder, "--format", format, "--precision", precision)
+        measured(work, f"export-{format}-{precision}", "export", *flags)
         found[f"{format} {precision}"] = folder
     return found
 
@@ -86,9 +94,9 @@ def start_up(models: dict[str, Path], work: Path) -> list[str]:
         commands[f"sowa predict, one picture, {name}"] = ("predict", one, "--model", model)
     lines = ["", "## From a cold start", "", "| command | s (rounds) | peak MiB |", "|---|---|---|"]
     told: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
-    for _ in range(ROUNDS):
+    for round_ in range(ROUNDS):
         for name, arguments in commands.items():
-            told[name].append(run(*arguments))
+            told[name].append(measured(work, f"start-{round_}-{name}", *arguments))
     for name, found in told.items():
         seconds = [one[0] for one in found]
         lines.append(
@@ -113,7 +121,8 @@ def by_pictures(models: dict[str, Path], work: Path, counts: list[int]) -> list[
         for name, model in models.items():
             if count > 1000 and name != "openvino int8":
                 continue  # the fastest is enough
-            seconds, peak = run("predict", folder, "--model", model, "--json", work / "scores.jsonl")
+            flags = ("--model", model, "--json", work / "scores.jsonl")
+            seconds, peak = measured(work, f"pictures-{count}-{name}", "predict", folder, *flags)
             first.setdefault(name, seconds)
             beyond = f"{(count - counts[0]) / (seconds - first[name]):.1f}" if count > counts[0] else "–"
             lines.append(f"| {count} | {name} | {seconds:.1f} | {count / seconds:.1f} | {beyond} | {peak} |")
@@ -126,9 +135,10 @@ def by_references(work: Path, counts: list[int]) -> list[str]:
     shown = pictures(work / "pictures-100", 100)
     for count in counts:
         file = work / f"references-{count}.sowa"
-        fit, fit_peak = run("fit", "--normal", pictures(work / f"references-{count}", count), "--out", file)
-        judge, judge_peak = run("predict", shown, "--model", file, "--json", work / "scores.jsonl")
-        faiss, faiss_peak = run("predict", shown, "--model", file, "--json", work / "scores.jsonl", "--search", "faiss")
+        name, flags = f"references-{count}", ("predict", shown, "--model", file, "--json", work / "scores.jsonl")
+        fit, fit_peak = measured(work, f"{name}-fit", "fit", "--normal", pictures(work / name, count), "--out", file)
+        judge, judge_peak = measured(work, f"{name}-exact", *flags)
+        faiss, faiss_peak = measured(work, f"{name}-faiss", *flags, "--search", "faiss")
         size = file.stat().st_size // 2**20
         lines.append(
             f"| {count} | {fit:.1f} | {fit_peak} | {size} | {judge:.1f} | {judge_peak} | {faiss:.1f} | {faiss_peak} |"
