@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from few_shot import RESULTS, once, stamp
 
+from sowa.devices import choose_precision
 from sowa.synthetic import generate
 
 PICTURES, SIZE, ROUNDS = 200, (480, 640), 5
@@ -74,24 +75,26 @@ def measured(work: Path, name: str, *arguments: object) -> tuple[float, int]:
     return found["seconds"], found["MiB"]
 
 
-def detectors(work: Path) -> dict[str, Path]:
-    """One fitted on four pictures, and its exports."""
+def detectors(work: Path) -> dict[str, tuple[object, ...]]:
+    """What `sowa predict` is told of one fitted on four pictures, and of its exports."""
     file = work / "mini.sowa"
     measured(work, "fit", "fit", "--normal", pictures(work / "normal", 4), "--out", file)
-    found = {"torch": file}
+    found: dict[str, tuple[object, ...]] = {"torch": ("--model", file)}
     for format, precision in EXPORTS:
         folder = work / f"mini-{format}-{precision}"
         flags = ("--model", file, "--out", folder, "--format", format, "--precision", precision)
         measured(work, f"export-{format}-{precision}", "export", *flags)
-        found[f"{format} {precision}"] = folder
+        found[f"{format} {precision}"] = ("--model", folder)
+    if choose_precision("auto", torch.device("cpu")) == "bf16":
+        found["openvino fp32, computed in bf16"] = (*found["openvino fp32"], "--precision", "bf16")
     return found
 
 
-def start_up(models: dict[str, Path], work: Path) -> list[str]:
+def start_up(models: dict[str, tuple[object, ...]], work: Path) -> list[str]:
     one = next(pictures(work / "one", 1).iterdir())
     commands: dict[str, tuple[object, ...]] = {"sowa info": ("info",)}
     for name, model in models.items():
-        commands[f"sowa predict, one picture, {name}"] = ("predict", one, "--model", model)
+        commands[f"sowa predict, one picture, {name}"] = ("predict", one, *model)
     lines = ["", "## From a cold start", "", "| command | s (rounds) | peak MiB |", "|---|---|---|"]
     told: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
     for round_ in range(ROUNDS):
@@ -106,7 +109,7 @@ def start_up(models: dict[str, Path], work: Path) -> list[str]:
     return lines
 
 
-def by_pictures(models: dict[str, Path], work: Path, counts: list[int]) -> list[str]:
+def by_pictures(models: dict[str, tuple[object, ...]], work: Path, counts: list[int]) -> list[str]:
     title = "| pictures | model | s | pictures/s, start-up included | pictures/s beyond the first row | peak MiB |"
     lines = [
         "",
@@ -120,8 +123,8 @@ def by_pictures(models: dict[str, Path], work: Path, counts: list[int]) -> list[
         folder = pictures(work / f"pictures-{count}", count)
         for name, model in models.items():
             if count > 1000 and name != "openvino int8":
-                continue  # the fastest is enough
-            flags = ("--model", model, "--json", work / "scores.jsonl")
+                continue  # one is enough to see whether memory grows
+            flags = (*model, "--json", work / "scores.jsonl")
             seconds, peak = measured(work, f"pictures-{count}-{name}", "predict", folder, *flags)
             first.setdefault(name, seconds)
             beyond = f"{(count - counts[0]) / (seconds - first[name]):.1f}" if count > counts[0] else "–"
