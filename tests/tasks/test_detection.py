@@ -173,7 +173,7 @@ def test_a_query_for_what_is_not_there_is_answered_as_rarely_as_is_said(scores, 
     nothing = Boxes(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
     wrong = Boxes(torch.zeros(len(scores), 4), torch.tensor(scores), torch.ones(len(scores), dtype=torch.long))
     right = Boxes(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0.02]), torch.tensor([0]))
-    found = [wrong, *[right] * (count - 1)] if count > 1 else [wrong]
+    found = [wrong, *[right] * (count - 1)]
     threshold = quiet_from(examples, found, ["star", "ring"])
     counted = sum(score >= threshold for score in scores)
     assert counted <= ALARMS * count
