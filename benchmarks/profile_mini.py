@@ -1,0 +1,168 @@
+"""Where the time of a picture goes, with `mini`: parts of the detector in torch, kinds of node in its OpenVINO export.
+
+    python benchmarks/profile_mini.py [--batch 8] [--work DIR]
+
+Four references, and JPEG pictures of 640 x 480 as in scaling.py. Each part is timed by itself while the whole runs;
+times are medians of rounds, in milliseconds a picture. The export is kept in DIR and used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from few_shot import RESULTS, stamp
+from numpy.typing import NDArray
+from scaling import pictures
+from torch import nn
+
+from sowa import Sowa
+from sowa.commands.allocator import keep_freed_memory
+from sowa.data.stream import pictures as listed
+from sowa.data.stream import read_batches, skipped_into
+from sowa.export import export
+from sowa.scoring import judge
+
+ROUNDS, SHOTS = 7, 4
+PRECISIONS = ("fp32", "bf16")
+KINDS = 12  # of nodes that have a row
+OUTSIDE = ("reading JPEG, resizing", "the network", "memory bank", "scores and maps")
+Images = NDArray[np.uint8]
+Times = dict[str, float]
+
+
+class Clock:
+    """Milliseconds of each part since it was last read."""
+
+    def __init__(self) -> None:
+        self.spent: defaultdict[str, float] = defaultdict(float)
+
+    def count(self, name: str, started: float) -> None:
+        self.spent[name] += 1000 * (time.perf_counter() - started)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.count(name, started)
+
+    def watch(self, name: str, module: nn.Module) -> None:
+        """Counts what ``module`` takes to a part."""
+        started: list[float] = []
+        module.register_forward_pre_hook(lambda *_: started.append(time.perf_counter()))
+        module.register_forward_hook(lambda *_: self.count(name, started.pop()))
+
+    def read(self) -> Times:
+        spent = dict(self.spent)
+        self.spent.clear()
+        return spent
+
+
+def watched(detector: Sowa) -> Clock:
+    """A clock of the networks that a detector with `mini` runs."""
+    clock, visual = Clock(), detector.network.backbone.visual
+    stem = visual.conv1
+    parts: dict[str, list[Any]] = {
+        "EfficientNet-Lite0": [stem.entry, stem.fine, stem.middle, stem.coarse, stem.deep, stem.head],
+        "TinyViT, first stages": [stem.outline],
+        "TinyViT, last stages": [stem.segment],
+        "transformer blocks": list(visual.transformer.resblocks),
+        "adapters": list(detector.network.adapters),
+    }
+    for name, modules in parts.items():
+        for module in modules:
+            clock.watch(name, module)
+    return clock
+
+
+def in_torch(detector: Sowa, batch: int, folder: Path) -> Times:
+    """Of a picture of a batch, from its file to its map, each part by itself."""
+    assert detector.bank_ is not None
+    clock, rounds = watched(detector), []
+    for number in range(ROUNDS + 1):
+        with clock.part("reading JPEG, resizing"):
+            images = next(iter(batches(folder, detector, batch)))
+        with torch.inference_mode():
+            with clock.part("the network"):
+                observation = detector.observe(images)
+            with clock.part("memory bank"):
+                distances = detector.bank_.distances(observation.patches, None, detector.precision)
+            with clock.part("scores and maps"):
+                judge(observation, distances, detector.network.config)
+        spent = clock.read()
+        inside = sum(value for name, value in spent.items() if name not in OUTSIDE)
+        spent["the rest of the network"] = spent.pop("the network") - inside
+        if number:
+            rounds.append({name: value / batch for name, value in spent.items()})
+    return {name: median(one[name] for one in rounds) for name in rounds[0]}
+
+
+def batches(folder: Path, detector: Sowa, batch: int) -> Iterator[Images]:
+    for read in read_batches(listed(folder), detector.image_size, batch, skipped_into([])):
+        yield read.images
+
+
+def in_openvino(model: Path, images: Images, precision: str) -> Times:
+    """Of a picture of a batch, by the kind of node and how it is computed."""
+    config = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision), "PERF_COUNT": True}
+    config |= {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(str(model), "CPU", config).create_infer_request()
+    rounds: list[Times] = []
+    for _ in range(ROUNDS + 1):
+        request.infer([images])
+        spent: defaultdict[str, float] = defaultdict(float)
+        for node in request.profiling_info:
+            spent[node.node_type] += node.real_time.total_seconds() * 1000 / len(images)
+        rounds.append(spent)
+    found = {name: median(one[name] for one in rounds[1:]) for name in rounds[0]}
+    order = sorted(found, key=lambda name: -found[name])
+    return {name: found[name] for name in order[:KINDS]} | {
+        "all others": sum(found[name] for name in order[KINDS:]),
+    }
+
+
+def table(title: str, columns: dict[str, Times]) -> list[str]:
+    """Milliseconds and shares, a column for each precision; rows as in the first."""
+    lines = [f"| {title} | " + " | ".join(f"{name}, ms | share" for name in columns) + " |"]
+    lines.append("|---" * (2 * len(columns) + 1) + "|")
+    totals = {name: sum(times.values()) for name, times in columns.items()}
+    names = dict.fromkeys(name for times in columns.values() for name in times)
+    for name in names:
+        cells = [f"{times.get(name, 0):.1f} | {times.get(name, 0) / totals[one]:.0%}" for one, times in columns.items()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return [*lines, "| together | " + " | ".join(f"{total:.1f} | " for total in totals.values()) + "|", ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--work", type=Path, default=Path("build/profile"))
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    folder = pictures(arguments.work / "pictures", 2 * arguments.batch)
+    normal = sorted(pictures(arguments.work / "normal", SHOTS).iterdir())
+    detectors = {name: Sowa.from_pretrained("mini", precision=name).fit(normal) for name in PRECISIONS}
+    made = arguments.work / "export"
+    if not made.is_dir():
+        export(detectors["fp32"], made, "openvino")
+    images = next(iter(batches(folder, detectors["fp32"], arguments.batch)))
+    text = ["# Where the time goes: mini", "", stamp()]
+    text += [f"{SHOTS} references, batch {arguments.batch}, {torch.get_num_threads()} threads; medians of {ROUNDS}."]
+    text += ["", f"    python benchmarks/profile_mini.py --batch {arguments.batch}", ""]
+    text += table("torch", {name: in_torch(one, arguments.batch, folder) for name, one in detectors.items()})
+    text += table("OpenVINO", {name: in_openvino(made / "model.xml", images, name) for name in PRECISIONS})
+    (RESULTS / "profile-mini.md").write_text("\n".join(text).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
