@@ -1,7 +1,8 @@
-"""Writes the pictures that adapters and prompts of ``mini`` are trained on, as image and mask pairs.
+r"""Writes the pictures that adapters and prompts of ``mini`` are trained on, as image and mask pairs.
 
     python pretrain/pictures.py CORPUS AUXILIARY OUT [HOLD_OUT]
-    sowa train --dataset pairs --root OUT --epochs 2 --prompt.map-weight 0.25 --out mini-sowa.safetensors
+    sowa train --dataset pairs --root OUT --epochs 3 --prompt.map-weight 0.25 --prompt.self-weight 2 \
+        --out mini-sowa.safetensors
 
 One category for each kind of product in ``episodes.py``, and the real data sets beside them as links.
 """

@@ -9,7 +9,7 @@ from torch import Tensor
 from sowa.config import ModelConfig, PromptConfig
 from sowa.memory import MemoryBank
 from sowa.model.maps import upsample
-from sowa.scoring import few_shot_map, judge, paper_scores, top_mean, zero_shot_map
+from sowa.scoring import few_shot_map, few_shot_scores, judge, paper_scores, self_distances, top_mean, zero_shot_map
 from sowa.types import Judgement, Observation
 
 GRID, SIZE, SIGMA = (3, 4), (24, 32), 4.0
@@ -103,6 +103,33 @@ def test_a_zero_shot_score_reaches_from_none_to_one(value):
     assert judge(seen, None, CONFIG).raw_scores.item() == pytest.approx(value)
 
 
+@pytest.mark.parametrize("chunk", [1 << 24, 200])
+def test_a_patch_is_as_far_from_its_picture_as_from_the_nearest_thirtieth_of_it(chunk, monkeypatch):
+    monkeypatch.setattr("sowa.scoring.CHUNK", chunk)
+    patches = [random(2, 64, 8, seed=level) - 0.5 for level in range(3)]
+    expected = np.empty((3, 2, 64))
+    for level, picture, patch in np.ndindex(expected.shape):
+        of_picture = patches[level][picture].double().numpy()
+        own, others = of_picture[patch], np.delete(of_picture, patch, axis=0)
+        cosines = others @ own / np.linalg.norm(others, axis=1) / np.linalg.norm(own)
+        expected[level, picture, patch] = 1 - np.sort(cosines)[-2:].mean()
+    np.testing.assert_allclose(self_distances(patches).numpy(), expected, atol=1e-5)
+    alike = torch.ones(1, 64, 8)
+    alike[0, 5] = -1
+    assert self_distances([alike])[0, 0].argmax() == 5
+    assert self_distances([torch.ones(1, 1, 8)]).tolist() == [[[0.0]]]
+
+
+def test_what_is_unlike_the_rest_of_its_picture_adds_to_the_zero_shot_score_alone(bank):
+    seen, weighed = observation(), ModelConfig(sigma=SIGMA, prompt=PromptConfig(self_weight=2.0))
+    published, verdict = judge(seen, None, CONFIG), judge(seen, None, weighed)
+    own = few_shot_scores(self_distances(seen.patches))
+    torch.testing.assert_close(verdict.raw_scores, published.raw_scores + 2 * own)
+    assert torch.equal(verdict.maps, published.maps)
+    distances = bank.distances(seen.patches)
+    assert torch.equal(judge(seen, distances, weighed).raw_scores, judge(seen, distances, CONFIG).raw_scores)
+
+
 def test_without_prompts_the_verdict_is_the_memory_banks(bank):
     seen = observation(prompts=False)
     distances = bank.distances(seen.patches)
@@ -136,7 +163,8 @@ def test_a_left_out_reference_isnt_compared_with(bank):
 @pytest.mark.parametrize(("prompts", "with_bank"), [(True, True), (True, False), (False, True)])
 def test_no_pictures_verdict_depends_on_the_others_of_its_batch(bank, prompts, with_bank):
     def verdict(seen: Observation) -> Judgement:
-        return judge(seen, bank.distances(seen.patches) if with_bank else None, CONFIG)
+        config = ModelConfig(sigma=SIGMA, prompt=PromptConfig(self_weight=1.0))
+        return judge(seen, bank.distances(seen.patches) if with_bank else None, config)
 
     seen = observation(prompts=prompts)
     together = verdict(seen)

@@ -43,6 +43,8 @@ class PromptConfig:
     """Dual learnable prompts (paper section 3.3). ``{}`` in a template stands for the class name.
 
     ``map_weight`` is what the prompts' map counts beside the memory's where there are both, 1 as published.
+    ``self_weight`` is what adds to the prompts' score, where there is no memory, that patches of a picture are unlike
+    all others of it; 0 as published.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
@@ -53,10 +55,12 @@ class PromptConfig:
     length: int = 12
     text_linear: bool = True
     map_weight: float = 1.0
+    self_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.map_weight < math.inf:
-            raise InputError(f"prompt map weight is {self.map_weight}, allowed is 0 and more")
+        for name in ("map_weight", "self_weight"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise InputError(f"prompt {name.replace('_', ' ')} is {value}, allowed is 0 and more")
         if not self.class_names or len(set(self.class_names)) != len(self.class_names):
             raise InputError(f"class names are {list(self.class_names)}, needed is at least one and no name twice")
         if not self.normal_templates or len(self.normal_templates) != len(self.abnormal_templates):

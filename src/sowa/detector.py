@@ -42,7 +42,7 @@ from sowa.observer import Observer
 from sowa.prediction import Predictor
 from sowa.progress import Report, silent
 from sowa.references import build, cover
-from sowa.scoring import judge
+from sowa.scoring import SELF_BOUNDARY, judge
 from sowa.storage import read_detector, write_detector
 from sowa.types import Calibration, Judged, Judgement, Observation, Sample
 
@@ -168,7 +168,11 @@ class Sowa(Predictor):
     @property
     def zero_shot_calibration(self) -> Calibration:
         """Where normal ends without references: a map sums one probability per level, half of that is the boundary."""
-        return Calibration(pixel_threshold=len(self.network.backbone.levels) / 2)
+        levels, self_weight = len(self.network.backbone.levels), self.network.config.prompt.self_weight
+        threshold, rule = Calibration.threshold, Calibration.rule
+        if self_weight:
+            threshold, rule = threshold + self_weight * levels * SELF_BOUNDARY, "what parts pictures of other products"
+        return Calibration(threshold=threshold, pixel_threshold=levels / 2, rule=rule)
 
     @property
     def is_fitted(self) -> bool:

@@ -12,10 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sowa.config import ModelConfig
+from sowa.memory import CHUNK, normalise
 from sowa.model.maps import smooth, upsample
 from sowa.types import Judgement, Observation
 
 TOP_FRACTION = 0.01
+ALIKE = 1 / 30  # of a picture's patches: so many others a normal one resembles
+# Of a picture's score by its own patches, for each level: what parts normal and anomalous pictures of fourteen
+# generated products and three auxiliary data sets best, by `mini`. Balanced accuracy 0.80, by prompts alone 0.72.
+SELF_BOUNDARY = 0.27
 
 
 def zero_shot_map(level_maps: Sequence[Tensor], sigma: float) -> Tensor:
@@ -38,6 +43,25 @@ def few_shot_scores(distances_LBP: Tensor) -> Tensor:
     by the stem of ``mini``: 0.933 | 0.868 where the levels are summed before, 0.934 | 0.871 so.
     """
     return torch.stack([top_mean(distances_BP) for distances_BP in distances_LBP]).sum(dim=0)
+
+
+def self_distances(patches: Sequence[Tensor]) -> Tensor:
+    """How far patches L times (B, P, E) lie from the others of their picture, (L, B, P) in 0..2: mean of 1 - cosine to
+    the nearest thirtieth of them.
+
+    A surface repeats itself, and a part is made of few things. What nothing else in the picture resembles is suspect,
+    and no other picture is needed to see it.
+    """
+    unit_LBPE = normalise(patches)
+    _, pictures, count, _ = unit_LBPE.shape
+    others = max(1, round(ALIKE * count))
+    levels = []
+    for unit_BPE in unit_LBPE:
+        parts = unit_BPE.split(max(1, CHUNK // (pictures * count)), dim=1)
+        cosines = (part @ unit_BPE.transpose(1, 2) for part in parts)
+        nearest = [cosine.topk(min(others + 1, count), dim=-1).values[..., 1:] for cosine in cosines]  # first: itself
+        levels.append((1 - torch.cat(nearest, dim=1)).sum(dim=-1) / others)
+    return torch.stack(levels).clamp(min=0)
 
 
 def top_mean(values: Tensor, fraction: float = TOP_FRACTION) -> Tensor:
@@ -64,7 +88,9 @@ def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelC
     take the maximum of and scale by all test images. With a bank it is that of the distances alone, of patches, since
     enlarging flattens a defect of one patch: adding the prompts' score lowered four-shot image AUROC on the embedded
     backbone (0.906 to 0.863 on auxiliary data, 0.906 to 0.903 on generated products). Without one it is the mean of the
-    abnormal probability and of that of the map, in 0..1.
+    abnormal probability and of that of the map, in 0..1, plus ``config.prompt.self_weight`` times what stands out among
+    the picture's own patches: with `mini` zero-shot image AUROC 0.856 to 0.910 on fourteen generated products, 0.762 to
+    0.854 on three auxiliary data sets, 0.470 to 0.581 on photographs of twenty kinds of object with generated damage.
     ``distances_LBP`` (L, B, P) come from the memory bank, None without one; where the configuration says so, what
     stands out of a picture counts more, and where defects are expected, what looks like none of them counts less and
     the prompts have no say.
@@ -72,7 +98,7 @@ def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelC
     Raises ValueError where there is neither a bank nor prompts.
     """
     if distances_LBP is None:
-        return _zero_shot(observation, config.sigma)
+        return _zero_shot(observation, config)
     if config.saliency_weight and observation.saliency is not None:
         distances_LBP = distances_LBP * (config.saliency_weight * observation.saliency).exp()
     if observation.damage is not None:
@@ -84,18 +110,23 @@ def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelC
     )
     if observation.level_maps is None or observation.damage is not None:
         return few_shot
-    zero_shot, map_weight = _zero_shot(observation, config.sigma), config.prompt.map_weight
+    maps, level_maps = _zero_shot_maps(observation.level_maps, observation.grid, config.sigma)
+    map_weight = config.prompt.map_weight
     return Judgement(
-        few_shot.raw_scores,
-        few_shot.maps + map_weight * zero_shot.maps,
-        few_shot.level_maps + map_weight * zero_shot.level_maps,
+        few_shot.raw_scores, few_shot.maps + map_weight * maps, few_shot.level_maps + map_weight * level_maps
     )
 
 
-def _zero_shot(observation: Observation, sigma: float) -> Judgement:
+def _zero_shot(observation: Observation, config: ModelConfig) -> Judgement:
     if observation.level_maps is None or observation.abnormal_probability is None:
         raise ValueError("without a memory bank prompts are needed: observe with prompts, or fit first")
-    maps = zero_shot_map(observation.level_maps, sigma)
-    levels = F.adaptive_avg_pool2d(torch.stack(observation.level_maps), observation.grid)
+    maps, level_maps = _zero_shot_maps(observation.level_maps, observation.grid, config.sigma)
     scores = 0.5 * (observation.abnormal_probability + top_mean(maps) / len(observation.level_maps))
-    return Judgement(scores, maps, levels)
+    if self_weight := config.prompt.self_weight:
+        scores = scores + self_weight * few_shot_scores(self_distances(observation.patches))
+    return Judgement(scores, maps, level_maps)
+
+
+def _zero_shot_maps(maps: Sequence[Tensor], grid: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
+    """The map (B, H, W) of levels L times (B, H, W), and what each level shows on ``grid``, (L, B, h, w)."""
+    return zero_shot_map(maps, sigma), F.adaptive_avg_pool2d(torch.stack(tuple(maps)), grid)

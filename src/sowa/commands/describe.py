@@ -46,7 +46,7 @@ def describe_predictions(
 
 
 def _fitted(detector: Sowa) -> dict[str, str]:
-    method = "memory of the references" if detector.is_fitted else "prompts alone (zero-shot)"
+    method = "memory of the references" if detector.is_fitted else "no reference (zero-shot)"
     return _network(detector) | {
         "Judged by": method + (" and trained prompts" if detector.is_fitted and detector.trained else ""),
         "Seed": "–" if detector.seed_ is None else str(detector.seed_),
