@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
@@ -84,16 +85,23 @@ def prompted(tiny_backbone: str, normal: Path) -> sowa.Sowa:
 
 
 @pytest.fixture(scope="session")
-def exports(prompted: sowa.Sowa, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """A function that makes each export once."""
+def exports(
+    prompted: sowa.Sowa, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Callable[[str, str], Path]:
+    """A function that makes each export once, for all processes that run tests: it takes some ten seconds."""
 
     from sowa.export import export
 
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+
     @cache
     def made(format: str, precision: str = "fp32") -> Path:
-        # A random network isn't made to be rounded; tests look at the difference themselves.
-        out = tmp_path_factory.mktemp("export") / "made"
-        export(prompted, out, format, precision, tolerance=0.5 if precision == "int8" else None)
+        out = shared / f"export-{format}-{precision}"
+        with FileLock(f"{out}.lock"):
+            if not out.exists():
+                # A random network isn't made to be rounded; tests look at the difference themselves.
+                export(prompted, out, format, precision, tolerance=0.5 if precision == "int8" else None)
         return out
 
     return made

@@ -191,7 +191,7 @@ class Backbone(nn.Module):
 
     def unnormalise(self, images: Tensor) -> Tensor:
         """Pictures normalised by ``mean`` and ``std`` back to 0..1."""
-        return images * self.std + self.mean
+        return torch.addcmul(self.mean, images, self.std)
 
 
 @lru_cache(maxsize=4)

@@ -60,7 +60,8 @@ class Saliency(nn.Module):
         ``grid`` (h, w) with h * w = P.
         """
         with torch.autocast(images.device.type, enabled=False):  # contrasts are small differences
-            return self.weigh(*self.read(images.float(), early_BPE.float(), grid), grid)
+            images = images.float().contiguous()  # with channels last pooling takes twice as long
+            return self.weigh(*self.read(images, early_BPE.float(), grid), grid)
 
     def read(self, images: Tensor, early_BPE: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """What isn't learned: standardised channels (B, C, P) and early features as unit vectors (B, P, E)."""
@@ -128,7 +129,9 @@ def _stands_out(channels: Tensor) -> Tensor:
 
 def _unlike(unit_BPE: Tensor, grid: tuple[int, int]) -> Tensor:
     """How far each patch's early features point from those of its neighbours and of the picture, (B, 2, P)."""
-    around = _box(unit_BPE.transpose(1, 2).unflatten(2, grid), NEIGHBOURS).flatten(2).transpose(1, 2)
+    rows, columns = (_band(length, NEIGHBOURS).to(unit_BPE.device) for length in grid)
+    along_BhwE = columns @ unit_BPE.unflatten(1, grid)
+    around = (rows @ along_BhwE.flatten(2)).unflatten(2, along_BhwE.shape[2:]).flatten(1, 2)  # a fifth of `_box`
     contrast_BP = 1 - (unit_BPE * F.normalize(around, dim=-1)).sum(dim=-1)
     typical_BE = F.normalize(unit_BPE.mean(dim=1), dim=-1)
     rarity_BP = 1 - (unit_BPE @ typical_BE[:, :, None])[..., 0]
