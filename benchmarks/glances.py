@@ -50,7 +50,7 @@ EARLIER_RUN = (
     "the products that the policy learned and was chosen on, and the policy was learned anew. Nothing was changed",
     "after that, so the untouched products are those to go by.",
 )
-PICTURES = 16  # of a generated product, normal ones, and as many anomalous
+PICTURES = 12  # of a generated product, normal ones, and as many anomalous
 DRAWS = 3  # of random orders
 RESAMPLED = 1000
 SHARES = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1)  # of the tiles

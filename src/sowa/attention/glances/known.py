@@ -120,13 +120,13 @@ class Known:
 
         ``leave_out`` is a reference that it isn't compared with.
         """
-        distances_Lq = _against(self.overviews, overview.patches, leave_out)
+        distances_Lq = _against(self.eyes, self.overviews, overview.patches, leave_out)
         return enlarged(self.eyes, distances_Lq)
 
     @torch.inference_mode()
     def distances(self, patches_LpE: Tensor, leave_out: int | None = None) -> Tensor:
         """Distances of patches of tiles, (L, p); ``leave_out`` as in `coarse`."""
-        return _against(self.bank, patches_LpE, leave_out)
+        return _against(self.eyes, self.bank, patches_LpE, leave_out)
 
 
 def measure(eyes: Eyes, looks: Iterable[tuple[Seen, int | None]], bank: MemoryBank, overviews: MemoryBank) -> Scale:
@@ -140,15 +140,15 @@ def _rows(
     eyes: Eyes, looks: Iterable[tuple[Seen, int | None]], bank: MemoryBank, overviews: MemoryBank
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     for seen, leave_out in looks:
-        apart_TLp = torch.stack([_against(bank, tile, leave_out) for tile in seen.tiles])
-        whole = score(_against(bank, seen.joined(eyes.tiles), leave_out))
-        coarse_LP = enlarged(eyes, _against(overviews, seen.overview.patches, leave_out))
+        apart_TLp = torch.stack([_against(eyes, bank, tile, leave_out) for tile in seen.tiles])
+        whole = score(_against(eyes, bank, seen.joined(eyes.tiles), leave_out))
+        coarse_LP = enlarged(eyes, _against(eyes, overviews, seen.overview.patches, leave_out))
         yield apart_TLp.cpu(), coarse_LP.cpu(), torch.tensor(whole)
 
 
-def _against(bank: MemoryBank, patches_LPE: Tensor, leave_out: int | None) -> Tensor:
+def _against(eyes: Eyes, bank: MemoryBank, patches_LPE: Tensor, leave_out: int | None) -> Tensor:
     left_out = None if leave_out is None else torch.tensor([leave_out], device=bank.features.device)
-    return bank.distances(_one(patches_LPE), left_out)[:, 0]
+    return bank.distances(_one(patches_LPE), left_out, eyes.plain.precision)[:, 0]
 
 
 def enlarged(eyes: Eyes, values_Lq: Tensor) -> Tensor:
