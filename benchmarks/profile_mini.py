@@ -112,7 +112,7 @@ def batches(folder: Path, detector: Sowa, batch: int) -> Iterator[Images]:
 
 
 def in_openvino(model: Path, images: Images, precision: str) -> Times:
-    """Of a picture of a batch, by the kind of node and how it is computed."""
+    """Of a picture of a batch, by the kind of node."""
     config = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision), "PERF_COUNT": True}
     config |= {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
     request = openvino.Core().compile_model(str(model), "CPU", config).create_infer_request()
@@ -123,23 +123,22 @@ def in_openvino(model: Path, images: Images, precision: str) -> Times:
         for node in request.profiling_info:
             spent[node.node_type] += node.real_time.total_seconds() * 1000 / len(images)
         rounds.append(spent)
-    found = {name: median(one[name] for one in rounds[1:]) for name in rounds[0]}
-    order = sorted(found, key=lambda name: -found[name])
-    return {name: found[name] for name in order[:KINDS]} | {
-        "all others": sum(found[name] for name in order[KINDS:]),
-    }
+    return {name: median(one[name] for one in rounds[1:]) for name in rounds[0]}
 
 
 def table(title: str, columns: dict[str, Times]) -> list[str]:
-    """Milliseconds and shares, a column for each precision; rows as in the first."""
+    """Milliseconds and shares, columns for each precision; those rows that take most, in the order of the last."""
     lines = [f"| {title} | " + " | ".join(f"{name}, ms | share" for name in columns) + " |"]
     lines.append("|---" * (2 * len(columns) + 1) + "|")
-    totals = {name: sum(times.values()) for name, times in columns.items()}
-    names = dict.fromkeys(name for times in columns.values() for name in times)
-    for name in names:
-        cells = [f"{times.get(name, 0):.1f} | {times.get(name, 0) / totals[one]:.0%}" for one, times in columns.items()]
+    totals, last = [sum(times.values()) for times in columns.values()], list(columns.values())[-1]
+    names = sorted(last, key=lambda name: -last[name])[:KINDS]
+    rows = {name: [times.get(name, 0.0) for times in columns.values()] for name in names}
+    if len(last) > KINDS:
+        rows["all others"] = [total - sum(told) for total, *told in zip(totals, *rows.values(), strict=True)]
+    for name, spent in rows.items():
+        cells = [f"{value:.1f} | {value / total:.0%}" for value, total in zip(spent, totals, strict=True)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return [*lines, "| together | " + " | ".join(f"{total:.1f} | " for total in totals.values()) + "|", ""]
+    return [*lines, "| together | " + " | ".join(f"{total:.1f} | " for total in totals) + "|", ""]
 
 
 def main() -> None:
@@ -149,7 +148,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    folder = pictures(arguments.work / "pictures", 2 * arguments.batch)
+    folder = pictures(arguments.work / f"pictures-{arguments.batch}", arguments.batch)
     normal = sorted(pictures(arguments.work / "normal", SHOTS).iterdir())
     detectors = {name: Sowa.from_pretrained("mini", precision=name).fit(normal) for name in PRECISIONS}
     made = arguments.work / "export"

@@ -30,7 +30,7 @@ COMMON = "--device --precision"
 ADAPTER = "depth dropout heads no-value-only position-width value-only window-size"
 PROMPT = (
     "abnormal-templates class-names empty-abnormal-templates empty-class-names empty-normal-templates length "
-    "map-weight no-text-linear normal-templates text-linear"
+    "map-weight no-text-linear normal-templates self-weight text-linear"
 )
 OPTIONS = {
     "demo": "--out --seed --size",
@@ -310,7 +310,8 @@ def test_predict_without_files_prints_json_lines_alone(sowa_command: Any, detect
 def test_predict_without_a_model_judges_zero_shot_with_the_embedded_one(sowa_command: Any, judged: Path) -> None:
     lines = sowa_command("predict", judged).lines
     assert len(lines) == 10
-    assert all(0 < line["raw_score"] < 1 and line["threshold"] == 0.5 for line in lines)
+    assert {line["threshold"] for line in lines} == {sowa.Sowa.from_pretrained("mini").calibration_.threshold}
+    assert all(0 < line["raw_score"] < 1 + 2 * 4 * 2 for line in lines)  # probability, and four distances twice
 
 
 def test_predict_takes_patterns_options_and_its_source_as_a_flag(

@@ -47,6 +47,13 @@ def test_nested_values_that_aren_t_defaults_survive_json() -> None:
     assert from_dict(ModelConfig, json.loads(json.dumps(to_dict(config)))) == config
 
 
+@pytest.mark.parametrize("name", ["map_weight", "self_weight"])
+@pytest.mark.parametrize("value", [-0.5, float("inf"), float("nan")])
+def test_a_weight_of_the_prompts_is_a_number_of_0_and_more(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=rf"{name.replace('_', ' ')} is {value}, allowed is 0 and more"):
+        PromptConfig(**{name: value})
+
+
 @pytest.mark.parametrize("kind", [AdapterConfig, PromptConfig, ModelConfig, TrainConfig])
 def test_an_unknown_field_is_refused_by_name(kind: Any) -> None:
     with pytest.raises(InputError, match="nonsense"):

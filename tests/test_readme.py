@@ -72,10 +72,21 @@ def type_in(line: str) -> None:
     assert run(words) == 0, line
 
 
-def test_the_commands_for_one_s_own_parts_do_what_is_said(here: Path) -> None:
+@pytest.fixture(scope="module")
+def parts_detector(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the README's first command makes of the parts."""
+    root = tmp_path_factory.mktemp("fitted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        shutil.copytree(generated / "bottle" / "train" / "good", "parts/good")
+        type_in(PARTS[0])
+    return root / "parts.sowa"
+
+
+def test_the_commands_for_one_s_own_parts_do_what_is_said(here: Path, parts_detector: Path) -> None:
     assert [line.split()[1] for line in PARTS] == ["fit", "predict"]
-    for line in PARTS:
-        type_in(line)
+    shutil.copy(parts_detector, "parts.sowa")
+    type_in(PARTS[1])
     lines = [json.loads(line) for line in (here / "results.jsonl").read_text().splitlines()]
     example = next(line for line in TEXT.splitlines() if line.startswith('    {"image_path"'))
     assert [list(line) for line in lines] == [list(json.loads(example))] * 2
@@ -83,8 +94,8 @@ def test_the_commands_for_one_s_own_parts_do_what_is_said(here: Path) -> None:
     assert names == {f"{stem}_{kind}" for stem in ("000", "001") for kind in ("overlay.jpg", "mask.png")}
 
 
-def test_a_threshold_is_moved_as_said(here: Path) -> None:
-    type_in(PARTS[0])
+def test_a_threshold_is_moved_as_said(here: Path, parts_detector: Path) -> None:
+    shutil.copy(parts_detector, "parts.sowa")
     shutil.copytree("parts/new", "parts/more")
     shutil.copytree("parts/good", "parts/judged/good")
     shutil.copytree("mvtec/bottle/test/scratch", "parts/judged/scratch")

@@ -167,7 +167,10 @@ class Sowa(Predictor):
 
     @property
     def zero_shot_calibration(self) -> Calibration:
-        """Where normal ends without references: a map sums one probability per level, half of that is the boundary."""
+        """Where normal ends without references: a map sums one probability per level, half of that is the boundary.
+
+        A picture's own patches add to its score, so for them the boundary lies higher; how much is known of `mini`.
+        """
         levels, self_weight = len(self.network.backbone.levels), self.network.config.prompt.self_weight
         threshold, rule = Calibration.threshold, Calibration.rule
         if self_weight:

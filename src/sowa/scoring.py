@@ -59,8 +59,8 @@ def self_distances(patches: Sequence[Tensor]) -> Tensor:
     for unit_BPE in unit_LBPE:
         parts = unit_BPE.split(max(1, CHUNK // (pictures * count)), dim=1)
         cosines = (part @ unit_BPE.transpose(1, 2) for part in parts)
-        nearest = [cosine.topk(min(others + 1, count), dim=-1).values[..., 1:] for cosine in cosines]  # first: itself
-        levels.append((1 - torch.cat(nearest, dim=1)).sum(dim=-1) / others)
+        nearest = (each.topk(min(others + 1, count), dim=-1).values[..., 1:] for each in cosines)  # the first is itself
+        levels.append(torch.cat([(1 - each).sum(dim=-1) for each in nearest], dim=1) / others)
     return torch.stack(levels).clamp(min=0)
 
 

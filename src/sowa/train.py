@@ -174,7 +174,7 @@ def hold_out(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sampl
 def validate(
     detector: Sowa, samples: Sequence[Sample], batch_size: int, skipped: list[tuple[str, str]], report: Report
 ) -> dict[str, float | None]:
-    """Zero-shot metrics of the prompts on labelled pictures; undefined ones are None. Empty without pictures.
+    """Zero-shot metrics on labelled pictures; undefined ones are None. Empty without pictures.
 
     A picture that can't be read is added to ``skipped``.
     """

@@ -60,14 +60,14 @@ class Saliency(nn.Module):
         ``grid`` (h, w) with h * w = P.
         """
         with torch.autocast(images.device.type, enabled=False):  # contrasts are small differences
-            images = images.float().contiguous()  # with channels last pooling takes twice as long
-            return self.weigh(*self.read(images, early_BPE.float(), grid), grid)
+            return self.weigh(*self.read(images.float(), early_BPE.float(), grid), grid)
 
     def read(self, images: Tensor, early_BPE: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """What isn't learned: standardised channels (B, C, P) and early features as unit vectors (B, P, E)."""
         if self.cnn:
             early_BPE = F.adaptive_avg_pool2d(self.cnn(images), grid).flatten(2).transpose(1, 2)
         unit_BPE = F.normalize(early_BPE, dim=-1)
+        images = images.contiguous()  # with channels last pooling takes twice as long
         return standardise(self.channels(images, unit_BPE, grid)), unit_BPE
 
     def weigh(self, channels_BCP: Tensor, unit_BPE: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -38,7 +38,8 @@ class Product:
     @property
     def name(self) -> str:
         """Of the product and its files."""
-        return f"{self.category}-{self.style}-{self.size[0]}x{self.size[1]}"
+        pictures = f"{self.normal}+{self.anomalous}"
+        return f"{self.category}-{self.style}-{self.size[0]}x{self.size[1]}-{pictures}"
 
     def reference(self, index: int) -> Image:
         """A normal picture (H, W, 3) uint8."""
