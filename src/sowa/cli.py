@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Dict
@@ -19,31 +19,31 @@ from sowa.commands.allocator import collect_no_more, collect_rarely, keep_freed_
 from sowa.commands.classify_app import classify_app
 from sowa.commands.detect_app import detect_app
 from sowa.commands.flags import (
+    PIXELS_PER_DEGREE,
     Device,
     Precision,
+    Typed,
     augmentation,
     hyphens,
-    numbers,
+    named_network,
     print_config,
     read_config,
     size,
     take_config,
 )
+from sowa.commands.gaze_app import gaze_app
+from sowa.commands.measure_app import benchmark, run_test, shots
 from sowa.commands.task_app import data_app, prompts_app, task_app
 from sowa.config import (
     FALSE_POSITIVE_RATE,
     AdapterConfig,
-    EvaluationConfig,
     ModelConfig,
     PromptConfig,
     SaliencyConfig,
-    ShotsConfig,
     TrainConfig,
 )
 from sowa.console import Console
 from sowa.errors import ExportError, InputError, TrainingError
-from sowa.files import file_format
-from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 
 app = App(
     name="sowa",
@@ -52,8 +52,6 @@ app = App(
     help_epilogue="Every command takes --config FILE (YAML with its flags; for fit also the preset accurate) and "
     "--print-config (writes that file).",
 )
-PIXELS_PER_DEGREE = 38.0  # a monitor of 24 inches with 1920 pixels in a row at 60 cm
-Typed = Annotated[str | None, Parameter(parse=False)]  # the command itself, which no flag sets
 
 
 @app.command
@@ -119,7 +117,7 @@ def fit(
     from sowa.detector import Sowa
 
     console = Console()
-    network = _network(model, backbone)
+    network = named_network(model, backbone)
     saliency = SaliencyConfig(memory_weight=saliency_weight) if saliency_weight else None
     detector = Sowa.from_pretrained(
         **network,
@@ -316,196 +314,6 @@ def train(
     console.say(f"{out} written", event="train", out=str(out), before=result.before, after=result.after)
 
 
-@app.command(name="test")
-def run_test(
-    *,
-    dataset: str,
-    root: Path,
-    category: str | None = None,
-    model: Path | None = None,
-    backbone: str | None = None,
-    k_shot: str = "0,1,2,4",
-    seeds: Annotated[str, Parameter(name=["--seeds", "--seed"])] = "0,1,2",
-    scoring: Literal["inductive", "paper"] = "inductive",
-    aupro: Literal["standard", "authors"] = "standard",
-    bootstrap: int = 0,
-    augment: str = "auto",
-    saliency_weight: float = 0.0,
-    expect: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
-    image_size: str | None = None,
-    tiled: bool = False,
-    batch_size: int = 8,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
-    report: Path | None = None,
-    typed: Typed = None,
-) -> None:
-    """Measure accuracy on a labelled data set, for several numbers of shots and seeds in one pass.
-
-    Args:
-        dataset: folder, pairs, mvtec, mvtec2, visa, btad, dagm, dtd-synthetic, kolektor, kolektor2, magnetic-tile, mpdd
-        root: the data set's folder
-        category: one category; all by default
-        model: weights of `sowa train`, which name their backbone, or with --backbone the authors'
-        backbone: as in `sowa fit`
-        k_shot: numbers of reference pictures, with commas; 0 is zero-shot
-        seeds: seeds of the draws, with commas
-        scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
-        aupro: standard (false positives pooled) or authors (as in their code)
-        augment: as in `sowa fit`
-        saliency_weight: as in `sowa fit`
-        expect: as in `sowa fit`
-        tiled: as in `sowa fit`
-        bootstrap: number of resamples of the test pictures for 95 % confidence intervals, such as 1000; 0 for none
-        json_file: file for the result
-        report: HTML file that shows metrics, curves and the verdict on every picture, with the most shots and the
-            first seed
-    """
-    from sowa.augment import check
-    from sowa.commands.test import DataSet, measure_to_files
-    from sowa.data import load
-    from sowa.detector import Sowa
-
-    config = EvaluationConfig(
-        numbers("k-shot", k_shot),
-        numbers("seeds", seeds),
-        scoring,
-        aupro,
-        batch_size,
-        bootstrap,
-        check(augmentation(augment)),
-    )
-    samples = load(dataset, root, category)
-    saliency = SaliencyConfig(memory_weight=saliency_weight) if saliency_weight else None
-    detector = Sowa.from_pretrained(
-        **_network(model, backbone),
-        saliency=saliency,
-        device=device,
-        precision=precision,
-        image_size=size(image_size),
-        tiled=tiled,
-        expected=expect or (),
-    )
-    measure_to_files(detector, DataSet(dataset, root, samples), config, json_file, report, Console(), typed or "")
-
-
-@app.command
-def benchmark(
-    *,
-    root: Path,
-    out: Path,
-    suite: Literal["paper", "all"] = "paper",
-    datasets: str | None = None,
-    no_train: Annotated[bool, Parameter(negative=())] = False,
-    epochs: int = 1,
-    model: Path | None = None,
-    backbone: str | None = None,
-    k_shot: str = "0,1,2,4",
-    seeds: Annotated[str, Parameter(name=["--seeds", "--seed"])] = "0,1,2",
-    scoring: Literal["inductive", "paper"] = "inductive",
-    aupro: Literal["standard", "authors"] = "standard",
-    image_size: str | None = None,
-    batch_size: int = 8,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    typed: Typed = None,
-) -> None:
-    """Run the published evaluation: train on one data set, judge the others, for all numbers of shots and seeds.
-
-    Each category's row is written as soon as it's there, so a run that was stopped goes on where it was. Tables and
-    pictures appear in OUT/README.md.
-
-    Args:
-        root: folder that holds the data sets, each in a folder of its name or its archive's
-        out: folder for weights, rows, tables and pictures
-        suite: paper (mvtec, visa, btad, dagm, dtd-synthetic), or all (mvtec2, mpdd, kolektor, kolektor2 and
-            magnetic-tile too)
-        datasets: names with commas, to judge some of the suite only
-        no_train: judge with the weights that the network has, as with --model; otherwise weights are trained on VisA to
-            judge the others, and on MVTec AD to judge VisA
-        epochs: of that training
-        model: weights of `sowa train`, which name their backbone, or with --backbone the authors'
-        backbone: as in `sowa fit`
-        k_shot: numbers of reference pictures, with commas; 0 is zero-shot
-        seeds: seeds of the draws, with commas
-        scoring: inductive (each picture by itself) or paper (the whole test set mixed, for reproduction)
-        aupro: standard (false positives pooled) or authors (as in their code)
-    """
-    from sowa.benchmark import BenchmarkConfig, Network
-    from sowa.commands.benchmark import benchmark_to_files
-
-    evaluation = EvaluationConfig(numbers("k-shot", k_shot), numbers("seeds", seeds), scoring, aupro, batch_size)
-    chosen = tuple(name.strip().replace("_", "-") for name in datasets.split(",")) if datasets else ()
-    config = BenchmarkConfig(suite, not no_train and model is None, epochs, datasets=chosen, evaluation=evaluation)
-    network = Network(**_network(model, backbone), device=device, precision=precision, image_size=size(image_size))
-    benchmark_to_files(network, root, out, config, Console(), typed or "")
-
-
-@app.command
-def shots(
-    *,
-    normal: Path | None = None,
-    dataset: str | None = None,
-    root: Path | None = None,
-    category: str | None = None,
-    method: Literal["cv", "progressive", "meta", "all"] = "cv",
-    labels: Literal["generated", "real"] = "generated",
-    candidates: str = "1,2,4,8,16",
-    folds: int = 5,
-    draws: int = 5,
-    tolerance: float = 0.0025,
-    patience: int = 2,
-    at_most: int = 100,
-    seed: int = 0,
-    work: Path | None = None,
-    out: Path | None = None,
-    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
-    model: Path | None = None,
-    backbone: str | None = None,
-    image_size: str | None = None,
-    tiled: bool = False,
-    batch_size: int = 8,
-    device: Device = "auto",
-    precision: Precision = "auto",
-) -> None:
-    """Find out how many reference pictures a product needs.
-
-    Args:
-        normal: folder (or file, or glob pattern) of normal pictures; defects are drawn onto those that are judged
-        dataset: with --root, a labelled data set in their place, as in `sowa test`
-        root: the data set's folder
-        category: its category, where there are several
-        method: cv (cross-validation: every number on every fold), progressive (from the smallest upwards until more
-            doesn't help), meta (predicted from a few normal pictures and what was learned of other products), or all
-        labels: generated (defects drawn onto normal pictures) or real (the data set's anomalous pictures)
-        candidates: numbers of reference pictures to compare, with commas
-        folds: parts that the normal pictures are divided into, each judged once by references from the others
-        draws: of references in each fold, for cv
-        tolerance: image AUROC that more pictures must bring for progressive and meta to ask for them
-        patience: how many larger numbers in a row may fail to
-        at_most: pictures of each kind that are used, drawn by the seed
-        seed: of folds, draws and defects
-        work: folder for encoded pictures, so that a stopped run goes on where it was; 2.4 MB a picture with mini
-        out: PNG file for the curves
-        json_file: file for the numbers
-        model: as in `sowa fit`
-        backbone: as in `sowa fit`
-    """
-    from sowa.commands.shots import shots_to_files, sources
-    from sowa.detector import Sowa
-    from sowa.shots import METHODS, Kept, Pool
-
-    config = ShotsConfig(numbers("candidates", candidates), folds, draws, tolerance, patience, seed)
-    good, bad = sources(normal, dataset, root, category, labels, at_most, seed)
-    detector = Sowa.from_pretrained(
-        **_network(model, backbone), device=device, precision=precision, image_size=size(image_size), tiled=tiled
-    )
-    kept = Kept(work, detector) if work else None
-    pool = Pool(detector, good, bad, seed=seed, batch_size=batch_size, kept=kept)
-    shots_to_files(pool, list(METHODS) if method == "all" else [method], config, out, json_file, Console())
-
-
 @app.command
 def export(
     *,
@@ -533,107 +341,11 @@ def export(
     export_file(model, out, format, precision, pictures, tolerance, backbone, Console())
 
 
-gaze_app = App(name="gaze", help="People's eye movements: record them, learn from them, compare with them.")
+app.command(run_test, name="test")
+app.command(benchmark)
+app.command(shots)
 for group in (gaze_app, detect_app, classify_app, task_app, data_app, prompts_app):
     app.command(group)
-
-
-@gaze_app.command
-def record(
-    source: Path,
-    *,
-    out: Path,
-    observer: str,
-    radius: float = 0.06,
-    blur: float = 0.02,
-    least: int = 3,
-    host: str = "127.0.0.1",
-    port: int = 8765,
-) -> None:
-    """Record where somebody looks, in a browser: pictures are blurred, and sharp where they are clicked.
-
-    It stands in for an eye tracker. Each picture is written when it's done, so a recording that was stopped goes on
-    where it was. Needs `pip install sowa[serve]`.
-
-    Args:
-        source: picture, folder or glob pattern; pictures are shown in the order of their names
-        out: CSV file with the columns image, x, y, duration_ms, observer; what it holds is kept
-        observer: name of who looks
-        radius: of the sharp region, in parts of the picture's longer side
-        blur: standard deviation of the blur, in parts of the picture's longer side
-        least: clicks that a picture needs at least
-        host: address to serve on; another than the default lets other machines in, such as a tablet
-        port: of the page; 0 for any that is free
-    """
-    from sowa.attention.record.session import Lens
-    from sowa.commands.gaze import record_to_file
-
-    record_to_file(source, out, observer, Lens(radius, blur, least), host, port, Console())
-
-
-@gaze_app.command(name="train")
-def train_gaze(
-    *,
-    fixations: Path,
-    pictures: Path,
-    out: Path,
-    model: Path | None = None,
-    backbone: str | None = None,
-    pixels_per_degree: float = PIXELS_PER_DEGREE,
-    sigma: float = 1.0,
-    held_out: float = 0.2,
-    seed: int = 0,
-    batch_size: int = 8,
-    device: Device = "auto",
-) -> None:
-    """Have a network's saliency learn where people look; adapters and prompts stay as they are.
-
-    Args:
-        fixations: CSV file (image, x, y, duration_ms, observer), JSON file of SALICON, or folder of grey pictures
-        pictures: folder of the pictures that people looked at
-        out: file for the weights, *.safetensors
-        model: weights of `sowa train`, which name their backbone, or with --backbone the authors'
-        backbone: as in `sowa fit`
-        pixels_per_degree: of visual angle, of the pictures as they were shown
-        sigma: degrees that a fixation is blurred by
-        held_out: share of the pictures that is kept to test on
-        seed: of that draw and of the training
-    """
-    from sowa.commands.gaze_learning import Looked, learn_to_file
-    from sowa.detector import Sowa
-
-    detector = Sowa.from_pretrained(**_network(model, backbone), saliency=SaliencyConfig(), device=device)
-    looked = Looked(fixations, pictures, pixels_per_degree, sigma)
-    learn_to_file(detector, looked, out, held_out, seed, batch_size, Console())
-
-
-@gaze_app.command(name="test")
-def run_gaze_test(
-    *,
-    fixations: Path,
-    pictures: Path,
-    model: Path | None = None,
-    backbone: str | None = None,
-    pixels_per_degree: float = PIXELS_PER_DEGREE,
-    sigma: float = 1.0,
-    batch_size: int = 8,
-    device: Device = "auto",
-) -> None:
-    """Compare a network's attention with where people looked, beside the picture's centre and other people.
-
-    Args:
-        fixations: as in `sowa gaze train`
-        pictures: as in `sowa gaze train`
-        model: weights of `sowa gaze train` or `sowa train`, or with --backbone the authors'
-        backbone: as in `sowa fit`
-        pixels_per_degree: of visual angle, of the pictures as they were shown
-        sigma: degrees that a fixation is blurred by
-    """
-    from sowa.commands.gaze_learning import Looked, compare_to_table
-    from sowa.detector import Sowa
-
-    detector = Sowa.from_pretrained(**_network(model, backbone), saliency=SaliencyConfig(), device=device)
-    compare_to_table(detector, Looked(fixations, pictures, pixels_per_degree, sigma), batch_size, Console())
 
 
 @app.command
@@ -663,22 +375,6 @@ def _saliency(early: str | None) -> SaliencyConfig | None:
     if early is None:
         return None
     return SaliencyConfig(cnn="" if early == "backbone" else early)
-
-
-def _network(model: Path | None, backbone: str | None) -> dict[str, Any]:
-    """What ``Sowa.from_pretrained`` is to be given: weights of ours name their backbone, the authors' don't."""
-    if model is None:
-        return {"name": "mini" if backbone is None else backbone}
-    found = file_format(model)
-    if found == DETECTOR_FORMAT:
-        raise InputError(f"--model {model} is a fitted detector, needed are weights of sowa train")
-    if found == WEIGHTS_FORMAT and backbone is not None:
-        raise InputError(f"--model {model} names its backbone itself; leave --backbone {backbone} out")
-    if found == WEIGHTS_FORMAT:
-        return {"name": str(model)}
-    if backbone is None:
-        raise InputError(f"--model {model} holds no weights of sowa train; the authors' need --backbone NAME too")
-    return {"name": backbone, "weights": model}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,17 +6,20 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Parameter
 
 import sowa
 from sowa.config import to_dict
 from sowa.errors import InputError
-from sowa.files import is_file
+from sowa.files import file_format, is_file
+from sowa.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
+Typed = Annotated[str | None, Parameter(parse=False)]  # the command itself, which no flag sets
+PIXELS_PER_DEGREE = 38.0  # a monitor of 24 inches with 1920 pixels in a row at 60 cm
 PRESETS = Path(sowa.__file__).with_name("presets")
 
 
@@ -117,3 +120,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(part) for part in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def named_network(model: Path | None, backbone: str | None) -> dict[str, Any]:
+    """What ``Sowa.from_pretrained`` is to be given: weights of ours name their backbone, the authors' don't."""
+    if model is None:
+        return {"name": "mini" if backbone is None else backbone}
+    found = file_format(model)
+    if found == DETECTOR_FORMAT:
+        raise InputError(f"--model {model} is a fitted detector, needed are weights of sowa train")
+    if found == WEIGHTS_FORMAT and backbone is not None:
+        raise InputError(f"--model {model} names its backbone itself; leave --backbone {backbone} out")
+    if found == WEIGHTS_FORMAT:
+        return {"name": str(model)}
+    if backbone is None:
+        raise InputError(f"--model {model} holds no weights of sowa train; the authors' need --backbone NAME too")
+    return {"name": backbone, "weights": model}
