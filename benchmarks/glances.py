@@ -48,7 +48,8 @@ EARLIER_RUN = (
     "87 % of that of all tiles), 0.875 | 0.695 in that of saliency, 0.909 | 0.660 in that of the overview's distances,",
     "and 0.921 | 0.672 where the policy may stop. Then the fill was made to count three quarters, which is better on",
     "the products that the policy learned and was chosen on, and the policy was learned anew. Nothing was changed",
-    "after that, so the untouched products are those to go by.",
+    "after that, so the untouched products are those to go by. With eight pictures of either kind of a product instead",
+    "of twelve, the learned order had 100.4 % there, and 96.5 % on those seen earlier.",
 )
 PICTURES = 12  # of a generated product, normal ones, and as many anomalous
 DRAWS = 3  # of random orders
