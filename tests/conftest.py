@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import settings
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
@@ -19,6 +20,9 @@ from sowa.synthetic import write_dataset
 
 # Tiny networks gain nothing from threads, and lose much where cores are shared.
 torch.set_num_threads(1)
+# Tests say what is right, not how fast: on a busy machine a first run takes as long as it takes.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 

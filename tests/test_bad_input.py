@@ -461,7 +461,7 @@ def test_a_detector_with_something_behind_it_is_refused(detector_file: Path, tmp
         sowa.Sowa.load(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())
 def test_a_detector_with_a_changed_header_loads_or_is_refused(
     detector_file: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -477,7 +477,7 @@ def test_a_detector_with_a_changed_header_loads_or_is_refused(
         sowa.Sowa.load(path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(bytes_=st.binary(max_size=200))
 def test_random_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, bytes_: bytes) -> None:
     path = tmp_path_factory.mktemp("random") / "part.sowa"

@@ -50,7 +50,7 @@ def false_positive_rate(references: int, values: int, rate: float = 0.01, runs: 
 
 
 @given(scores, st.floats(1e-5, 100), st.floats(1e-5, 100))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_score_rises_with_the_raw_score_within_its_bounds(values, one, other):
     calibration = from_references(values, values, len(values))
     low, high = sorted((one, other))
@@ -58,7 +58,7 @@ def test_a_score_rises_with_the_raw_score_within_its_bounds(values, one, other):
 
 
 @given(scores)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_score_at_the_threshold_is_a_half(values):
     calibration = from_references(values, values, len(values))
     assert calibration.score(calibration.threshold) == 0.5
@@ -76,7 +76,7 @@ def test_a_wider_spread_makes_the_score_gentler():
 
 
 @given(scores, st.floats(0.1, 10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_bound_scales_with_the_scores(values, factor):
     plain, scaled = (from_references(v, v, len(values)) for v in (values, [factor * value for value in values]))
     assert scaled.threshold == pytest.approx(factor * plain.threshold, rel=1e-6)
@@ -189,7 +189,7 @@ distinct = st.lists(st.integers(2, 10_000), min_size=1, max_size=24, unique=True
 
 
 @given(distinct, st.floats(0.001, 0.5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_percentile_at_the_threshold_is_what_the_rate_leaves(values, rate):
     calibration = at_rate(from_normal(values, values), rate)
     assert calibration.normal_percentile(calibration.threshold) == pytest.approx(100 * (1 - rate), abs=1e-6)
@@ -263,7 +263,7 @@ def merit(rule, threshold, scores, labels, cost):
     st.sampled_from(["f1", "youden", "recall", "cost"]),
     st.sampled_from([0.2, 1.0, 7.0]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_other_threshold_is_better(pairs, rule, cost):
     scores, labels = [score for score, _ in pairs], np.array([label for _, label in pairs])
     if labels.all() or not labels.any():
@@ -277,7 +277,7 @@ def test_no_other_threshold_is_better(pairs, rule, cost):
 
 
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=9, max_size=40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_percentiles_rise_and_bounds_fall_where_pictures_score_alike(values):
     image = from_normal(values, values).image
     percentiles = [image.percentile(value) for value in np.geomspace(0.02, 2, 80)]

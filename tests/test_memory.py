@@ -118,7 +118,7 @@ def test_distances_reach_from_none_to_two():
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 4), st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_more_references_never_put_a_patch_farther_away(seed, few, more, width):
     query, memory = patches(2, 2, 3, width, seed), patches(2, few + more, 3, width, seed + 1)
     small = bank_of(tuple(level[:few] for level in memory)).distances(query)
@@ -167,7 +167,7 @@ def test_kept_patches_are_the_greedy_ones():
 
 
 @given(keep=st.floats(0.001, 1.0), count=st.integers(1, 30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_share_keeps_at_least_one_patch_and_only_known_ones(keep, count):
     memory = patches(1, 2, count, 4)
     bank = MemoryBank.build([memory], 2, keep).features
@@ -198,7 +198,7 @@ def test_one_reference_that_is_left_out_leaves_nothing_to_compare_with() -> None
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5), st.sampled_from([8, 64, 256]), st.floats(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_half_precision_finds_is_nearly_the_nearest_and_never_nearer(seed, count, width, alike):
     centre = torch.randn(width, generator=torch.Generator().manual_seed(seed)) * alike
     query, memory = (tuple(level + centre for level in patches(2, count, 12, width, s)) for s in (seed, seed + 1))

@@ -112,7 +112,7 @@ def test_severity_makes_defects_larger():
     assert area(1.0) > 1.3 * area(0.1)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(
     combination=st.sampled_from(COMBINATIONS),
     seed=st.integers(0, 2**40),

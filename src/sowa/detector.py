@@ -174,7 +174,10 @@ class Sowa(Predictor):
         levels, self_weight = len(self.network.backbone.levels), self.network.config.prompt.self_weight
         threshold, rule = Calibration.threshold, Calibration.rule
         if self_weight:
-            threshold, rule = threshold + self_weight * levels * SELF_BOUNDARY, "what parts pictures of other products"
+            threshold, rule = (
+                threshold + self_weight * levels * SELF_BOUNDARY,
+                "what parts good and bad pictures of other products",
+            )
         return Calibration(threshold=threshold, pixel_threshold=levels / 2, rule=rule)
 
     @property

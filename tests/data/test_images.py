@@ -210,7 +210,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         read_image("a\0b")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP"]), st.data())
 def test_damaged_bytes_give_a_picture_or_an_input_error(kind: str, data: st.DataObject) -> None:
     stream = bytearray(noise(kind))

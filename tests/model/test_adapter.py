@@ -55,7 +55,7 @@ def oracle(adapter: WindowAdapter, tokens: Tensor, grid: tuple[int, int], frozen
 @given(
     st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(0, 99)
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_reverse_undoes_partition_on_any_grid(window, down, across, batch, width, seed):
     grid = (window * down, window * across)
     x = torch.randn(batch, *grid, width, generator=torch.Generator().manual_seed(seed))
@@ -99,7 +99,7 @@ def test_the_adapter_equals_the_slow_oracle(grid, window, depth, value_only):
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.integers(1, 2), st.booleans(), st.integers(0, 99))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_the_adapter_equals_the_slow_oracle_on_any_grid(height, width, window, depth, value_only, seed):
     adapter = random_adapter(seed, window_size=window, depth=depth, value_only=value_only)
     tokens, frozen = random_tokens((height, width), batch=1, seed=seed), frozen_attention(seed)

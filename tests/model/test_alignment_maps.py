@@ -110,7 +110,7 @@ def test_smoothing_is_scipys_gaussian_even_where_the_kernel_is_longer_than_the_s
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.floats(0.2, 8.0), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_smoothing_is_scipys_gaussian_for_any_shape_and_sigma(height, width, sigma, seed):
     maps = random(1, height, width, seed=seed)
     expected = gaussian_filter(maps[0].double().numpy(), sigma, mode="reflect", truncate=4.0)

@@ -60,7 +60,7 @@ def test_nothing_stands_out_of_an_even_picture():
 
 
 @given(arrays.arrays(np.float32, (1, 3, 48, 32), elements=st.floats(0, 1, width=32)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_picture_has_finite_saliency_within_the_limit(pixels):
     found = saliency()(torch.from_numpy(pixels), early(1, (3, 2)), (3, 2))
     assert found.shape == (1, 6)

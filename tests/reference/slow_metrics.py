@@ -18,7 +18,7 @@ Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 DataSet = tuple[list[Map], list[Mask]]
 
-few = settings(max_examples=120, deadline=None)
+few = settings(max_examples=120)
 
 
 # --- oracles --------------------------------------------------------------------------------------

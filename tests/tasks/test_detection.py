@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sowa.config import AdapterConfig, DetectConfig, DetectTrainConfig
@@ -66,7 +66,6 @@ def test_cells_get_coarser_and_cover_the_picture(encoder):
 corner = st.floats(0, 3.5)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(corner, corner, st.floats(0.1, 4), st.floats(0.1, 4)), min_size=1, max_size=4))
 def test_no_cell_has_two_boxes_and_a_lone_box_has_a_cell(encoder, drawn):
     cells = cells_of(encoder)

@@ -60,7 +60,7 @@ def test_the_same_file_in_two_splits_is_leaked_too(folders):
     assert check(items("imagefolder", folders)).problems().keys() == {"same_file", "leaked"}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.floats(0.5, 1.5), st.integers(40, 200))
 def test_a_fingerprint_survives_scaling_and_brightness_and_tells_others_apart(seed, light, side):
     random = np.random.default_rng(seed)
