@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ torch.set_num_threads(1)
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
 
+Once = Callable[[str, Callable[[Path], object]], Path]
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 
@@ -49,10 +49,28 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """A function that has something made under a name, once for all processes that run tests, and returns its path."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        path = shared / name
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                make(path)
+        return path
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def dataset(once: Once) -> Path:
     """Generated pictures in the MVTec AD layout: categories `wood` and `capsule`, 96 pixels."""
-    root = tmp_path_factory.mktemp("dataset")
-    return write_dataset(root, ["wood", "capsule"], train=6, test_good=3, test_per_defect=1, size=96)
+    return once(
+        "dataset",
+        lambda root: write_dataset(root, ["wood", "capsule"], train=6, test_good=3, test_per_defect=1, size=96),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -89,24 +107,17 @@ def prompted(tiny_backbone: str, normal: Path) -> sowa.Sowa:
 
 
 @pytest.fixture(scope="session")
-def exports(
-    prompted: sowa.Sowa, tmp_path_factory: pytest.TempPathFactory, worker_id: str
-) -> Callable[[str, str], Path]:
-    """A function that makes each export once, for all processes that run tests: it takes some ten seconds."""
+def exports(prompted: sowa.Sowa, once: Once) -> Callable[[str, str], Path]:
+    """A function that makes each export once: it takes some ten seconds."""
 
     from sowa.export import export
 
-    own = tmp_path_factory.getbasetemp()
-    shared = own if worker_id == "master" else own.parent
-
-    @cache
     def made(format: str, precision: str = "fp32") -> Path:
-        out = shared / f"export-{format}-{precision}"
-        with FileLock(f"{out}.lock"):
-            if not out.exists():
-                # A random network isn't made to be rounded; tests look at the difference themselves.
-                export(prompted, out, format, precision, tolerance=0.5 if precision == "int8" else None)
-        return out
+        # A random network isn't made to be rounded; tests look at the difference themselves.
+        tolerance = 0.5 if precision == "int8" else None
+        return once(
+            f"export-{format}-{precision}", lambda out: export(prompted, out, format, precision, tolerance=tolerance)
+        )
 
     return made
 

@@ -310,8 +310,8 @@ def test_predict_without_files_prints_json_lines_alone(sowa_command: Any, detect
 def test_predict_without_a_model_judges_zero_shot_with_the_embedded_one(sowa_command: Any, judged: Path) -> None:
     lines = sowa_command("predict", judged).lines
     assert len(lines) == 10
-    assert {line["threshold"] for line in lines} == {sowa.Sowa.from_pretrained("mini").calibration_.threshold}
-    assert all(0 < line["raw_score"] < 1 + 2 * 4 * 2 for line in lines)  # probability, and four distances twice
+    # Up to 1 for the probability, up to 2 for the distance of each of four levels, which counts twice.
+    assert all(0 < line["raw_score"] < 17 and line["threshold"] == pytest.approx(2.66) for line in lines)
 
 
 def test_predict_takes_patterns_options_and_its_source_as_a_flag(

@@ -107,8 +107,7 @@ def test_the_metadata_says_how_to_feed_the_graph_and_where_normal_ends(prompted,
     assert found["mean"] == pytest.approx(prompted.network.backbone.mean.flatten().tolist())
     assert found["std"] == pytest.approx(prompted.network.backbone.std.flatten().tolist())
     assert found["boundary"]["threshold"] == prompted.calibration_.threshold
-    names = [[Path(path).name for path in of] for of in (found["detector"]["references"], prompted.references_)]
-    assert names[0] == names[1]  # another process may have made it, of the same pictures elsewhere
+    assert found["detector"]["references"] == prompted.references_
     assert found["comparison"]["pictures"] > 4
 
 
