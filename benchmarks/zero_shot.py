@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from few_shot import DATASETS, RESULTS, stamp
@@ -23,7 +22,7 @@ from references import AUXILIARY
 from sowa import Sowa
 from sowa.data import list_images, load, read_image, resize_image
 from sowa.metrics import image_metrics
-from sowa.scoring import few_shot_scores, judge, self_distances
+from sowa.scoring import few_shot_scores, self_distances
 from sowa.synthetic import CATEGORIES, DAMAGE_TYPES, damage, defect_types, generate
 from sowa.types import ABNORMAL, NORMAL, Sample
 
@@ -62,31 +61,27 @@ def real(samples: Sequence[Sample], size: tuple[int, int]) -> Labelled:
 def measure(detector: Sowa, pictures: Labelled) -> dict[str, tuple[float, float]]:
     """Image AUROC and balanced accuracy at the boundary, of each weight and of the picture's own patches alone."""
     images, labels = (np.stack(part) for part in zip(*pictures, strict=True))
-    scores: dict[str, list[float]] = {}
+    published, own = list[float](), list[float]()
+    _weigh(detector, 0.0)
     for start in range(0, len(images), BATCH):
         seen = detector.observe(images[start : start + BATCH])
-        for weight in WEIGHTS:
-            found = judge(seen, None, _weighed(detector, weight).network.config).raw_scores
-            scores.setdefault(f"{weight:g}", []).extend(found.tolist())
-        own = few_shot_scores(self_distances(seen.patches))
-        scores.setdefault("itself alone", []).extend(own.tolist())
+        published += detector.judge(seen).raw_scores.tolist()
+        own += few_shot_scores(self_distances(seen.patches)).tolist()
     told = {}
-    for name, values in scores.items():
-        auroc = float(image_metrics(values, labels).image_AUROC)
-        accuracy = np.nan
-        if name[0].isdigit():
-            above = np.array(values) > _weighed(detector, float(name)).zero_shot_calibration.threshold
-            accuracy = 0.5 * (above[labels].mean() + (~above[~labels]).mean())
-        told[name] = (auroc, accuracy)
-    return told
+    for weight in WEIGHTS:
+        scores = np.array(published) + weight * np.array(own)
+        _weigh(detector, weight)
+        above = scores > detector.zero_shot_calibration.threshold
+        accuracy = 0.5 * (above[labels].mean() + (~above[~labels]).mean())
+        told[f"{weight:g}"] = (float(image_metrics(scores, labels).image_AUROC), accuracy)
+    return told | {"itself alone": (float(image_metrics(own, labels).image_AUROC), np.nan)}
 
 
-def _weighed(detector: Sowa, weight: float) -> Sowa:
-    """The same detector with another weight of a picture's own patches."""
+def _weigh(detector: Sowa, weight: float) -> None:
+    """Sets what a picture's own patches count."""
     network = detector.network
     prompt = dataclasses.replace(network.config.prompt, self_weight=weight)
     network.config = dataclasses.replace(network.config, prompt=prompt)
-    return detector
 
 
 def main() -> None:
@@ -104,7 +99,7 @@ def main() -> None:
     lines = []
     for name, parts in rows.items():
         found = [measure(detector, part) for part in parts]
-        cells = [_cell([one[column] for one in found], column) for column in found[0]]
+        cells = [_cell([one[column] for one in found]) for column in found[0]]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     titles = [*(f"weight {weight:g}" for weight in WEIGHTS), "itself alone"]
@@ -116,7 +111,7 @@ def main() -> None:
     (RESULTS / "zero-shot.md").write_text("\n".join(text) + "\n")
 
 
-def _cell(found: Sequence[tuple[Any, Any]], column: str) -> str:
+def _cell(found: Sequence[tuple[float, float]]) -> str:
     auroc, accuracy = np.mean(found, axis=0)
     return f"{auroc:.3f}" + ("" if np.isnan(accuracy) else f" / {accuracy:.3f}")
 
