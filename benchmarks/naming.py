@@ -59,20 +59,21 @@ def retold(detector: Sowa, template: str) -> Sowa:
     return Sowa(other, trained=True, device=detector.device.type, precision="fp32")
 
 
-def shown(root: Path, kind: str) -> list[Sample]:
-    """Up to thirty tiles with this defect."""
+def by_type(root: Path) -> dict[str, list[Sample]]:
+    """Up to thirty tiles with each type of defect."""
     bad = [sample for sample in load("mvtec", root, "tile") if sample.label == ABNORMAL]
-    return [s for s in bad if s.image_path.parent.name.removeprefix("MT_").lower() == kind][:30]
+    names = [sample.image_path.parent.name.removeprefix("MT_").lower() for sample in bad]
+    return {kind: [s for s, name in zip(bad, names, strict=True) if name == kind][:30] for kind in TYPES}
 
 
-def raised(detector: Sowa, root: Path) -> np.ndarray:
+def raised(detector: Sowa, tiles: dict[str, list[Sample]]) -> np.ndarray:
     """Rows: type of the defect; columns: type named. How far the map stands out on the defect, in its deviations."""
     table = np.zeros((len(TYPES), len(TYPES)))
     for column, template in enumerate(TYPES.values()):
         told = retold(detector, template)
-        for row, kind in enumerate(TYPES):
+        for row, samples in enumerate(tiles.values()):
             values = []
-            for sample in shown(root, kind):
+            for sample in samples:
                 image = read_image(sample.image_path)
                 mask = read_mask_at(sample.mask_path, told.image_size, image.shape[:2])
                 found = told.judge(told.observe(resize_image(image, told.image_size)[None])).maps[0].cpu().numpy()
@@ -81,12 +82,11 @@ def raised(detector: Sowa, root: Path) -> np.ndarray:
     return table
 
 
-def shares(detector: Sowa, root: Path) -> np.ndarray:
+def shares(detector: Sowa, tiles: dict[str, list[Sample]]) -> np.ndarray:
     """Rows: type of the defect; columns: type named. What share of all named types' maps on the defect each has."""
     detector.name_defects(list(TYPES))
     table = np.zeros((len(TYPES), len(TYPES)))
-    for row, kind in enumerate(TYPES):
-        samples = shown(root, kind)
+    for row, samples in enumerate(tiles.values()):
         for sample, prediction in zip(samples, detector.predict([s.image_path for s in samples]), strict=True):
             maps = {each.name: each.defect_map for each in prediction.defects}  # the likeliest first
             maps_Thw = torch.from_numpy(np.stack([maps[name] for name in TYPES]))
@@ -111,6 +111,7 @@ def main() -> None:
     arguments = parser.parse_args()
     names = arguments.hold_out.read_text().splitlines()
     detector = Sowa.from_pretrained("mini", precision="fp32")
+    tiles = by_type(arguments.tiles)
     share, count = named(detector, arguments.corpus, names)
     lines = [
         "# Zero-shot naming",
@@ -125,11 +126,11 @@ def main() -> None:
         "Defect types named in the prompt: how far the zero-shot map stands out on the defect (mean inside less mean",
         "outside, in standard deviations of the map). Rows: the defect; columns: the word in the prompt.",
         "",
-        *square(raised(detector, arguments.tiles)),
+        *square(raised(detector, tiles)),
         "Named with `--defect`, without a reference: what share of the five maps on the defect each name gets (0.20 if",
         "names made no difference). Rows: the defect; columns: the name.",
         "",
-        *square(shares(detector, arguments.tiles)),
+        *square(shares(detector, tiles)),
     ]
     (RESULTS / "naming.md").write_text("\n".join(lines))
 
