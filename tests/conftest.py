@@ -91,10 +91,12 @@ def detector_file(tiny_backbone: str, normal: Path, tmp_path_factory: pytest.Tem
     return sowa.Sowa.from_pretrained(tiny_backbone).fit(normal).save(tmp_path_factory.mktemp("detector") / "wood.sowa")
 
 
-def fitted(backbone: str, normal: Path, trained: bool = True, **kwargs: object) -> sowa.Sowa:
-    """A detector with random prompts and adapters that count as trained."""
+def fitted(
+    backbone: str, normal: Path, trained: bool = True, levels: tuple[int, ...] | None = (1, 3), **kwargs: object
+) -> sowa.Sowa:
+    """A detector with random prompts and adapters that count as trained; of two levels, which are exported sooner."""
     torch.manual_seed(3)
-    config = ModelConfig(adapter=AdapterConfig(window_size=3, heads=4))
+    config = ModelConfig(adapter=AdapterConfig(window_size=3, heads=4), levels=levels)
     detector = sowa.Sowa.from_pretrained(backbone, config=config, precision="fp32", **kwargs)
     detector.trained = trained
     return detector.fit(normal, k_shot=4)
@@ -132,3 +134,11 @@ def exported(exports: Callable[[str, str], Path]) -> Path:
 def images() -> np.ndarray:
     """Pictures (5, 64, 64, 3) that no detector has seen."""
     return np.random.default_rng(8).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+
+
+def differences(detector: sowa.Sowa, out: Path, images: np.ndarray) -> list[float]:
+    """Largest differences of raw scores, maps and level maps."""
+    from sowa.runtime import ExportedSowa
+
+    original, there = detector.judge(detector.observe(images)).numpy(), ExportedSowa.load(out).engine(images)
+    return [float(np.abs(a - b).max()) for a, b in zip(original[:3], there[:3], strict=True)]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import fitted
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -251,7 +252,8 @@ def test_a_detector_is_not_judged_by_another_namer(
 
 
 @pytest.mark.usefixtures("tiny_namer")
-def test_with_expected_defects_prompts_have_no_say(tiny_backbone: str, prompted: sowa.Sowa, images: np.ndarray) -> None:
+def test_with_expected_defects_prompts_have_no_say(tiny_backbone: str, normal: Path, images: np.ndarray) -> None:
+    prompted = fitted(tiny_backbone, normal, levels=None)
     network = prompted.network
     steered = sowa.Sowa(network, trained=True, precision="fp32", expected=["hole"])
     steered.bank_ = prompted.bank_
