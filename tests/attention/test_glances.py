@@ -22,13 +22,15 @@ from sowa.attention.glances.look import (
     Order,
     at_random,
     by_distance,
+    by_early,
+    by_either,
     by_saliency,
     learned,
     look,
     play,
     raster,
 )
-from sowa.attention.glances.looking import Looking
+from sowa.attention.glances.looking import FEATURES, WHOLE, Looking
 from sowa.attention.glances.policy import GlancePolicy, load_policy, save_policy
 from sowa.attention.glances.scale import Scale
 from sowa.attention.glances.scene import Replay, Scene, shares
@@ -47,6 +49,8 @@ SCALE = Scale(
     peak=PLAIN,
     mean=PLAIN,
     place=np.zeros(16, np.float32),
+    early=PLAIN,
+    early_place=np.zeros(16, np.float32),
     whole=USUAL,
     fill=np.tile(PLAIN, (2, 1)),
 )
@@ -56,7 +60,7 @@ def toy(seed: int, tiles: Tiles = GRID) -> Scene:
     """Every second scene has a defect in one tile, which the overview's mean distance tells, but not the highest."""
     random = np.random.default_rng(seed)
     table = torch.full((2, 64, 2), 0.1, dtype=torch.float16)
-    coarse = random.normal(0, 0.3, (len(tiles), 5)).astype(np.float32)
+    coarse = random.normal(0, 0.3, (len(tiles), 7)).astype(np.float32)
     place = int(random.integers(len(tiles)))
     coarse[place, 1] += 4
     share = np.zeros(len(tiles), np.float32)
@@ -195,14 +199,14 @@ def test_any_number_of_tiles_in_any_order(count: int, seed: int) -> None:
     policy = GlancePolicy()
     torch.nn.init.normal_(policy.choice.weight)
     random = torch.Generator().manual_seed(seed)
-    tiles, whole = (torch.rand(shape, generator=random) for shape in ((1, count, 14), (1, 7)))
+    tiles, whole = (torch.rand(shape, generator=random) for shape in ((1, count, FEATURES), (1, WHOLE)))
     ones = torch.ones(1, count + 1)
     logits, value = policy(tiles, whole, ones[:, 1:], ones)
     order = torch.randperm(count, generator=random)
     turned, same = policy(tiles[:, order], whole, ones[:, 1:], ones)
     torch.testing.assert_close(turned[:, :-1], logits[:, order])
     torch.testing.assert_close(same, value)
-    filled, there = torch.cat([tiles, torch.zeros(1, 2, 14)], dim=1), torch.tensor([[1.0] * count + [0.0] * 2])
+    filled, there = torch.cat([tiles, torch.zeros(1, 2, FEATURES)], dim=1), torch.tensor([[1.0] * count + [0.0] * 2])
     allowed = torch.cat([there, torch.ones(1, 1)], dim=1)
     torch.testing.assert_close(policy(filled, whole, there, allowed)[0][:, :count], logits[:, :-1])
 
@@ -214,7 +218,7 @@ def test_a_trained_policy_beats_chance_and_the_plain_orders(trained: GlancePolic
         looked = [play(Looking(Replay(scene), 2), order) for scene in others]
         return float(np.mean([s.shows[one.order].any() for s, one in zip(others, looked, strict=True) if s.anomalous]))
 
-    plain = max(found(order) for order in (at_random(0), raster, by_saliency, by_distance))
+    plain = max(found(order) for order in (at_random(0), raster, by_saliency, by_distance, by_early))
     assert found(learned(trained, may_stop=False)) > plain + 0.4
     assert judge(trained, others, Reward()).image_AUROC > 0.9
 
@@ -284,16 +288,33 @@ def test_what_is_known_is_kept(known: Known, images: list[np.ndarray]) -> None:
     again = Known.from_tensors(known.eyes, known.bank, tensors)
     first, second = (look(one, images[4], 2, raster).distances for one in (known, again))
     assert torch.equal(first, second)
-    for wrong in (torch.empty(0), tensors["overviews"][:, :2], tensors["overviews"][:, :, 1:]):
+    overviews, early = tensors["overviews"], tensors["early_features"]
+    for wrong in (torch.empty(0), overviews[:, :2], overviews[:, :, 1:]):
         with pytest.raises(InputError, match="overviews are of shape"):
             Known.from_tensors(known.eyes, known.bank, tensors | {"overviews": wrong})
-    with pytest.raises(InputError, match="aren't finite"):
-        Known.from_tensors(known.eyes, known.bank, tensors | {"overviews": tensors["overviews"] / 0})
+    for wrong in (torch.empty(0), early[:2], early[:, 1:], early[:, :, 1:]):
+        with pytest.raises(InputError, match="early features are of shape"):
+            Known.from_tensors(known.eyes, known.bank, tensors | {"early_features": wrong})
+    for name in ("overviews", "early_features"):
+        with pytest.raises(InputError, match="aren't finite"):
+            Known.from_tensors(known.eyes, known.bank, tensors | {name: tensors[name] / 0})
+
+
+def test_a_speck_stands_out_to_the_first_layers(known: Known, images: list[np.ndarray]) -> None:
+    """Where it lies, and to no other reference than the one that has it."""
+    speck = images[1].copy()
+    speck[40:43, 100:103] = 255
+    overview = known.eyes.overview(speck)
+    plain, found = (known.early_distances(each) for each in (known.eyes.overview(images[1]), overview))
+    assert np.unravel_index(int((found - plain).argmax()), known.eyes.tiles.grid) in [(2, 6), (3, 6), (2, 7), (3, 7)]
+    assert plain.max() < 1e-3 < known.early_distances(overview, leave_out=1).min()
+    first = look(known, speck, 1, by_early).order[0]
+    assert 2 * 8 + 6 in known.eyes.tiles.patches[first]
 
 
 def test_a_replay_is_a_live_look(known: Known, images: list[np.ndarray]) -> None:
     scene = Scene.of(known, Seen.of(known.eyes, images[4]))
-    for order in (raster, by_saliency, by_distance, learned(load_policy(), may_stop=False)):
+    for order in (raster, by_saliency, by_distance, by_either, learned(load_policy(), may_stop=False)):
         live = look(known, images[4], 3, order)
         replay = Looking(Replay(scene), 3)
         assert live.order == tuple(play(replay, order).order)

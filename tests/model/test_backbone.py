@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sowa.errors import InputError
 from sowa.model.backbone import CLIP_MEAN, CLIP_STD, Backbone, interpolate_positions
+from sowa.model.pretrained import build_backbone
 
 
 def pictures(*size: int, batch: int = 2) -> Tensor:
@@ -44,6 +45,23 @@ def test_patches_alone_need_no_block_behind_the_last_level():
     assert len(patches) == 2
     assert all(map(torch.equal, patches, levels.patches))
     assert backbone(images).image_feature.isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stride"),
+    [(Backbone(tiny_clip(), "tiny"), 16), (build_backbone("mini:random"), 4)],
+    ids=["patch embedding", "mini's stem"],
+)
+def test_early_features_see_near_things_alone_in_pictures_of_any_size(backbone, stride):
+    images = pictures(96, 160)
+    before = backbone.early(images)
+    assert before.shape[2:] == (96 // stride, 160 // stride)
+    images[:, :, 40:44, 20:24] += 1
+    changed = (backbone.early(images) - before).abs().amax(dim=1)
+    near = (slice(None), slice(16 // stride, 80 // stride), slice(0, 64 // stride))
+    assert changed[near].max() > 1e-3
+    changed[near] = 0
+    assert changed.max() < 1e-6
 
 
 @pytest.mark.parametrize("clip", [tiny_clip(), other_clip()], ids=["QuickGELU, one head", "GELU, two heads"])

@@ -136,6 +136,12 @@ class Backbone(nn.Module):
         embedded: Tensor = visual.ln_pre(x_BND + positions.to(x_BND.dtype))
         return embedded
 
+    def early(self, images: Tensor) -> Tensor:
+        """Features (B, C, h, w) of the first layers alone, of pictures (B, 3, H, W) of any size, normalised as for
+        ``forward`` and at a small part of its cost. Here they are the patch embeddings."""
+        features: Tensor = self.visual.conv1(images)
+        return features
+
     def project(self, tokens: Tensor) -> Tensor:
         """Vision tokens (..., D) to the joint space (..., E), without the final LayerNorm."""
         projected: Tensor = tokens @ self.visual.proj

@@ -179,6 +179,12 @@ class MiniBackbone(Backbone):
         tokens = torch.cat([summary_BD.unsqueeze(1), patches_BDhw.flatten(2).transpose(1, 2)], dim=1)
         return tokens
 
+    def early(self, images: Tensor) -> Tensor:
+        """As `Backbone.early`: here Lite0's first two stages, at a quarter of a picture's sides."""
+        stem = self.visual.conv1
+        features: Tensor = stem.fine[:2](stem.entry(images))
+        return features
+
 
 def weights_path() -> Path:
     """Where the package keeps the backbone's weights."""

@@ -1,14 +1,16 @@
 """How a picture is seen: once as a whole at the backbone's own size, and tile by tile.
 
-Shapes: H x W pixels, L levels, P patches of the backbone's own size, E joint width.
+Shapes: H x W pixels, L levels, P patches of the backbone's own size, E joint width; c cells, G values of each.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,10 +26,13 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Overview:
-    """A whole picture at the backbone's own size: ``patches`` (L, P, E) and how much each stands out, (P,)."""
+    """A whole picture at the backbone's own size: ``patches`` (L, P, E) and how much each stands out, (P,). ``early``
+    (c, G) is what the backbone's first layers see of it at half the size of full tiling, row by row: the mean and the
+    highest of each feature in a cell of 2 x 2 patches of the tiles."""
 
     patches: Tensor
     saliency: Tensor
+    early: Tensor
 
 
 class Eyes:
@@ -43,6 +48,8 @@ class Eyes:
         self.plain = Sowa(network, trained=False, device=str(detector.device), precision=detector.precision)
         self.image_size = detector.image_size
         self.tiles = Tiles.of(detector.image_size, network.backbone)
+        rows, columns = self.tiles.grid
+        self.cells = ((rows + 1) // 2, (columns + 1) // 2)
         own = network.saliency or Saliency(SaliencyConfig(), network.backbone.embed_dim).to(detector.device)
         self.saliency = own.eval()
 
@@ -53,7 +60,29 @@ class Eyes:
         pixels = torch.from_numpy(small).to(self.plain.device).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             saliency_BP = self.saliency(pixels, seen.patches[0], seen.grid)
-        return Overview(torch.stack(seen.patches)[:, 0], saliency_BP[0])
+        return Overview(torch.stack(seen.patches)[:, 0], saliency_BP[0], self._early(image))
+
+    @property
+    def early_shape(self) -> tuple[int, int]:
+        """c and G of an overview's early features."""
+        backbone = self.plain.network.backbone
+        smallest = torch.zeros(1, 3, *backbone.patch_size, device=self.plain.device)
+        return math.prod(self.cells), 2 * backbone.early(smallest).shape[1]
+
+    def of_cells(self, values_c: Tensor) -> Tensor:
+        """Values of cells for each of their patches on the grid of the whole picture, (P,)."""
+        rows, columns = self.tiles.grid
+        values_hw: Tensor = values_c.unflatten(0, self.cells)
+        return values_hw.repeat_interleave(2, dim=0).repeat_interleave(2, dim=1)[:rows, :columns].flatten()
+
+    @torch.inference_mode()
+    def _early(self, image: Image) -> Tensor:
+        height, width = self.image_size
+        half, backbone = resize_image(image, (height // 2, width // 2))[None], self.plain.network.backbone
+        features_1Chw = backbone.early(backbone.normalise(torch.from_numpy(half).to(self.plain.device))).contiguous()
+        pooled = [pool(features_1Chw, self.cells) for pool in (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)]
+        early_cG: Tensor = torch.cat(pooled, dim=1)[0].flatten(1).T
+        return early_cG
 
     def tile(self, image: Image, tile: int) -> Tensor:
         """Patches (L, P, E) of one tile of a picture (H, W, 3) uint8 of the detector's size."""

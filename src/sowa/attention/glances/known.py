@@ -14,6 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from sowa.attention.glances.early import EarlyBank
 from sowa.attention.glances.eyes import Eyes, Image, Overview
 from sowa.attention.glances.scale import Scale, score, spread
 from sowa.attention.glances.tiles import Joined, Tiles
@@ -47,12 +48,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Known:
-    """``bank`` of the references as full tiling sees them, ``overviews`` the bank of their overviews, ``scale`` what
-    is usual."""
+    """``bank`` of the references as full tiling sees them, ``overviews`` the bank of their overviews, ``early`` that of
+    their early features, ``scale`` what is usual."""
 
     eyes: Eyes
     bank: MemoryBank
     overviews: MemoryBank
+    early: EarlyBank
     scale: Scale
 
     @classmethod
@@ -87,12 +89,21 @@ class Known:
         if bank is None:
             seen = list(seen)
             bank = MemoryBank.build((_one(each.joined(eyes.tiles)) for each in seen), len(images), keep)
-        shown = ([eyes.overview(view).patches for view in [image, *views(image, augment)]] for image in images)
-        overviews = MemoryBank.build((_one(torch.cat(patches, dim=1)) for patches in shown), len(images))
+        early = list[Tensor]()
+
+        def overview() -> Iterator[tuple[Tensor, ...]]:
+            for image in images:
+                shown = [eyes.overview(view) for view in [image, *views(image, augment)]]
+                early.append(torch.cat([view.early for view in shown]))
+                yield _one(torch.cat([view.patches for view in shown], dim=1))
+
+        overviews = MemoryBank.build(overview(), len(images))
+        firsts = EarlyBank(torch.stack(early))
         looks: Iterable[tuple[Seen, int | None]] = ((each, index) for index, each in enumerate(seen))
         if len(images) == 1:
             looks = ((Seen.of(eyes, image), None) for image in variants(images[0]))
-        return cls(eyes, bank, overviews, measure(eyes, islice(looks, LEFT_OUT), bank, overviews))
+        scale = measure(eyes, islice(looks, LEFT_OUT), bank, overviews, firsts)
+        return cls(eyes, bank, overviews, firsts, scale)
 
     @classmethod
     def from_tensors(cls, eyes: Eyes, bank: MemoryBank, tensors: Mapping[str, Tensor]) -> Self:
@@ -107,12 +118,14 @@ class Known:
             )
         if not torch.isfinite(overviews).all():
             raise InputError("overviews hold numbers that aren't finite; fit the detector anew")
+        early = EarlyBank.from_tensors(tensors, images, eyes).to(bank.features.device)
         scale = Scale.from_tensors(tensors, levels, len(eyes.tiles))
-        return cls(eyes, bank, MemoryBank(overviews.to(bank.features.device)), scale)
+        return cls(eyes, bank, MemoryBank(overviews.to(bank.features.device)), early, scale)
 
     def tensors(self) -> dict[str, Tensor]:
         """All but the bank, for a file."""
-        return {"overviews": self.overviews.features.cpu().contiguous(), **self.scale.tensors()}
+        overviews = self.overviews.features.cpu().contiguous()
+        return {"overviews": overviews, **self.early.tensors(), **self.scale.tensors()}
 
     @torch.inference_mode()
     def coarse(self, overview: Overview, leave_out: int | None = None) -> Tensor:
@@ -124,26 +137,34 @@ class Known:
         return enlarged(self.eyes, distances_Lq)
 
     @torch.inference_mode()
+    def early_distances(self, overview: Overview, leave_out: int | None = None) -> Tensor:
+        """As `coarse`, of a picture's early features, (P,)."""
+        return self.eyes.of_cells(self.early.distances(overview.early, leave_out))
+
+    @torch.inference_mode()
     def distances(self, patches_LpE: Tensor, leave_out: int | None = None) -> Tensor:
         """Distances of patches of tiles, (L, p); ``leave_out`` as in `coarse`."""
         return _against(self.eyes, self.bank, patches_LpE, leave_out)
 
 
-def measure(eyes: Eyes, looks: Iterable[tuple[Seen, int | None]], bank: MemoryBank, overviews: MemoryBank) -> Scale:
+def measure(
+    eyes: Eyes, looks: Iterable[tuple[Seen, int | None]], bank: MemoryBank, overviews: MemoryBank, early: EarlyBank
+) -> Scale:
     """What is usual, from pictures and which reference of the banks each is, None where it's none of them."""
-    rows = list(_rows(eyes, looks, bank, overviews))
-    tiles_KTLp, coarse_KLP, whole_K = (torch.stack(parts) for parts in zip(*rows, strict=True))
-    return Scale.of(tiles_KTLp, coarse_KLP, whole_K, eyes.tiles, len(bank))
+    rows = list(_rows(eyes, looks, bank, overviews, early))
+    tiles_KTLp, coarse_KLP, early_KP, whole_K = (torch.stack(parts) for parts in zip(*rows, strict=True))
+    return Scale.of(tiles_KTLp, coarse_KLP, early_KP, whole_K, eyes.tiles, len(bank))
 
 
 def _rows(
-    eyes: Eyes, looks: Iterable[tuple[Seen, int | None]], bank: MemoryBank, overviews: MemoryBank
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    eyes: Eyes, looks: Iterable[tuple[Seen, int | None]], bank: MemoryBank, overviews: MemoryBank, early: EarlyBank
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     for seen, leave_out in looks:
         apart_TLp = torch.stack([_against(eyes, bank, tile, leave_out) for tile in seen.tiles])
         whole = score(_against(eyes, bank, seen.joined(eyes.tiles), leave_out))
         coarse_LP = enlarged(eyes, _against(eyes, overviews, seen.overview.patches, leave_out))
-        yield apart_TLp.cpu(), coarse_LP.cpu(), torch.tensor(whole)
+        early_P = eyes.of_cells(early.distances(seen.overview.early, leave_out))
+        yield apart_TLp.cpu(), coarse_LP.cpu(), early_P.cpu(), torch.tensor(whole)
 
 
 def _against(eyes: Eyes, bank: MemoryBank, patches_LPE: Tensor, leave_out: int | None) -> Tensor:

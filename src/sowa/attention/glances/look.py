@@ -16,7 +16,7 @@ from sowa.attention.glances.eyes import Image
 from sowa.attention.glances.known import Known
 from sowa.attention.glances.looking import Looking
 from sowa.attention.glances.policy import GlancePolicy
-from sowa.attention.glances.sight import PEAK, SALIENCY, Live
+from sowa.attention.glances.sight import EARLY, EITHER, PEAK, SALIENCY, Live
 from sowa.errors import InputError
 
 Order = Callable[[Looking], int | None]
@@ -85,6 +85,16 @@ def by_saliency(looking: Looking) -> int:
 def by_distance(looking: Looking) -> int:
     """What lies farthest from the references in the overview first."""
     return _highest(looking, PEAK)
+
+
+def by_early(looking: Looking) -> int:
+    """What lies farthest from the references to the first layers first."""
+    return _highest(looking, EARLY)
+
+
+def by_either(looking: Looking) -> int:
+    """What lies farthest in the overview or to the first layers, whichever is more unusual, first."""
+    return _highest(looking, EITHER)
 
 
 def _highest(looking: Looking, column: int) -> int:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa.attention.glances.scale import Array, score
-from sowa.attention.glances.sight import PEAK, Sight, evidence
+from sowa.attention.glances.sight import EITHER, Sight, evidence
 
-EVIDENCE, COARSE = 3, 5  # pieces of each
+EVIDENCE, COARSE = 3, 7  # pieces of each
 FEATURES, WHOLE = EVIDENCE + COARSE + 6, 7  # F and G
-PLACE, HIGHEST = slice(2, 4), 5 + EVIDENCE + PEAK  # of a tile's features: row and column; the overview's peak
+PLACE, HIGHEST = slice(2, 4), 5 + EVIDENCE + EITHER  # of a tile's features: row and column; what is strangest
 LIMIT, UNIT = 10.0, 4.0  # deviations: what is beyond counts as much; so many are 1
 
 
@@ -40,7 +40,7 @@ class Looking:
         self.at_most = min(glances, len(sight.tiles))
         self.order: list[int] = []
         self._found_TE = np.zeros((len(sight.tiles), EVIDENCE), np.float32)
-        peaks_T = sight.coarse[:, PEAK]
+        peaks_T = sight.coarse[:, EITHER]
         self._rank_T = np.argsort(np.argsort(peaks_T, kind="stable"), kind="stable") / max(len(peaks_T) - 1, 1)
 
     @property
@@ -79,7 +79,7 @@ class Looking:
         return View(tiles_TF.astype(np.float32), self._whole(seen_T), open_T)
 
     def _whole(self, seen_T: NDArray[np.bool_]) -> Array:
-        peaks_T, found_T = self.sight.coarse[:, PEAK], self._found_TE[self.order, 0]
+        peaks_T, found_T = self.sight.coarse[:, EITHER], self._found_TE[self.order, 0]
         left = (self.at_most - len(self.order)) / len(seen_T)
         graded = [
             self.standing,

@@ -32,7 +32,7 @@ class GlancePolicy(nn.Module):
         self.mix = nn.Sequential(nn.Linear(2 * HIDDEN, HIDDEN), nn.Tanh())
         self.choice, self.stop, self.value = nn.Linear(HIDDEN, 1), nn.Linear(HIDDEN, 1), nn.Linear(HIDDEN, 1)
         self.direct = nn.Linear(FEATURES, 1, bias=False)
-        for head in (self.choice, self.stop, self.direct):  # begins with what lies farthest in the overview
+        for head in (self.choice, self.stop, self.direct):  # begins with what is strangest at first sight
             nn.init.zeros_(head.weight)
         with torch.no_grad():
             self.direct.weight[0, HIGHEST] = UNIT

@@ -36,9 +36,9 @@ class Scale:
     """What is usual for good pictures. All but ``fill`` are of logarithms; pairs are centre and spread.
 
     ``found`` (2,) of a tile's score, ``levels`` (L, 2) of its levels, ``peak`` (2,) and ``mean`` (2,) of the overview's
-    distances in a tile, ``place`` (T,) the centre of ``peak`` at each place, ``whole`` (2,) of a picture's score when
-    all tiles are seen. ``fill`` (L, 2) is offset and slope that bring the logarithm of an overview's distance to that
-    of a tile.
+    distances in a tile, ``place`` (T,) the centre of ``peak`` at each place, ``early`` (2,) and ``early_place`` (T,)
+    the same of the first layers, ``whole`` (2,) of a picture's score when all tiles are seen. ``fill`` (L, 2) is offset
+    and slope that bring the logarithm of an overview's distance to that of a tile.
     """
 
     found: Array
@@ -46,17 +46,28 @@ class Scale:
     peak: Array
     mean: Array
     place: Array
+    early: Array
+    early_place: Array
     whole: Array
     fill: Array
 
     @classmethod
-    def of(cls, tiles_KTLp: Tensor, coarse_KLP: Tensor, whole_K: Tensor, tiles: Tiles, references: int) -> Self:
-        """From K looks at references that the bank didn't hold: distances of each tile seen alone, of overviews on the
-        grid of the whole picture, and the scores of the whole pictures. ``references`` is how many the bank holds.
+    def of(
+        cls,
+        tiles_KTLp: Tensor,
+        coarse_KLP: Tensor,
+        early_KP: Tensor,
+        whole_K: Tensor,
+        tiles: Tiles,
+        references: int,
+    ) -> Self:
+        """From K looks at references that the bank didn't hold: distances of each tile seen alone, of overviews and of
+        early features on the grid of the whole picture, and the scores of the whole pictures. ``references`` is how
+        many the bank holds.
         """
         levels_KTL = logs(top_mean(tiles_KTLp.flatten(0, 2))).reshape(*tiles_KTLp.shape[:3])
         peak_KT, mean_KT = coarse_evidence(coarse_KLP, tiles)
-        place_T = (peak_KT.sum(axis=0) + PLACES * peak_KT.mean()) / (len(peak_KT) + PLACES)
+        early_KT = peaks(early_KP, tiles)
         scores = whole_K.tolist()
         whole = from_references(scores, scores, references).image
         assert whole is not None
@@ -65,7 +76,9 @@ class Scale:
             levels=np.stack([usual(values) for values in np.moveaxis(levels_KTL, 2, 0)]),
             peak=usual(peak_KT),
             mean=usual(mean_KT),
-            place=place_T.astype(np.float32),
+            place=_per_place(peak_KT),
+            early=usual(early_KT),
+            early_place=_per_place(early_KT),
             whole=np.array([whole.centre, whole.width], np.float32),
             fill=_fill(tiles_KTLp, coarse_KLP),
         )
@@ -75,7 +88,7 @@ class Scale:
         """Of what `tensors` gave, for so many levels and tiles. Raises InputError where a field is missing, of another
         shape or not finite."""
         shapes: dict[str, tuple[int, ...]] = {field.name: (2,) for field in fields(cls)}
-        shapes |= {"levels": (levels, 2), "fill": (levels, 2), "place": (tiles,)}
+        shapes |= {"levels": (levels, 2), "fill": (levels, 2), "place": (tiles,), "early_place": (tiles,)}
         for name, shape in shapes.items():
             tensor = tensors.get(name, torch.empty(0))
             if tuple(tensor.shape) != shape or not torch.isfinite(tensor).all():
@@ -97,12 +110,12 @@ class Scale:
         return (typical_L1 + UNSEEN * (log_LP - typical_L1)).exp()
 
 
-def logs(values: Tensor) -> NDArray[np.float32]:
+def logs(values: Tensor) -> Array:
     """Logarithms, those of nothing finite."""
     return np.asarray(values.clamp(min=SMALLEST).log().float().cpu().numpy())
 
 
-def usual(values: NDArray[np.float32]) -> Array:
+def usual(values: Array) -> Array:
     """Centre and spread, (2,)."""
     return np.array([values.mean(), max(float(values.std()), NARROWEST)], np.float32)
 
@@ -115,13 +128,24 @@ def spread(coarse_Lq: Tensor, small: tuple[int, int], large: tuple[int, int]) ->
 
 def coarse_evidence(coarse_KLP: Tensor, tiles: Tiles) -> tuple[Array, Array]:
     """Logarithms of the highest and of the mean distance in each tile, all levels together, (K, T) each."""
-    inside_KTp = coarse_KLP.sum(dim=1).cpu()[:, torch.from_numpy(tiles.patches)]
-    return logs(inside_KTp.amax(dim=2)), logs(inside_KTp.mean(dim=2))
+    together_KP = coarse_KLP.sum(dim=1).cpu()
+    return peaks(together_KP, tiles), logs(together_KP[:, torch.from_numpy(tiles.patches)].mean(dim=2))
+
+
+def peaks(distances_KP: Tensor, tiles: Tiles) -> Array:
+    """Logarithms of the highest distance in each tile, (K, T)."""
+    return logs(distances_KP.cpu()[:, torch.from_numpy(tiles.patches)].amax(dim=2))
 
 
 def score(distances_LP: Tensor) -> float:
     """Of a whole picture by its patches, as `sowa.scoring` has it."""
     return float(few_shot_scores(distances_LP[:, None])[0])
+
+
+def _per_place(peak_KT: Array) -> Array:
+    """What is usual in each tile, (T,), drawn to the mean of all."""
+    place_T = (peak_KT.sum(axis=0) + PLACES * peak_KT.mean()) / (len(peak_KT) + PLACES)
+    return np.asarray(place_T, dtype=np.float32)
 
 
 def _fill(tiles_KTLp: Tensor, coarse_KLP: Tensor) -> Array:

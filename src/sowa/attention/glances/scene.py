@@ -55,7 +55,7 @@ class Scene:
         """Of a picture that was seen and its mask (H, W), None for a normal picture."""
         coarse_LP = known.coarse(seen.overview)
         table_LPS = _table(seen, known, known.scale.filled(coarse_LP))
-        coarse_TC = coarse_of(coarse_LP, seen.overview, known)
+        coarse_TC = coarse_of(coarse_LP, known.early_distances(seen.overview), seen.overview, known)
         return cls(known.eyes.tiles, known.scale, coarse_TC, table_LPS, shares(mask, known.eyes.tiles))
 
     def save(self, path: Path) -> None:

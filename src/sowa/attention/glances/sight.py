@@ -14,12 +14,12 @@ from torch import Tensor
 
 from sowa.attention.glances.eyes import Image, Overview
 from sowa.attention.glances.known import Known, enlarged
-from sowa.attention.glances.scale import Array, Scale, coarse_evidence, logs
+from sowa.attention.glances.scale import Array, Scale, coarse_evidence, logs, peaks
 from sowa.attention.glances.tiles import Joined, Tiles
 from sowa.model.saliency import standardise
 from sowa.scoring import top_mean
 
-PEAK, SALIENCY = 0, 3  # of coarse evidence
+PEAK, SALIENCY, EARLY, EITHER = 0, 3, 5, 6  # of coarse evidence
 
 
 class Sight(Protocol):
@@ -50,7 +50,7 @@ class Live:
         self.tiles, self.scale = known.eyes.tiles, known.scale
         overview = known.eyes.overview(image)
         coarse_LP = known.coarse(overview, leave_out)
-        self.coarse = coarse_of(coarse_LP, overview, known)
+        self.coarse = coarse_of(coarse_LP, known.early_distances(overview, leave_out), overview, known)
         self.distances = known.scale.filled(coarse_LP)
         self._joined = Joined(self.tiles)
 
@@ -62,22 +62,28 @@ class Live:
         return distances_Lp
 
 
-def coarse_of(coarse_LP: Tensor, overview: Overview, known: Known) -> Array:
+def coarse_of(coarse_LP: Tensor, early_P: Tensor, overview: Overview, known: Known) -> Array:
     """What an overview tells of each tile, (T, C): highest and mean distance and the highest for its place in about
-    standard deviations of good pictures; highest and mean saliency in those of the picture's tiles.
+    standard deviations of good pictures; highest and mean saliency in those of the picture's tiles; the highest
+    distance of early features for its place, and the higher of the two highest distances.
 
-    ``coarse_LP`` are distances of the overview on the grid of the whole picture.
+    ``coarse_LP`` and ``early_P`` are distances of the overview's patches and of its early features on the grid of the
+    whole picture.
     """
     tiles, scale, eyes = known.eyes.tiles, known.scale, known.eyes
     (peak_T,), (mean_T,) = coarse_evidence(coarse_LP[None], tiles)
     saliency_P = enlarged(eyes, overview.saliency[None])[0].cpu()
     inside_Tp = saliency_P[tiles.patches]
+    highest_T = (peak_T - scale.peak[0]) / scale.peak[1]
+    early_T = (peaks(early_P[None], tiles)[0] - scale.early_place) / scale.early[1]
     columns = [
-        (peak_T - scale.peak[0]) / scale.peak[1],
+        highest_T,
         (mean_T - scale.mean[0]) / scale.mean[1],
         (peak_T - scale.place) / scale.peak[1],
         standardise(inside_Tp.amax(dim=1)).numpy(),
         standardise(inside_Tp.mean(dim=1)).numpy(),
+        early_T,
+        np.maximum(highest_T, early_T),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
