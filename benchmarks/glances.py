@@ -58,7 +58,8 @@ EARLIER_RUN = (
     "those products was 0.919 | 0.811 in the learned order (98.5 % | 90.9 % of that of all tiles), 0.824 | 0.797 in",
     "that of saliency, 0.891 | 0.842 in that of the overview's distances. First layers and products were then added by",
     "what they do on the products that the policy learned and was chosen on. Nothing was changed after that, so the",
-    "untouched products are those to go by.",
+    "untouched products are those to go by. Four further products had come to 0.931 with all tiles, to 0.910 | 0.924 |",
+    "0.910 in those three orders; they weren't measured again.",
 )
 PICTURES = 12  # of a generated product, normal ones, and as many anomalous
 DRAWS = 3  # of random orders

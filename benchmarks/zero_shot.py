@@ -3,8 +3,9 @@
     python benchmarks/zero_shot.py --data DIR --corpus DIR
 
 DIR as in few_shot.py, with ``auxiliary``; the corpus holds ``objects/<category>``, of which those held out of training
-are taken, with generated damage on every second picture. Adapters and prompts were trained on other generated products
-and on the auxiliary data, the three data sets of few_shot.py were never seen. Up to fifty pictures of either kind each.
+are taken, with generated damage on every second picture. Adapters and prompts were trained on the
+auxiliary data; generated products and the three data sets of few_shot.py were never seen. Up to fifty pictures of
+either kind each.
 """
 
 from __future__ import annotations

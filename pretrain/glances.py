@@ -24,7 +24,7 @@ from sowa.synthetic import CATEGORIES
 SIZES = ((1152, 1152), (768, 1152))  # of pictures, by turns: 16 and 12 tiles
 TRAINING, CHOOSING = 9_000_001, 9_100_001  # style seeds, of product lines that nothing else generates
 HELD_OUT = ("woven_fabric", "capsule", "printed_board", "cast_iron")
-TRAIN = [  # a product of each category with defects of any size, and one with small defects alone
+TRAIN = [  # two products of a category: with its own defects among small ones, and with small ones alone
     Product(category, TRAINING + number, SIZES[number % 2], normal=3, anomalous=7, own=number < len(CATEGORIES[::2]))
     for number, category in enumerate(CATEGORIES[::2] * 2)
 ]

@@ -17,7 +17,7 @@ from sowa.export import export
     [
         {"saliency": SaliencyConfig(memory_weight=0.5)},
         {"trained": False, "image_size": (96, 64)},
-        {"image_size": (96, 112), "tiled": True},
+        {"image_size": (96, 112), "tiled": True, "levels": None},
     ],
     ids=["saliency", "memory alone, another size", "tiles"],
 )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import sowa
+from sowa.attention.glances.early import EarlyBank
 from sowa.attention.glances.environment import GlanceEnv, Reward
 from sowa.attention.glances.examples import FIRST, PART, Product
 from sowa.attention.glances.eyes import Eyes
@@ -30,7 +31,7 @@ from sowa.attention.glances.look import (
     play,
     raster,
 )
-from sowa.attention.glances.looking import FEATURES, WHOLE, Looking
+from sowa.attention.glances.looking import COARSE, FEATURES, WHOLE, Looking
 from sowa.attention.glances.policy import GlancePolicy, load_policy, save_policy
 from sowa.attention.glances.scale import Scale
 from sowa.attention.glances.scene import Replay, Scene, shares
@@ -49,8 +50,8 @@ SCALE = Scale(
     peak=PLAIN,
     mean=PLAIN,
     place=np.zeros(16, np.float32),
-    early=PLAIN,
     early_place=np.zeros(16, np.float32),
+    early_spread=np.ones(1, np.float32),
     whole=USUAL,
     fill=np.tile(PLAIN, (2, 1)),
 )
@@ -60,7 +61,7 @@ def toy(seed: int, tiles: Tiles = GRID) -> Scene:
     """Every second scene has a defect in one tile, which the overview's mean distance tells, but not the highest."""
     random = np.random.default_rng(seed)
     table = torch.full((2, 64, 2), 0.1, dtype=torch.float16)
-    coarse = random.normal(0, 0.3, (len(tiles), 7)).astype(np.float32)
+    coarse = random.normal(0, 0.3, (len(tiles), COARSE)).astype(np.float32)
     place = int(random.integers(len(tiles)))
     coarse[place, 1] += 4
     share = np.zeros(len(tiles), np.float32)
@@ -301,7 +302,7 @@ def test_what_is_known_is_kept(known: Known, images: list[np.ndarray]) -> None:
 
 
 def test_a_speck_stands_out_to_the_first_layers(known: Known, images: list[np.ndarray]) -> None:
-    """Where it lies, and to no other reference than the one that has it."""
+    """Where it lies; a reference knows itself unless it's left out."""
     speck = images[1].copy()
     speck[40:43, 100:103] = 255
     overview = known.eyes.overview(speck)
@@ -310,6 +311,32 @@ def test_a_speck_stands_out_to_the_first_layers(known: Known, images: list[np.nd
     assert plain.max() < 1e-3 < known.early_distances(overview, leave_out=1).min()
     first = look(known, speck, 1, by_early).order[0]
     assert 2 * 8 + 6 in known.eyes.tiles.patches[first]
+
+
+def test_the_last_row_and_column_of_an_odd_grid_are_seen_too(tiny_backbone: str) -> None:
+    eyes = Eyes(sowa.Sowa.from_pretrained(tiny_backbone, image_size=(80, 112), tiled=True))  # 5 x 7 patches
+    plain = np.full((80, 112, 3), 90, np.uint8)
+    corner = plain.copy()
+    corner[64:, 96:] = 255
+    bank = EarlyBank(eyes.overview(plain).early[None])
+    found = eyes.of_cells(bank.distances(eyes.overview(corner).early)).unflatten(0, eyes.tiles.grid)
+    assert np.unravel_index(int(found.argmax()), found.shape) == (4, 6)
+
+
+@given(st.integers(1, 4), st.integers(1, 2), st.integers(0, 99))
+def test_early_features_lie_as_far_as_a_plain_loop_finds(references: int, views: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    known = random.normal(size=(references, views * 5, 3)).astype(np.float32)
+    seen, left_out = random.normal(size=(5, 3)).astype(np.float32), int(random.integers(references))
+    spread = known.std(axis=(0, 1), ddof=1)
+    for leave_out in (None, left_out):
+        others = [each for index, each in enumerate(known) if index != leave_out]
+        expected = [
+            min((np.linalg.norm((cell - one) / spread) for each in others for one in each), default=0.0)
+            for cell in seen
+        ]
+        found = EarlyBank(torch.from_numpy(known)).distances(torch.from_numpy(seen), leave_out)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_replay_is_a_live_look(known: Known, images: list[np.ndarray]) -> None:

@@ -48,12 +48,12 @@ def test_patches_alone_need_no_block_behind_the_last_level():
 
 
 @pytest.mark.parametrize(
-    ("backbone", "stride"),
-    [(Backbone(tiny_clip(), "tiny"), 16), (build_backbone("mini:random"), 4)],
+    ("build", "stride"),
+    [(lambda: Backbone(tiny_clip(), "tiny"), 16), (lambda: build_backbone("mini:random"), 4)],
     ids=["patch embedding", "mini's stem"],
 )
-def test_early_features_see_near_things_alone_in_pictures_of_any_size(backbone, stride):
-    images = pictures(96, 160)
+def test_early_features_see_near_things_alone_in_pictures_of_any_size(build, stride):
+    backbone, images = build(), pictures(96, 160)
     before = backbone.early(images)
     assert before.shape[2:] == (96 // stride, 160 // stride)
     images[:, :, 40:44, 20:24] += 1

@@ -2,21 +2,19 @@
 
 As in human vision the whole field is felt at once by simple features, and looked at closely part by part.
 
-Shapes: K references, n cells of a reference's views, c cells of a picture, G values of each.
+Shapes: K references, n cells of a reference and its views, c cells of a picture, G values of each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from sowa.errors import InputError
-
-if TYPE_CHECKING:
-    from sowa.attention.glances.eyes import Eyes
+from sowa.memory import CHUNK
 
 NAME = "early_features"  # of the tensor in a file
 
@@ -28,13 +26,12 @@ class EarlyBank:
         self.features = features
         deviation_G, self._mean_G = torch.std_mean(features, dim=(0, 1))
         self._spread_G = deviation_G.clamp(min=1e-3)
-        self._standard_KnG = self._standardise(features)
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], references: int, eyes: Eyes) -> Self:
-        """Of what `tensors` gave. Raises InputError where it's missing, of another shape or not finite."""
-        features = tensors.get(NAME, torch.empty(0))
-        cells, width = eyes.early_shape
+    def from_tensors(cls, tensors: Mapping[str, Tensor], shape: tuple[int, int, int]) -> Self:
+        """Of what `tensors` gave; ``shape`` is K, c and G, of which n is a multiple of c. Raises InputError where it's
+        missing, of another shape or not finite."""
+        features, (references, cells, width) = tensors.get(NAME, torch.empty(0)), shape
         whole = features.ndim == 3 and features.numel() and features.shape[1] % cells == 0
         if not whole or (features.shape[0], features.shape[2]) != (references, width):
             raise InputError(
@@ -54,13 +51,19 @@ class EarlyBank:
         return {NAME: self.features.cpu().contiguous()}
 
     def distances(self, early_cG: Tensor, leave_out: int | None = None) -> Tensor:
-        """How far each cell of a picture lies from the nearest of the references, (c,); of those but ``leave_out``,
-        and 0 where that was the only one, since nothing can be unusual then."""
-        query_cG = self._standardise(early_cG)
-        known = [each for index, each in enumerate(self._standard_KnG) if index != leave_out]
-        if not known:
-            return query_cG.new_zeros(len(query_cG))
-        return torch.stack([torch.cdist(query_cG, each).amin(dim=1) for each in known]).amin(dim=0)
+        """How far each cell of a picture (c, G) lies from the nearest of the references, (c,).
+
+        ``leave_out`` is a reference that it isn't compared with; where that is the only one, nothing is unusual: 0. So
+        many cells are compared at once that memory stays bounded.
+        """
+        nearest_c = early_cG.new_full((len(early_cG),), torch.inf)
+        parts = self._standardise(early_cG).split(max(1, CHUNK // self.features.shape[1]))
+        for index, features_nG in enumerate(self.features):
+            if index != leave_out:
+                known_nG = self._standardise(features_nG)
+                found_c = torch.cat([torch.cdist(part, known_nG).amin(dim=1) for part in parts])
+                nearest_c = torch.minimum(nearest_c, found_c)
+        return nearest_c.nan_to_num(posinf=0.0)
 
     def _standardise(self, features: Tensor) -> Tensor:
         return (features - self._mean_G) / self._spread_G

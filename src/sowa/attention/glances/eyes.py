@@ -62,12 +62,12 @@ class Eyes:
             saliency_BP = self.saliency(pixels, seen.patches[0], seen.grid)
         return Overview(torch.stack(seen.patches)[:, 0], saliency_BP[0], self._early(image))
 
-    @property
     def early_shape(self) -> tuple[int, int]:
         """c and G of an overview's early features."""
         backbone = self.plain.network.backbone
-        smallest = torch.zeros(1, 3, *backbone.patch_size, device=self.plain.device)
-        return math.prod(self.cells), 2 * backbone.early(smallest).shape[1]
+        smallest = np.zeros((1, *backbone.patch_size, 3), np.uint8)
+        channels = backbone.early(backbone.normalise(torch.from_numpy(smallest).to(self.plain.device))).shape[1]
+        return math.prod(self.cells), 2 * channels
 
     def of_cells(self, values_c: Tensor) -> Tensor:
         """Values of cells for each of their patches on the grid of the whole picture, (P,)."""
@@ -77,9 +77,13 @@ class Eyes:
 
     @torch.inference_mode()
     def _early(self, image: Image) -> Tensor:
-        height, width = self.image_size
-        half, backbone = resize_image(image, (height // 2, width // 2))[None], self.plain.network.backbone
-        features_1Chw = backbone.early(backbone.normalise(torch.from_numpy(half).to(self.plain.device))).contiguous()
+        height, width = (side // 2 for side in self.image_size)
+        half, backbone = resize_image(image, (height, width))[None], self.plain.network.backbone
+        pixels_13HW = backbone.normalise(torch.from_numpy(half).to(self.plain.device))
+        # A cell is as large here as a patch there; one that the picture fills by half is continued.
+        down, right = (cells * side for cells, side in zip(self.cells, backbone.patch_size, strict=True))
+        pixels_13HW = F.pad(pixels_13HW, (0, right - width, 0, down - height), mode="replicate")
+        features_1Chw = backbone.early(pixels_13HW).contiguous()  # with channels last pooling takes longer
         pooled = [pool(features_1Chw, self.cells) for pool in (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)]
         early_cG: Tensor = torch.cat(pooled, dim=1)[0].flatten(1).T
         return early_cG

@@ -89,21 +89,12 @@ class Known:
         if bank is None:
             seen = list(seen)
             bank = MemoryBank.build((_one(each.joined(eyes.tiles)) for each in seen), len(images), keep)
-        early = list[Tensor]()
-
-        def overview() -> Iterator[tuple[Tensor, ...]]:
-            for image in images:
-                shown = [eyes.overview(view) for view in [image, *views(image, augment)]]
-                early.append(torch.cat([view.early for view in shown]))
-                yield _one(torch.cat([view.patches for view in shown], dim=1))
-
-        overviews = MemoryBank.build(overview(), len(images))
-        firsts = EarlyBank(torch.stack(early))
+        overviews, early = _overviews(eyes, images, augment)
         looks: Iterable[tuple[Seen, int | None]] = ((each, index) for index, each in enumerate(seen))
         if len(images) == 1:
             looks = ((Seen.of(eyes, image), None) for image in variants(images[0]))
-        scale = measure(eyes, islice(looks, LEFT_OUT), bank, overviews, firsts)
-        return cls(eyes, bank, overviews, firsts, scale)
+        scale = measure(eyes, islice(looks, LEFT_OUT), bank, overviews, early)
+        return cls(eyes, bank, overviews, early, scale)
 
     @classmethod
     def from_tensors(cls, eyes: Eyes, bank: MemoryBank, tensors: Mapping[str, Tensor]) -> Self:
@@ -118,7 +109,7 @@ class Known:
             )
         if not torch.isfinite(overviews).all():
             raise InputError("overviews hold numbers that aren't finite; fit the detector anew")
-        early = EarlyBank.from_tensors(tensors, images, eyes).to(bank.features.device)
+        early = EarlyBank.from_tensors(tensors, (images, *eyes.early_shape())).to(bank.features.device)
         scale = Scale.from_tensors(tensors, levels, len(eyes.tiles))
         return cls(eyes, bank, MemoryBank(overviews.to(bank.features.device)), early, scale)
 
@@ -145,6 +136,20 @@ class Known:
     def distances(self, patches_LpE: Tensor, leave_out: int | None = None) -> Tensor:
         """Distances of patches of tiles, (L, p); ``leave_out`` as in `coarse`."""
         return _against(self.eyes, self.bank, patches_LpE, leave_out)
+
+
+def _overviews(eyes: Eyes, images: Sequence[Image], augment: Sequence[str]) -> tuple[MemoryBank, EarlyBank]:
+    """Banks of the overviews of references and of their views, and of their early features."""
+    early = list[Tensor]()
+
+    def patches() -> Iterator[tuple[Tensor, ...]]:
+        for image in images:
+            shown = [eyes.overview(view) for view in [image, *views(image, augment)]]
+            early.append(torch.cat([view.early for view in shown]))
+            yield _one(torch.cat([view.patches for view in shown], dim=1))
+
+    overviews = MemoryBank.build(patches(), len(images))
+    return overviews, EarlyBank(torch.stack(early))
 
 
 def measure(

@@ -36,9 +36,10 @@ class Scale:
     """What is usual for good pictures. All but ``fill`` are of logarithms; pairs are centre and spread.
 
     ``found`` (2,) of a tile's score, ``levels`` (L, 2) of its levels, ``peak`` (2,) and ``mean`` (2,) of the overview's
-    distances in a tile, ``place`` (T,) the centre of ``peak`` at each place, ``early`` (2,) and ``early_place`` (T,)
-    the same of the first layers, ``whole`` (2,) of a picture's score when all tiles are seen. ``fill`` (L, 2) is offset
-    and slope that bring the logarithm of an overview's distance to that of a tile.
+    distances in a tile, ``place`` (T,) the centre of ``peak`` at each place, ``early_place`` (T,) and
+    ``early_spread`` (1,) centre and spread of the highest distance of early features, ``whole`` (2,) of a picture's
+    score when all tiles are seen. ``fill`` (L, 2) is offset and slope that bring the logarithm of an overview's
+    distance to that of a tile.
     """
 
     found: Array
@@ -46,8 +47,8 @@ class Scale:
     peak: Array
     mean: Array
     place: Array
-    early: Array
     early_place: Array
+    early_spread: Array
     whole: Array
     fill: Array
 
@@ -77,8 +78,8 @@ class Scale:
             peak=usual(peak_KT),
             mean=usual(mean_KT),
             place=_per_place(peak_KT),
-            early=usual(early_KT),
             early_place=_per_place(early_KT),
+            early_spread=usual(early_KT)[1:],
             whole=np.array([whole.centre, whole.width], np.float32),
             fill=_fill(tiles_KTLp, coarse_KLP),
         )
@@ -88,7 +89,13 @@ class Scale:
         """Of what `tensors` gave, for so many levels and tiles. Raises InputError where a field is missing, of another
         shape or not finite."""
         shapes: dict[str, tuple[int, ...]] = {field.name: (2,) for field in fields(cls)}
-        shapes |= {"levels": (levels, 2), "fill": (levels, 2), "place": (tiles,), "early_place": (tiles,)}
+        shapes |= {
+            "levels": (levels, 2),
+            "fill": (levels, 2),
+            "place": (tiles,),
+            "early_place": (tiles,),
+            "early_spread": (1,),
+        }
         for name, shape in shapes.items():
             tensor = tensors.get(name, torch.empty(0))
             if tuple(tensor.shape) != shape or not torch.isfinite(tensor).all():

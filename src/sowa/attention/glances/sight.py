@@ -65,7 +65,7 @@ class Live:
 def coarse_of(coarse_LP: Tensor, early_P: Tensor, overview: Overview, known: Known) -> Array:
     """What an overview tells of each tile, (T, C): highest and mean distance and the highest for its place in about
     standard deviations of good pictures; highest and mean saliency in those of the picture's tiles; the highest
-    distance of early features for its place, and the higher of the two highest distances.
+    distance of early features for its place; and the higher of this and the first.
 
     ``coarse_LP`` and ``early_P`` are distances of the overview's patches and of its early features on the grid of the
     whole picture.
@@ -75,7 +75,7 @@ def coarse_of(coarse_LP: Tensor, early_P: Tensor, overview: Overview, known: Kno
     saliency_P = enlarged(eyes, overview.saliency[None])[0].cpu()
     inside_Tp = saliency_P[tiles.patches]
     highest_T = (peak_T - scale.peak[0]) / scale.peak[1]
-    early_T = (peaks(early_P[None], tiles)[0] - scale.early_place) / scale.early[1]
+    early_T = (peaks(early_P[None], tiles)[0] - scale.early_place) / scale.early_spread
     columns = [
         highest_T,
         (mean_T - scale.mean[0]) / scale.mean[1],
