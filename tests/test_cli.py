@@ -653,13 +653,18 @@ def test_a_preset_is_a_config_by_name(sowa_command: Any, tiny_backbone: str, nor
     "preset", sorted((Path(sowa.__file__).parent / "presets").iterdir()), ids=lambda path: path.stem
 )
 def test_every_preset_runs_the_command_that_it_states(
-    preset: Path, sowa_command: Any, normal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    preset: Path,
+    sowa_command: Any,
+    tiny_backbone: str,
+    normal: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (line,) = re.findall(r"^# +sowa (.*)$", preset.read_text(), flags=re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     Path("parts").mkdir()
     Path("parts/good").symlink_to(normal)
-    sowa_command(*line.split())
+    sowa_command(*line.split(), "--backbone", tiny_backbone)
     assert Path("parts.sowa").is_file()
 
 

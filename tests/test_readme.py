@@ -119,9 +119,10 @@ def test_the_python_does_what_is_said(here: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
-def test_the_commands_for_data_sets_do_what_is_said(here: Path) -> None:
+def test_the_commands_for_data_sets_do_what_is_said(here: Path, tiny_backbone: str) -> None:
+    """With a tiny backbone, which the weights name; those for one's own parts run with the default."""
     assert [line.split()[1] for line in DATASETS] == ["test", "train", "fit"]
-    for line in DATASETS:
+    for line in (*(f"{line} --backbone {tiny_backbone}" for line in DATASETS[:2]), DATASETS[2]):
         type_in(line)
     assert len(json.loads((here / "result.json").read_text())["runs"]) == 1 + 3 * 3
     assert sowa.Sowa.load(here / "parts.sowa").trained
