@@ -33,8 +33,8 @@ class Glancer:
     """Judges pictures by an overview and up to ``glances`` tiles; the prompts have no say.
 
     The policy isn't let stop before: with a third of the tiles that cost 0.06 and 0.12 image AUROC on generated
-    products and nothing on macaroni (``benchmarks/results/glances.md``), since scores of pictures that were seen more and less
-    don't compare well. ``looked_`` are the tiles of each picture of the last call, in the order of looking.
+    products and nothing on macaroni (``benchmarks/results/glances.md``), since scores of pictures that were seen more
+    and less don't compare well. ``looked_`` are the tiles of each picture of the last call, in the order of looking.
     """
 
     def __init__(self, known: Known, glances: int, config: ModelConfig) -> None:
