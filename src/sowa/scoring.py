@@ -19,7 +19,8 @@ from sowa.types import Judgement, Observation
 TOP_FRACTION = 0.01
 ALIKE = 1 / 30  # of a picture's patches: so many others a normal one resembles
 # Of a picture's score by its own patches, for each level: what parts normal and anomalous pictures of fourteen
-# generated products and three auxiliary data sets best, by `mini`. Balanced accuracy 0.80, by prompts alone 0.72.
+# generated products and three auxiliary data sets best, by `mini` with earlier prompts. Balanced accuracy 0.80, by
+# prompts alone 0.72.
 SELF_BOUNDARY = 0.27
 
 
