@@ -31,17 +31,17 @@ def variants() -> Iterator[tuple[str, Sowa, bool]]:
     weights = trained_tensors(network)
     prompt = dataclasses.replace(network.config.prompt, self_weight=0.0)  # what that adds is in zero_shot.py
     network.config = dataclasses.replace(network.config, prompt=prompt)
-    yield "whole method", Sowa(network, trained=True, precision="fp32"), True
-    yield "memory bank alone", Sowa(network, trained=False, precision="fp32"), False
+    yield "whole method", Sowa(network, trained=True), True
+    yield "memory bank alone", Sowa(network, trained=False), False
     random = seeded_network("mini", network.config)
     prompts = {name: value for name, value in weights.items() if name.startswith("prompts.")}
     load_weights(random, trained_tensors(random) | prompts, "trained prompts")
-    yield "random adapters, trained prompts", Sowa(random, trained=True, precision="fp32"), True
+    yield "random adapters, trained prompts", Sowa(random, trained=True), True
     for place, level in enumerate(network.backbone.levels):
         config = dataclasses.replace(network.config, levels=(level,))
         single = SowaNetwork(seeded_network("mini", config).backbone, config)
         load_weights(single, prompts | _of_level(weights, place), "one level")
-        yield f"level {place + 1} alone", Sowa(single, trained=True, precision="fp32"), True
+        yield f"level {place + 1} alone", Sowa(single, trained=True), True
 
 
 def _of_level(weights: dict[str, Tensor], place: int) -> dict[str, Tensor]:
