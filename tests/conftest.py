@@ -23,8 +23,14 @@ torch.set_num_threads(1)
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
 
+# Files that take longest, to be begun first: a process that is left alone with one at the end has the other wait.
+LONGEST = ("test_export_kinds", "test_export", "test_readme", "test_runtime", "test_cli", "test_pretrain")
 Once = Callable[[str, Callable[[Path], object]], Path]
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def tiny_clip(seed: int = 0, image_size: int = 64, layers: int = 4) -> CLIP:
