@@ -14,7 +14,8 @@ LAYERS = (
     {"errors", "types", "config", "progress", "files", "headers"},
     {"model"},
     {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
-    | {"augment", "checkpoints", "coreset", "index", "inspection", "observer", "results", "storage", "tiling"},
+    | {"augment", "checkpoints", "coreset", "encoder", "index", "inspection", "observer", "results", "storage"}
+    | {"tiling"},
     {"collect", "detector", "references", "train", "evaluate", "runtime", "shots", "attention", "tasks"},
     {"console", "report", "benchmark", "commands", "export", "cli", "__main__"},
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sowa import collect
 from sowa.attention.defects import Defects, example, region
+from sowa.attention.glances.glancer import Glancer
 from sowa.augment import check as check_kinds
 from sowa.calibration import (
     Rule,
@@ -28,17 +29,17 @@ from sowa.config import FALSE_POSITIVE_RATE, ModelConfig, SaliencyConfig
 from sowa.coreset import CANDIDATES
 from sowa.data.sampling import draw
 from sowa.data.stream import Picture, pictures, read_batches, skipped_into
-from sowa.devices import Precision, autocast, choose_device, choose_precision
+from sowa.devices import Precision
+from sowa.encoder import Encoder
 from sowa.errors import InputError
 from sowa.headers import DetectorHeader
 from sowa.index import ApproximateIndex, load_faiss
 from sowa.memory import MemoryBank
 from sowa.model.backbone import fingerprint
 from sowa.model.checkpoint import identity, load_namer, pretrained_network, trained_tensors
-from sowa.model.namer import Expected, Namer
+from sowa.model.namer import Namer
 from sowa.model.sowa import SowaNetwork
 from sowa.model.words import check_names
-from sowa.observer import Observer
 from sowa.prediction import Predictor
 from sowa.progress import Report, silent
 from sowa.references import build, cover
@@ -46,13 +47,10 @@ from sowa.scoring import SELF_BOUNDARY, judge
 from sowa.storage import read_detector, write_detector
 from sowa.types import Calibration, Judged, Judgement, Observation, Sample
 
-if TYPE_CHECKING:
-    from sowa.attention.glances.glancer import Glancer
-
 Search = Literal["exact", "faiss"]
 
 
-class Sowa(Predictor):
+class Sowa(Encoder, Predictor):
     """Finds defects in pictures after seeing a handful of normal ones, or none.
 
     Attributes that ``fit`` sets: ``bank_`` the memory bank, ``calibration_`` where normal ends, ``references_`` the
@@ -78,17 +76,18 @@ class Sowa(Predictor):
             raise InputError(f"search is {search!r}, allowed are {', '.join(get_args(Search))}")
         if search == "faiss":
             load_faiss()  # where it's missing that is said now, not when everything has been encoded
+        super().__init__(
+            network,
+            trained=trained,
+            device=device,
+            precision=precision,
+            image_size=image_size,
+            tiled=tiled,
+            category=category,
+            expected=expected,
+        )
         self.search = search
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self.observer = Observer(network.to(self.device), image_size, tiled).eval()
         self.glances = _check_glances(glances, tiled, network.config, expected)
-        self.expected = check_names(expected, "expected defects") if expected else ()
-        if self.expected:
-            namer = load_namer(network.backbone).to(self.device)
-            self.observer.expected = Expected(self.expected, namer, network.backbone).eval()
-        self.trained = trained
-        self.category = _check_category(category, network)
         self.skipped_: list[tuple[str, str]] = []
         self.forget()
 
@@ -149,21 +148,6 @@ class Sowa(Predictor):
             expected=expected,
             search=search,
         )
-
-    @property
-    def network(self) -> SowaNetwork:
-        """Backbone, adapters and prompts."""
-        return self.observer.network
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) in pixels at which pictures are seen."""
-        return self.observer.image_size
-
-    @property
-    def tiled(self) -> bool:
-        """Whether pictures are seen through overlapping windows."""
-        return self.observer.tiled
 
     @property
     def zero_shot_calibration(self) -> Calibration:
@@ -235,8 +219,6 @@ class Sowa(Predictor):
             )
         judged, glancer = self._judge_with(found.bank), None
         if self.glances:
-            from sowa.attention.glances.glancer import Glancer
-
             glancer = Glancer.learn(self, found.bank, found.pictures, found.augment, self.glances, report)
             judged = glancer.judge
         if len(others) >= len(found.pictures):  # fewer tell less than the references themselves do
@@ -396,32 +378,6 @@ class Sowa(Predictor):
                 "on normal pictures first"
             )
 
-    def normalise(self, images: NDArray[np.uint8]) -> Tensor:
-        """Pictures (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W) on the detector's device."""
-        return self.observer.normalise(torch.from_numpy(images).to(self.device))
-
-    @torch.inference_mode()
-    def observe(
-        self, images: NDArray[np.uint8], prompts: bool | None = None, categories: Sequence[str] | None = None
-    ) -> Observation:
-        """What the network makes of pictures (B, H, W, 3) uint8 at ``image_size``.
-
-        ``prompts`` says whether adapters and prompts are run; by default where they are trained. ``categories``, one
-        per picture, are the classes whose prompts are used, by default the detector's own.
-        """
-        class_text = None
-        if self.trained if prompts is None else prompts:
-            class_text = self.class_text(categories or [self.category or ""] * len(images))
-        with autocast(self.device, self.precision):
-            observation: Observation = self.observer(torch.from_numpy(images).to(self.device), class_text)
-        return observation
-
-    def class_text(self, categories: Sequence[str]) -> Tensor:
-        """Text features (B, S, E) of the prompts of each category, encoded once for all pictures."""
-        index = self.network.class_index(categories).to(self.device)
-        text_BSE: Tensor = self.network.prompts(self.network.backbone)[index]
-        return text_BSE
-
     @torch.inference_mode()
     def judge(
         self, observation: Observation, bank: MemoryBank | None = None, leave_out: int | None = None
@@ -499,8 +455,6 @@ class Sowa(Predictor):
         )
         detector.bank_ = detector._searchable(MemoryBank(bank.to(detector.device)))
         if header.glances:
-            from sowa.attention.glances.glancer import Glancer
-
             detector.glancer_ = Glancer.from_tensors(detector, detector.bank_, known, header.glances)
         if detector._aid() != header.aid:
             raise InputError(
@@ -509,13 +463,6 @@ class Sowa(Predictor):
         detector.calibration_ = header.calibration
         detector.references_, detector.seed_, detector.augment_ = header.references, header.seed, header.augment
         return detector
-
-
-def _check_category(category: str | None, network: SowaNetwork) -> str | None:
-    known = network.config.prompt.class_names
-    if category is not None and category not in known:
-        raise InputError(f"category {category!r} is unknown to the prompts, allowed are {', '.join(known)}")
-    return category
 
 
 def _check_glances(glances: int | None, tiled: bool, config: ModelConfig, expected: Sequence[str]) -> int | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,13 +17,11 @@ from sowa.augment import count, views
 from sowa.calibration import SAME
 from sowa.coreset import CANDIDATES, choose
 from sowa.data.stream import Batch, Picture, read_batches, skipped_into
+from sowa.encoder import Encoder
 from sowa.errors import InputError
 from sowa.memory import MemoryBank, normalise
 from sowa.progress import Report, silent
 from sowa.scoring import few_shot_scores
-
-if TYPE_CHECKING:
-    from sowa.detector import Sowa
 
 # References of which the bank holds every patch; searching it takes a third of the paper's encoder's time then.
 FULL_PICTURES = 64
@@ -53,28 +50,28 @@ class References:
 
 
 class Sight:
-    """What a detector makes of pictures and their views. With ``keep`` each is encoded once, however often it's asked
+    """What a network makes of pictures and their views. With ``keep`` each is encoded once, however often it's asked
     for: banks of several numbers of shots share their pictures."""
 
-    def __init__(self, detector: Sowa, keep: bool = False) -> None:
-        self.detector, self.keep = detector, keep
+    def __init__(self, encoder: Encoder, keep: bool = False) -> None:
+        self.encoder, self.keep = encoder, keep
         self._known: dict[tuple[str, tuple[str, ...], bool], Tensor] = {}
 
     def __call__(self, batch: Batch, kinds: tuple[str, ...], *, own: bool) -> Tensor:
         """Unit vectors of all views of those kinds of a picture side by side, with ``own`` the picture itself first,
         (L, B, V * P, E)."""
         if not self.keep:
-            return _seen(self.detector, _shown(batch.images, kinds, own=own))
+            return _seen(self.encoder, _shown(batch.images, kinds, own=own))
         keys = [(picture.name, kinds, own) for picture in batch.pictures]
         missing = [index for index, key in enumerate(keys) if key not in self._known]
         if missing:
-            new_LBPE = _seen(self.detector, _shown(batch.images[missing], kinds, own=own))
+            new_LBPE = _seen(self.encoder, _shown(batch.images[missing], kinds, own=own))
             self._known |= dict(zip((keys[index] for index in missing), new_LBPE.unbind(dim=1), strict=True))
         return torch.stack([self._known[key] for key in keys], dim=1)
 
 
 def build(
-    detector: Sowa,
+    encoder: Encoder,
     wanted: Sequence[Picture],
     at_most: int,
     batch_size: int,
@@ -90,10 +87,10 @@ def build(
     """
     taken: list[Picture] = []
     skipped: list[tuple[str, str]] = []
-    at_most, see = min(at_most, len(wanted)), sight or Sight(detector)
+    at_most, see = min(at_most, len(wanted)), sight or Sight(encoder)
 
     def batches() -> Iterator[Batch]:
-        for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped), limit=at_most):
+        for batch in read_batches(wanted, encoder.image_size, batch_size, skipped_into(skipped), limit=at_most):
             taken.extend(batch.pictures)
             yield batch
             report("fit", len(taken), at_most)
@@ -105,16 +102,16 @@ def build(
     if augment == "auto" and at_most <= FEW:
         kinds, parts = _chosen(see, list(batches()), report)
     share = min(1.0, FULL_PICTURES / at_most) if keep is None else keep
-    share *= min(1.0, HELD / count(detector.image_size, kinds))
+    share *= min(1.0, HELD / count(encoder.image_size, kinds))
     bank = MemoryBank.build((part.unbind() for part in parts), at_most, share)
     return References(taken, bank, kinds, skipped)
 
 
 def cover(
-    detector: Sowa, drawn: Sequence[Picture], shots: int, batch_size: int, report: Report = silent
+    encoder: Encoder, drawn: Sequence[Picture], shots: int, batch_size: int, report: Report = silent
 ) -> tuple[list[Picture], list[Picture], list[tuple[str, str]]]:
     """Of readable candidates those ``shots`` that the others lie nearest to, the others, and what was skipped."""
-    candidates = build(detector, drawn, CANDIDATES, batch_size, report)
+    candidates = build(encoder, drawn, CANDIDATES, batch_size, report)
     with torch.inference_mode():
         chosen = choose(candidates.bank.features, min(shots, len(candidates.pictures)), report)
     pictures = candidates.pictures
@@ -138,7 +135,7 @@ def _chosen(see: Sight, batches: Sequence[Batch], report: Report) -> tuple[tuple
     usual = _apart(own_LKPE, seen("crop") if own_LKPE.shape[1] == 1 else own_LKPE)
     chosen = {}
     for done, kind in enumerate(TRIED, start=1):
-        if count(see.detector.image_size, (kind,)) > 1:
+        if count(see.encoder.image_size, (kind,)) > 1:
             views_LKPE = seen(kind)
             if _apart(own_LKPE, views_LKPE) <= ALIKE * usual < torch.inf:
                 chosen[kind] = views_LKPE
@@ -151,9 +148,9 @@ def _shown(images: NDArray[np.uint8], augment: Sequence[str], *, own: bool) -> N
     return np.stack([[image] * own + views(image, augment) for image in images], axis=1)
 
 
-def _seen(detector: Sowa, shown_VBHW3: NDArray[np.uint8]) -> Tensor:
+def _seen(encoder: Encoder, shown_VBHW3: NDArray[np.uint8]) -> Tensor:
     """Unit vectors of all views of a picture side by side, (L, B, V * P, E)."""
-    return torch.cat([normalise(detector.observe(view, prompts=False).patches) for view in shown_VBHW3], dim=2)
+    return torch.cat([normalise(encoder.observe(view, prompts=False).patches) for view in shown_VBHW3], dim=2)
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from torch import Tensor
 from sowa.attention.glances.tiles import Tiles
 from sowa.config import SaliencyConfig
 from sowa.data.images import resize_image
-from sowa.detector import Sowa
+from sowa.encoder import Encoder
 from sowa.errors import InputError
 from sowa.model.saliency import Saliency
 
@@ -41,16 +41,16 @@ class Eyes:
     Raises InputError for a detector that isn't tiled.
     """
 
-    def __init__(self, detector: Sowa) -> None:
-        if not detector.tiled:
+    def __init__(self, encoder: Encoder) -> None:
+        if not encoder.tiled:
             raise InputError("glances choose among tiles, but the detector isn't tiled; fit one with --tiled")
-        network = detector.network
-        self.plain = Sowa(network, trained=False, device=str(detector.device), precision=detector.precision)
-        self.image_size = detector.image_size
-        self.tiles = Tiles.of(detector.image_size, network.backbone)
+        network = encoder.network
+        self.plain = Encoder(network, trained=False, device=str(encoder.device), precision=encoder.precision)
+        self.image_size = encoder.image_size
+        self.tiles = Tiles.of(encoder.image_size, network.backbone)
         rows, columns = self.tiles.grid
         self.cells = ((rows + 1) // 2, (columns + 1) // 2)
-        own = network.saliency or Saliency(SaliencyConfig(), network.backbone.embed_dim).to(detector.device)
+        own = network.saliency or Saliency(SaliencyConfig(), network.backbone.embed_dim).to(encoder.device)
         self.saliency = own.eval()
 
     def overview(self, image: Image) -> Overview:

@@ -6,7 +6,7 @@ Shapes: B pictures, H x W pixels, L levels, P patches.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,13 +20,11 @@ from sowa.attention.glances.policy import load_policy
 from sowa.config import ModelConfig
 from sowa.data.images import resize_image
 from sowa.data.stream import Picture
+from sowa.encoder import Encoder
 from sowa.memory import MemoryBank
 from sowa.progress import Report, silent
 from sowa.scoring import judge
 from sowa.types import Judgement, Observation
-
-if TYPE_CHECKING:
-    from sowa.detector import Sowa
 
 
 class Glancer:
@@ -45,7 +43,7 @@ class Glancer:
     @classmethod
     def learn(
         cls,
-        detector: Sowa,
+        encoder: Encoder,
         bank: MemoryBank,
         references: Sequence[Picture],
         augment: Sequence[str],
@@ -53,14 +51,14 @@ class Glancer:
         report: Report = silent,
     ) -> Self:
         """From the references of a bank, in its order."""
-        images = [resize_image(picture.read(), detector.image_size) for picture in references]
-        known = Known.learn(Eyes(detector), images, bank, augment, report=report)
-        return cls(known, glances, detector.network.config)
+        images = [resize_image(picture.read(), encoder.image_size) for picture in references]
+        known = Known.learn(Eyes(encoder), images, bank, augment, report=report)
+        return cls(known, glances, encoder.network.config)
 
     @classmethod
-    def from_tensors(cls, detector: Sowa, bank: MemoryBank, tensors: Mapping[str, Tensor], glances: int) -> Self:
+    def from_tensors(cls, encoder: Encoder, bank: MemoryBank, tensors: Mapping[str, Tensor], glances: int) -> Self:
         """Of what `tensors` gave. Raises InputError where they don't fit."""
-        return cls(Known.from_tensors(Eyes(detector), bank, tensors), glances, detector.network.config)
+        return cls(Known.from_tensors(Eyes(encoder), bank, tensors), glances, encoder.network.config)
 
     def tensors(self) -> dict[str, Tensor]:
         """For a file."""
