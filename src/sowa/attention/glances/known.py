@@ -14,9 +14,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from sowa.attention.glances.banks import Banks, one
 from sowa.attention.glances.early import EarlyBank
 from sowa.attention.glances.eyes import Eyes, Image, Overview
-from sowa.attention.glances.scale import Scale, score, spread
+from sowa.attention.glances.scale import Scale, score
 from sowa.attention.glances.tiles import Joined, Tiles
 from sowa.augment import views
 from sowa.collect import LEFT_OUT
@@ -47,14 +48,9 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Known:
-    """``bank`` of the references as full tiling sees them, ``overviews`` the bank of their overviews, ``early`` that of
-    their early features, ``scale`` what is usual."""
+class Known(Banks):
+    """The references, and by ``scale`` what is usual among them."""
 
-    eyes: Eyes
-    bank: MemoryBank
-    overviews: MemoryBank
-    early: EarlyBank
     scale: Scale
 
     @classmethod
@@ -88,13 +84,13 @@ class Known:
         seen: Iterable[Seen] = look()
         if bank is None:
             seen = list(seen)
-            bank = MemoryBank.build((_one(each.joined(eyes.tiles)) for each in seen), len(images), keep)
-        overviews, early = _overviews(eyes, images, augment)
+            bank = MemoryBank.build((one(each.joined(eyes.tiles)) for each in seen), len(images), keep)
+        banks = Banks(eyes, bank, *_overviews(eyes, images, augment))
         looks: Iterable[tuple[Seen, int | None]] = ((each, index) for index, each in enumerate(seen))
         if len(images) == 1:
             looks = ((Seen.of(eyes, image), None) for image in variants(images[0]))
-        scale = measure(eyes, islice(looks, LEFT_OUT), bank, overviews, early)
-        return cls(eyes, bank, overviews, early, scale)
+        scale = measure(banks, islice(looks, LEFT_OUT))
+        return cls(eyes, bank, banks.overviews, banks.early, scale)
 
     @classmethod
     def from_tensors(cls, eyes: Eyes, bank: MemoryBank, tensors: Mapping[str, Tensor]) -> Self:
@@ -118,25 +114,6 @@ class Known:
         overviews = self.overviews.features.cpu().contiguous()
         return {"overviews": overviews, **self.early.tensors(), **self.scale.tensors()}
 
-    @torch.inference_mode()
-    def coarse(self, overview: Overview, leave_out: int | None = None) -> Tensor:
-        """Distances of a picture's overview on the grid of the whole picture, (L, P).
-
-        ``leave_out`` is a reference that it isn't compared with.
-        """
-        distances_Lq = _against(self.eyes, self.overviews, overview.patches, leave_out)
-        return enlarged(self.eyes, distances_Lq)
-
-    @torch.inference_mode()
-    def early_distances(self, overview: Overview, leave_out: int | None = None) -> Tensor:
-        """As `coarse`, of a picture's early features, (P,)."""
-        return self.eyes.of_cells(self.early.distances(overview.early, leave_out))
-
-    @torch.inference_mode()
-    def distances(self, patches_LpE: Tensor, leave_out: int | None = None) -> Tensor:
-        """Distances of patches of tiles, (L, p); ``leave_out`` as in `coarse`."""
-        return _against(self.eyes, self.bank, patches_LpE, leave_out)
-
 
 def _overviews(eyes: Eyes, images: Sequence[Image], augment: Sequence[str]) -> tuple[MemoryBank, EarlyBank]:
     """Banks of the overviews of references and of their views, and of their early features."""
@@ -146,43 +123,23 @@ def _overviews(eyes: Eyes, images: Sequence[Image], augment: Sequence[str]) -> t
         for image in images:
             shown = [eyes.overview(view) for view in [image, *views(image, augment)]]
             early.append(torch.cat([view.early for view in shown]))
-            yield _one(torch.cat([view.patches for view in shown], dim=1))
+            yield one(torch.cat([view.patches for view in shown], dim=1))
 
     overviews = MemoryBank.build(patches(), len(images))
     return overviews, EarlyBank(torch.stack(early))
 
 
-def measure(
-    eyes: Eyes, looks: Iterable[tuple[Seen, int | None]], bank: MemoryBank, overviews: MemoryBank, early: EarlyBank
-) -> Scale:
+def measure(banks: Banks, looks: Iterable[tuple[Seen, int | None]]) -> Scale:
     """What is usual, from pictures and which reference of the banks each is, None where it's none of them."""
-    rows = list(_rows(eyes, looks, bank, overviews, early))
+    rows = list(_rows(banks, looks))
     tiles_KTLp, coarse_KLP, early_KP, whole_K = (torch.stack(parts) for parts in zip(*rows, strict=True))
-    return Scale.of(tiles_KTLp, coarse_KLP, early_KP, whole_K, eyes.tiles, len(bank))
+    return Scale.of(tiles_KTLp, coarse_KLP, early_KP, whole_K, banks.eyes.tiles, len(banks.bank))
 
 
-def _rows(
-    eyes: Eyes, looks: Iterable[tuple[Seen, int | None]], bank: MemoryBank, overviews: MemoryBank, early: EarlyBank
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def _rows(banks: Banks, looks: Iterable[tuple[Seen, int | None]]) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     for seen, leave_out in looks:
-        apart_TLp = torch.stack([_against(eyes, bank, tile, leave_out) for tile in seen.tiles])
-        whole = score(_against(eyes, bank, seen.joined(eyes.tiles), leave_out))
-        coarse_LP = enlarged(eyes, _against(eyes, overviews, seen.overview.patches, leave_out))
-        early_P = eyes.of_cells(early.distances(seen.overview.early, leave_out))
+        apart_TLp = torch.stack([banks.distances(tile, leave_out) for tile in seen.tiles])
+        whole = score(banks.distances(seen.joined(banks.eyes.tiles), leave_out))
+        coarse_LP = banks.coarse(seen.overview, leave_out)
+        early_P = banks.early_distances(seen.overview, leave_out)
         yield apart_TLp.cpu(), coarse_LP.cpu(), early_P.cpu(), torch.tensor(whole)
-
-
-def _against(eyes: Eyes, bank: MemoryBank, patches_LPE: Tensor, leave_out: int | None) -> Tensor:
-    left_out = None if leave_out is None else torch.tensor([leave_out], device=bank.features.device)
-    return bank.distances(_one(patches_LPE), left_out, eyes.plain.precision)[:, 0]
-
-
-def enlarged(eyes: Eyes, values_Lq: Tensor) -> Tensor:
-    """Values of an overview's own patches (L, q) on the grid of the whole picture, (L, P)."""
-    small = eyes.plain.network.backbone.grid(eyes.plain.image_size)
-    return spread(values_Lq, small, eyes.tiles.grid)
-
-
-def _one(patches_LPE: Tensor) -> tuple[Tensor, ...]:
-    """As a batch of one picture, L times (1, P, E)."""
-    return patches_LPE[:, None].unbind()

@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from sowa.attention.glances.banks import enlarged
 from sowa.attention.glances.eyes import Image, Overview
-from sowa.attention.glances.known import Known, enlarged
+from sowa.attention.glances.known import Known
 from sowa.attention.glances.scale import Array, Scale, coarse_evidence, logs, peaks
 from sowa.attention.glances.tiles import Joined, Tiles
 from sowa.model.saliency import standardise
