@@ -59,7 +59,7 @@ def test_the_rule_sees_every_kind_of_import(tmp_path):
     [
         "import sowa",
         "import sowa.commands.info",
-        "import sowa.commands.predict, sowa.runtime",
+        "import sowa.commands.predict, sowa.runtime; sowa.ExportedSowa",
         "import sowa.metrics, sowa.data, sowa.report",
     ],
 )

@@ -3,6 +3,7 @@
 Importing the package is light: torch is loaded when a detector is built.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sowa.errors import InputError
@@ -11,18 +12,23 @@ from sowa.types import Sample
 if TYPE_CHECKING:
     from sowa.detector import Sowa
     from sowa.prediction import Prediction
+    from sowa.runtime import ExportedSowa
+    from sowa.tasks.classification import Classifier
+    from sowa.tasks.detection import BoxDetector
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Prediction", "Sample", "Sowa", "__version__"]
+__all__ = ["BoxDetector", "Classifier", "ExportedSowa", "InputError", "Prediction", "Sample", "Sowa", "__version__"]
+
+_LOADED_WHEN_ASKED = {
+    "BoxDetector": "sowa.tasks.detection",
+    "Classifier": "sowa.tasks.classification",
+    "ExportedSowa": "sowa.runtime",
+    "Prediction": "sowa.prediction",
+    "Sowa": "sowa.detector",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Sowa":
-        from sowa.detector import Sowa
-
-        return Sowa
-    if name == "Prediction":
-        from sowa.prediction import Prediction
-
-        return Prediction
+    if name in _LOADED_WHEN_ASKED:
+        return getattr(import_module(_LOADED_WHEN_ASKED[name]), name)
     raise AttributeError(f"module 'sowa' has no attribute {name!r}")
