@@ -6,6 +6,7 @@ Shapes: L levels, K reference images, P patches of an image, E joint width, B te
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,14 @@ class MemoryBank:
             raise ValueError("a memory bank needs at least one image")
         return cls(features[:, :count])
 
+    @cached_property
+    def rounded(self) -> Tensor:
+        """The features in bf16 with one more component, 1, (L, K, P, E + 1); made once, half as large as they are."""
+        *shape, width = self.features.shape
+        rounded = self.features.new_ones((*shape, width + 1), dtype=torch.bfloat16)
+        rounded[..., :width] = self.features
+        return rounded
+
     def __len__(self) -> int:
         return int(self.features.shape[1])
 
@@ -70,7 +79,7 @@ class MemoryBank:
         """
         query, memory, one = normalise(patches), self.features, 1
         if precision == "bf16":
-            (query, memory), one = _rounded(query, memory), 0
+            query, memory, one = _rounded(query), self.rounded, 0
         nearest = [
             torch.cat([_nearest(query_BPE, chunk) for chunk in _chunks(query_BPE, memory_KPE)], dim=-1)
             for query_BPE, memory_KPE in zip(query, memory, strict=True)
@@ -91,14 +100,14 @@ class MemoryBank:
         if self.index is not None and leave_out is None:
             return (1 - self.index.nearest(query)).clamp(min=0)
 
-        def nearest(part_BPE: Tensor, memory_KPE: Tensor) -> Tensor:
+        def nearest(part_BPE: Tensor, level: int) -> Tensor:
             if precision == "bf16":
-                return _search_rounded(part_BPE, memory_KPE, leave_out)
-            return search(part_BPE, _chunks(part_BPE, memory_KPE), leave_out)
+                return _search_rounded(part_BPE, self.features[level], self.rounded[level], leave_out)
+            return search(part_BPE, _chunks(part_BPE, self.features[level]), leave_out)
 
         levels = [
-            torch.cat([nearest(part, memory) for part in _parts(query_BPE, memory)], dim=1)
-            for query_BPE, memory in zip(query, self.features, strict=True)
+            torch.cat([nearest(part, level) for part in _parts(query_BPE, self.features[level])], dim=1)
+            for level, query_BPE in enumerate(query)
         ]
         return (1 - torch.stack(levels)).clamp(min=0)
 
@@ -145,9 +154,9 @@ def search(query_BPE: Tensor, chunks_kPE: Iterable[Tensor], leave_out: Tensor | 
     return best
 
 
-def _search_rounded(query_BPE: Tensor, memory_KPE: Tensor, leave_out: Tensor | None) -> Tensor:
+def _search_rounded(query_BPE: Tensor, memory_KPE: Tensor, rounded_KPE: Tensor, leave_out: Tensor | None) -> Tensor:
     """As `search`, of a whole bank: which patch is nearest is found in bf16, how near it is in full."""
-    rounded_BPE, rounded_KPE = _rounded(query_BPE, memory_KPE)
+    rounded_BPE = _rounded(query_BPE)
     best, where, start, per_image = None, torch.empty(0), 0, memory_KPE.shape[1]
     for chunk_kPE in _chunks(rounded_BPE, rounded_KPE):
         near_BPn = rounded_BPE @ chunk_kPE.flatten(0, 1).T
@@ -165,9 +174,9 @@ def _search_rounded(query_BPE: Tensor, memory_KPE: Tensor, leave_out: Tensor | N
     return cosine_BP.masked_fill(best == -torch.inf, -1.0)
 
 
-def _rounded(query: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in bf16 with one more component, which makes their product -distance: so that is what is rounded."""
-    return F.pad(query, (0, 1), value=-1).bfloat16(), F.pad(memory, (0, 1), value=1).bfloat16()
+def _rounded(query: Tensor) -> Tensor:
+    """In bf16 with one more component, which makes the product with what a bank keeps -distance: that is rounded."""
+    return F.pad(query, (0, 1), value=-1).bfloat16()
 
 
 def normalise(patches: Sequence[Tensor]) -> Tensor:
