@@ -4,14 +4,15 @@
 
 DIR as in few_shot.py. Of up to POOL normal pictures, 4, 16 and 50 are drawn as references, many times; each draw's
 thresholds for several false-positive rates come from these references alone, left out of the bank in turn, and are held
-against all the other normal pictures of the pool, and against ANOMALOUS anomalous ones. Distances to every picture of
-the pool are computed once, so that a draw costs a minimum.
+against all the other normal pictures of the pool, and against ANOMALOUS anomalous ones. Few references are known by
+their views too, as `sowa fit` has it; of more, distances to every picture of the pool are computed once, so that a draw
+costs a minimum.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,98 +22,102 @@ from torch import Tensor
 
 from sowa import Sowa
 from sowa.calibration import at_rate, from_references
+from sowa.collect import Scores
 from sowa.data import draw, load
-from sowa.data.stream import read_batches, sample_pictures
+from sowa.data.stream import Picture, read_batches, sample_pictures
 from sowa.memory import MemoryBank
-from sowa.scoring import few_shot_map, top_mean, zero_shot_map
+from sowa.references import FEW, Sight, build
+from sowa.scoring import judge
 from sowa.types import ABNORMAL, NORMAL, Calibration, Observation, Sample
 
 POOL, ANOMALOUS, DRAWS = 160, 80, 30
 SHOTS, RATES = (4, 16, 50), (0.01, 0.05, 0.1)
-Values = tuple[Tensor, Tensor]  # raw scores and map maxima (N,)
+Search = Callable[[int, int | None], Tensor]
+"""Distances (L, 1, P) of the picture of a number; the other number is that of a reference which doesn't count."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Pictures of one kind: distances to every picture of the pool (N, L, P, K) and prompts' maps (N, H, W)."""
+class Product:
+    """The ``normal`` pictures of the pool, what was ``seen`` of them and then of the anomalous ones, and how far each
+    lies from every picture of the pool, N times (L, P, K)."""
 
-    distances: Tensor
-    zero_shot: Tensor
+    normal: list[Picture]
+    seen: list[Observation]
+    apart: list[Tensor]
 
-    def values(self, columns: Sequence[int], detector: Sowa, own: bool = False) -> Values:
-        """Raw scores and map maxima (N,) against a bank of ``columns``; ``own`` leaves each picture itself out."""
-        raw, maxima = [], []
-        for index, (distances, zero_shot) in enumerate(zip(self.distances, self.zero_shot, strict=True)):
-            kept = [column for column in columns if not own or column != columns[index]]
-            nearest = distances[..., kept].float().amin(dim=-1)[:, None]
-            grid = (round(nearest.shape[-1] ** 0.5),) * 2
-            fused = few_shot_map(nearest, grid, detector.image_size) + zero_shot
-            raw.append(top_mean(nearest.sum(dim=0)))
-            maxima.append(fused.amax(dim=(1, 2)))
-        return torch.cat(raw), torch.cat(maxima)
-
-    def of(self, rows: Sequence[int]) -> Group:
-        return Group(self.distances[list(rows)], self.zero_shot[list(rows)])
-
-
-def observations(detector: Sowa, samples: Sequence[Sample]) -> list[Observation]:
-    wanted = sample_pictures(samples)
-    return [
-        detector.observe(batch.images)
-        for batch in read_batches(wanted, detector.image_size, 1, lambda picture, why: print(picture.name, why))
-    ]
-
-
-def group(detector: Sowa, bank: MemoryBank, seen: Sequence[Observation]) -> Group:
-    config = detector.network.config
-    with torch.inference_mode():
-        distances = [bank.distances_by_image(one.patches)[:, 0].half() for one in seen]
-        maps = [config.prompt.map_weight * zero_shot_map(one.level_maps or (), config.sigma) for one in seen]
-    return Group(torch.stack(distances), torch.cat(maps))
-
-
-def groups(detector: Sowa, samples: Sequence[Sample]) -> tuple[Group, Group]:
-    """Normal pictures of both splits, and anomalous ones."""
-    normal, anomalous = (
-        draw(some, min(len(some), at_most), 0)
-        for some, at_most in (
-            ([sample for sample in samples if sample.label == NORMAL], POOL),
-            ([sample for sample in samples if sample.label == ABNORMAL], ANOMALOUS),
+    @classmethod
+    def of(cls, detector: Sowa, samples: Sequence[Sample]) -> Product:
+        normal, anomalous = (
+            sample_pictures(draw(some, min(len(some), at_most), 0))
+            for some, at_most in (
+                ([sample for sample in samples if sample.label == NORMAL], POOL),
+                ([sample for sample in samples if sample.label == ABNORMAL], ANOMALOUS),
+            )
         )
-    )
-    seen = observations(detector, normal)
-    bank = MemoryBank.build([one.patches for one in seen], len(seen))
-    return group(detector, bank, seen), group(detector, bank, observations(detector, anomalous))
+        batches = read_batches(normal + anomalous, detector.image_size, 1, broken)
+        seen = [detector.observe(batch.images) for batch in batches]
+        bank = MemoryBank.build([one.patches for one in seen[: len(normal)]], len(normal))
+        return cls(normal, seen, [bank.distances_by_image(one.patches)[:, 0].half() for one in seen])
+
+    def search(self, detector: Sowa, sight: Sight, columns: Sequence[int]) -> Search:
+        """The pictures of the pool in ``columns`` as references."""
+        if len(columns) > FEW:
+            return lambda number, leave_out: self._nearest(number, [c for c in columns if c != leave_out])
+        drawn = [self.normal[column] for column in columns]
+        bank = build(detector, drawn, len(drawn), 1, augment="auto", sight=sight).bank
+
+        def searched(number: int, leave_out: int | None) -> Tensor:
+            left_out = None if leave_out is None else torch.tensor([columns.index(leave_out)])
+            return bank.distances(self.seen[number].patches, left_out, detector.precision)
+
+        return searched
+
+    def _nearest(self, number: int, columns: Sequence[int]) -> Tensor:
+        nearest: Tensor = self.apart[number][..., list(columns)].float().amin(dim=-1)[:, None]
+        return nearest
+
+    def scores(self, detector: Sowa, search: Search, numbers: Iterable[int], own: bool = False) -> Scores:
+        """Of pictures, each without ``own`` place among the references."""
+        scores = Scores()
+        for number in numbers:
+            distances = search(number, number if own else None)
+            scores.add(judge(self.seen[number], distances, detector.network.config))
+        return scores
 
 
-def promise(calibration: Calibration, rate: float, normal: Values, anomalous: Values) -> tuple[float, ...]:
+def broken(picture: Picture, why: str) -> None:
+    raise SystemExit(f"{picture.name}: {why}")
+
+
+def promise(calibration: Calibration, rate: float, normal: Scores, anomalous: Scores) -> tuple[float, ...]:
     """Shares of normal pictures called, of those with a lit pixel, and of anomalous pictures called."""
     there = at_rate(calibration, rate)
-    lit = (normal[1] > there.pixel_threshold).float().mean()
-    return tuple(
-        float(share)
-        for share in (
-            (normal[0] > there.threshold).float().mean(),
-            lit,
-            (anomalous[0] > there.threshold).float().mean(),
-        )
+    return (
+        above(normal.raw_scores, there.threshold),
+        above(normal.map_maxima, there.pixel_threshold),
+        above(anomalous.raw_scores, there.threshold),
     )
 
 
+def above(values: Sequence[float], limit: float) -> float:
+    return float(np.mean(np.array(values) > limit))
+
+
+@torch.inference_mode()
 def rows(category: str, detector: Sowa, samples: Sequence[Sample]) -> list[str]:
-    pool, anomalous = groups(detector, samples)
-    everything = range(len(pool.distances))
-    lines = []
-    for shots in (shots for shots in SHOTS if shots + 20 <= len(everything)):
+    product, sight, lines = Product.of(detector, samples), Sight(detector, keep=True), list[str]()
+    pool, anomalous = range(len(product.normal)), range(len(product.normal), len(product.seen))
+    for shots in (shots for shots in SHOTS if shots + 20 <= len(pool)):
         found: dict[float, list[tuple[float, ...]]] = {rate: [] for rate in RATES}
         for seed in range(DRAWS):
-            columns = draw(everything, shots, seed)
-            unseen = [index for index in everything if index not in columns]
-            left_out = pool.of(columns).values(columns, detector, own=True)
-            calibration = from_references(left_out[0].tolist(), left_out[1].tolist(), shots)
-            judged = pool.of(unseen).values(columns, detector), anomalous.values(columns, detector)
+            columns = draw(pool, shots, seed)
+            search = product.search(detector, sight, columns)
+            left_out = product.scores(detector, search, columns, own=True)
+            calibration = from_references(left_out.raw_scores, left_out.map_maxima, shots)
+            unseen = product.scores(detector, search, [number for number in pool if number not in columns])
+            bad = product.scores(detector, search, anomalous)
             for rate in RATES:
-                found[rate].append(promise(calibration, rate, *judged))
+                found[rate].append(promise(calibration, rate, unseen, bad))
         for rate, shares in found.items():
             cells = [
                 f"{100 * np.mean(x):.1f} ({100 * np.min(x):.0f}–{100 * np.max(x):.0f})" for x in np.transpose(shares)
@@ -132,7 +137,8 @@ def main() -> None:
         "",
         stamp(),
         f"Backbone mini. {DRAWS} draws of references among up to {POOL} normal pictures of both splits; unseen are the",
-        f"others, and up to {ANOMALOUS} anomalous ones. In percent: mean over draws, in brackets lowest and highest.",
+        f"others, and up to {ANOMALOUS} anomalous ones. Four references are known by their views too, as `sowa fit`",
+        "has it. In percent: mean over draws, in brackets lowest and highest.",
         "",
         "    python benchmarks/threshold.py --data DATA",
         "",
