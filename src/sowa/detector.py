@@ -192,8 +192,8 @@ class Sowa(Encoder, Predictor):
         many that the bank grows no further. ``augment`` names views of the references that are normal too, of
         `sowa.augment.VIEWS`; "auto" has the references, up to eight, tell which are. A reference with views is held as
         twice as many patches. The thresholds are those that one more normal picture exceeds at ``false_positive_rate``,
-        as far as can be told: from the pictures that the coreset left, or else from each reference left out of the bank
-        in turn, a single one varied.
+        as far as can be told: from the pictures that the coreset left, or else from each of up to 64 references left
+        out of the bank in turn, a single one varied.
 
         Raises InputError where there are fewer than ``k_shot`` readable pictures, or none; the detector then stays as
         it was.

@@ -23,7 +23,7 @@ from sowa.memory import MemoryBank, normalise
 from sowa.progress import Report, silent
 from sowa.scoring import few_shot_scores
 
-# References of which the bank holds every patch; searching it takes a third of the paper's encoder's time then.
+# References of which the bank holds every patch; searching it takes less than half of the paper's encoder's time then.
 FULL_PICTURES = 64
 # What is tried where the pictures are to tell. Crops help as often, but cost some products 0.03; light helps none.
 TRIED = ("hflip", "vflip", "rotate90", "rotate180", "tilt")

@@ -179,7 +179,7 @@ def shots(
         patience: how many larger numbers in a row may fail to
         at_most: pictures of each kind that are used, drawn by the seed
         seed: of folds, draws and defects
-        work: folder for encoded pictures, so that a stopped run goes on where it was; 2.4 MB a picture with mini
+        work: folder for encoded pictures, so that a stopped run goes on where it was; 1.2 MB a picture with mini
         out: PNG file for the curves
         json_file: file for the numbers
         model: as in `sowa fit`

@@ -28,7 +28,7 @@ class Pool:
     """Normal pictures, numbered from 0, and as many with a defect behind them, each encoded when first asked for.
 
     ``anomalous`` are real ones; without them each normal picture gets a generated defect (`sowa.synthetic.damage`) at
-    the size that the detector sees. Features are kept in 16 bits: 2.4 MB a picture with ``mini``, also on disk where
+    the size that the detector sees. Features are kept in 16 bits: 1.2 MB a picture with ``mini``, also on disk where
     ``kept`` names a folder for them. ``encoded`` counts the pictures that went through the network, ``encoding`` the
     seconds that reading and encoding took, ``skipped`` lists what couldn't be read, and why.
     """
