@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import sowa
 from sowa.config import AdapterConfig, ModelConfig
+from sowa.runtime import ExportedSowa
 from sowa.synthetic import write_dataset
 
 # Tiny networks gain nothing from threads, and lose much where cores are shared.
@@ -142,9 +143,7 @@ def images() -> np.ndarray:
     return np.random.default_rng(8).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
 
 
-def differences(detector: sowa.Sowa, out: Path, images: np.ndarray) -> list[float]:
+def differences(detector: sowa.Sowa, exported: ExportedSowa, images: np.ndarray) -> list[float]:
     """Largest differences of raw scores, maps and level maps."""
-    from sowa.runtime import ExportedSowa
-
-    original, there = detector.judge(detector.observe(images)).numpy(), ExportedSowa.load(out).engine(images)
+    original, there = detector.judge(detector.observe(images)).numpy(), exported.engine(images)
     return [float(np.abs(a - b).max()) for a, b in zip(original[:3], there[:3], strict=True)]

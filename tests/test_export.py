@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import differences
 
+import sowa
 from sowa import InputError, Sowa
 from sowa.errors import ExportError
 from sowa.export import PRECISIONS, export
@@ -32,10 +35,18 @@ FORMATS = [
 def test_an_export_equals_the_original_for_any_batch(prompted, images, exports, format, precision):
     made = exports(format, precision)
     allowed = {"fp32": 1e-5, "fp16": 2e-2, "int8": 0.6}[precision]
+    there = ExportedSowa.load(made)
     for count in (1, 2, 5):
-        assert max(differences(prompted, made, images[:count])) < allowed
+        assert max(differences(prompted, there, images[:count])) < allowed
     comparison = json.loads((made / "metadata.json").read_text())["comparison"]
     assert comparison["raw_score"] <= comparison["tolerance"]
+
+
+@pytest.mark.parametrize(("format", "precision"), FORMATS)
+def test_an_export_tells_nothing_of_the_folders_where_it_was_made(exports, format, precision):
+    written = b"".join(file.read_bytes() for file in sorted(exports(format, precision).glob("model*")))
+    for package in (sowa, torch):
+        assert str(Path(package.__file__).parent).encode() not in written
 
 
 def test_int8_rounds_and_fp16_halves(exports):
@@ -83,8 +94,19 @@ def test_what_differs_is_refused_and_nothing_is_lost(prompted, exports, tmp_path
     with pytest.raises(ExportError, match=r"differs from the original by .* allowed are 0.00%.*nothing was written"):
         export(prompted, out, "torch", "fp16", tolerance=0)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
-    export(prompted, out, "torch", "fp16")
-    assert (out / "model.pt2").stat().st_size < len(before["model.pt2"])
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_earlier_export_is_replaced_and_pictures_can_be_given(tiny_backbone, exports, normal, tmp_path):
+    out = tmp_path / "made"
+    shutil.copytree(exports("onnx", "fp32"), out)
+    array = np.zeros((64, 64, 3), np.uint8)
+    nameless = Sowa.from_pretrained(tiny_backbone).fit([array, array + 1])
+    with pytest.raises(InputError, match=r"references can't be read again .*--pictures"):
+        export(nameless, out, "torch")
+    assert (out / "model.onnx").is_file()
+    export(nameless, out, "torch", pictures=normal)
+    assert {file.name for file in out.iterdir()} == {"metadata.json", "model.pt2"}
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -106,7 +128,7 @@ def test_examples_are_not_in_the_bank(prompted):
     assert (prompted.judge(prompted.observe(shown)).raw_scores > 1e-3).all()
 
 
-def test_wrong_input_is_one_clear_line(prompted, tiny_backbone, normal, tmp_path):
+def test_wrong_input_is_one_clear_line(prompted, tiny_backbone, tmp_path):
     with pytest.raises(InputError, match="isn't fitted"):
         export(Sowa.from_pretrained(tiny_backbone), tmp_path / "made")
     with pytest.raises(InputError, match="format is 'tflite', allowed are onnx, openvino, torch"):
@@ -117,9 +139,4 @@ def test_wrong_input_is_one_clear_line(prompted, tiny_backbone, normal, tmp_path
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="is there and isn't an export"):
         export(prompted, tmp_path / "mine")
-    array = np.zeros((64, 64, 3), np.uint8)
-    nameless = Sowa.from_pretrained(tiny_backbone).fit([array, array + 1])
-    with pytest.raises(InputError, match=r"references can't be read again .*--pictures"):
-        export(nameless, tmp_path / "made")
-    export(nameless, tmp_path / "made", "torch", pictures=normal)
     assert TOLERANCES["fp32"] < TOLERANCES["fp16"] < TOLERANCES["int8"]

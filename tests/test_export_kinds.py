@@ -10,6 +10,7 @@ import sowa.export.graph
 from sowa import Sowa
 from sowa.config import SaliencyConfig
 from sowa.export import export
+from sowa.runtime import ExportedSowa
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ def test_every_kind_of_detector_can_be_exported(tiny_backbone, normal, tmp_path,
     detector = fitted(tiny_backbone, normal, **kwargs)
     export(detector, tmp_path / "made", "torch")
     images = np.random.default_rng(1).integers(0, 256, (3, *detector.image_size, 3), dtype=np.uint8)
-    assert max(differences(detector, tmp_path / "made", images)) < 1e-5
+    assert max(differences(detector, ExportedSowa.load(tmp_path / "made"), images)) < 1e-5
 
 
 def test_the_embedded_backbone_can_be_exported(normal, tmp_path):
@@ -33,14 +34,14 @@ def test_the_embedded_backbone_can_be_exported(normal, tmp_path):
     detector = Sowa.from_pretrained("mini", precision="fp32", image_size=(96, 128)).fit(normal, k_shot=2)
     export(detector, tmp_path / "made", "onnx", tolerance=1e-4)
     images = np.random.default_rng(1).integers(0, 256, (3, 96, 128, 3), dtype=np.uint8)
-    assert max(differences(detector, tmp_path / "made", images)) < 1e-4
+    assert max(differences(detector, ExportedSowa.load(tmp_path / "made"), images)) < 1e-4
 
 
 def test_a_large_bank_is_searched_in_parts(prompted, images, tmp_path, monkeypatch):
     monkeypatch.setattr(sowa.export.graph, "CHUNK", 4 * 16 * 16)  # one picture of 16 patches at a time
     assert sowa.export.graph.DetectorGraph(prompted).chunks == 4
     export(prompted, tmp_path / "made", "torch")
-    assert max(differences(prompted, tmp_path / "made", images)) < 1e-5
+    assert max(differences(prompted, ExportedSowa.load(tmp_path / "made"), images)) < 1e-5
 
 
 def test_a_detector_that_computes_in_bf16_and_keeps_some_patches_is_exported_in_fp32(
@@ -50,5 +51,6 @@ def test_a_detector_that_computes_in_bf16_and_keeps_some_patches_is_exported_in_
     export(half, tmp_path / "made", "torch", tolerance=1e-5)
     assert half.precision == "bf16"
     full = Sowa.load(half.save(tmp_path / "half.sowa"), precision="fp32")
-    assert max(differences(full, tmp_path / "made", images)) < 1e-5
-    assert max(differences(half, tmp_path / "made", images)) > 1e-5
+    there = ExportedSowa.load(tmp_path / "made")
+    assert max(differences(full, there, images)) < 1e-5
+    assert max(differences(half, there, images)) > 1e-5

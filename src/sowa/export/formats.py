@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.fx.config
 from numpy.typing import NDArray
 
 from sowa.detector import Sowa
@@ -43,10 +46,25 @@ def _traced(detector: Sowa, half: bool) -> torch.export.ExportedProgram:
     graph = DetectorGraph(detector, half).eval()
     images = torch.zeros(EXAMPLES, *detector.image_size, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=1 << 16)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's own making
+    with torch.no_grad(), _tracing():
         graph(images)  # fills what adapters keep for a grid: while it's traced, they'd keep tensors without values
         return torch.export.export(graph, (images,), dynamic_shapes=({0: batch},), strict=False)
+
+
+@contextmanager
+def _tracing() -> Iterator[None]:
+    """No warnings of torch's own making, and no record in the graph of which line of which file made each node.
+
+    The record would take a third of the time, and give away folders of this machine with every export.
+    """
+    before = getattr(torch.fx.config, "do_not_emit_stack_traces", False)  # not every PyTorch has it
+    torch.fx.config.do_not_emit_stack_traces = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.fx.config.do_not_emit_stack_traces = before
 
 
 def _write_torch(program: torch.export.ExportedProgram, folder: Path) -> str:
@@ -58,8 +76,7 @@ def _write_torch(program: torch.export.ExportedProgram, folder: Path) -> str:
 
 
 def _write_onnx(program: torch.export.ExportedProgram, folder: Path, images: NDArray[np.uint8] | None = None) -> str:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _tracing():
         made = torch.onnx.export(
             program, (), input_names=[INPUT], output_names=list(OUTPUTS), opset_version=OPSET, verbose=False
         )
