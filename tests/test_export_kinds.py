@@ -18,7 +18,7 @@ from sowa.runtime import ExportedSowa
     [
         {"saliency": SaliencyConfig(memory_weight=0.5)},
         {"trained": False, "image_size": (96, 64)},
-        {"image_size": (96, 112), "tiled": True, "levels": None},
+        {"image_size": (96, 112), "tiled": True},
     ],
     ids=["saliency", "memory alone, another size", "tiles"],
 )
