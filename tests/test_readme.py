@@ -141,7 +141,7 @@ def test_the_benchmark_leaves_its_results_where_it_is_said(here: Path) -> None:
 
 @pytest.mark.slow
 def test_exports_run_as_said(here: Path, tiny_backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a detector with a tiny backbone; `mini` itself is exported in `test_export.py`."""
+    """Of a detector with a tiny backbone; `mini` itself is exported in `test_export_kinds.py`."""
     type_in(f"{PARTS[0]} --backbone {tiny_backbone}")
     for line in EXPORT[:2]:
         type_in(line)
