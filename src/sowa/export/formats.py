@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sowa.detector import Sowa
 from sowa.errors import InputError
 from sowa.export.graph import BANK, DetectorGraph
+from sowa.export.optimise import optimise_onnx
 from sowa.export.quantise import mark_exact, quantise_onnx, quantised_openvino
 from sowa.runtime.engines import INPUT, OUTPUTS
 
@@ -78,9 +79,16 @@ def _write_torch(program: torch.export.ExportedProgram, folder: Path) -> str:
 def _write_onnx(program: torch.export.ExportedProgram, folder: Path, images: NDArray[np.uint8] | None = None) -> str:
     with _tracing():
         made = torch.onnx.export(
-            program, (), input_names=[INPUT], output_names=list(OUTPUTS), opset_version=OPSET, verbose=False
+            program,
+            (),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            verbose=False,
+            optimize=False,
         )
-    assert made is not None
+        assert made is not None
+        optimise_onnx(made.model)
     name = "model.onnx"
     mark_exact(made.model.graph)
     if images is None:
