@@ -1,5 +1,6 @@
 """Backbones by name: files, random weights, the embedded one, and names that lead nowhere."""
 
+import json
 import pickle
 import shutil
 from pathlib import Path
@@ -189,6 +190,15 @@ def test_weights_of_a_named_architecture_are_read_from_a_file(tmp_path):
     backbone = build_backbone(f"ViT-S-32-alt:{path}", levels=(0, 5))
     assert backbone.levels == (0, 5)
     assert torch.equal(backbone.visual.proj, clip.visual.proj)
+
+
+def test_a_folder_as_open_clip_publishes_it_is_read_and_refused_without_its_weights(tmp_path):
+    clip = open_clip.create_model("ViT-S-32-alt", precision="fp32")
+    config = {"model_cfg": open_clip.get_model_config("ViT-S-32-alt"), "preprocess_cfg": {}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    assert f"backbone 'local-dir:{tmp_path}' can't be loaded (" in refused(f"local-dir:{tmp_path}")
+    save_file(clip.state_dict(), tmp_path / "open_clip_model.safetensors")
+    assert torch.equal(build_backbone(f"local-dir:{tmp_path}").visual.proj, clip.visual.proj)
 
 
 def test_a_file_of_another_architecture_is_refused(tiny_backbone):
