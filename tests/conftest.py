@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from sowa.synthetic import write_dataset
 
 # Tiny networks gain nothing from threads, and lose much where cores are shared.
 torch.set_num_threads(1)
+# The network that a test makes lasts as long as the test: to look for garbage as often as usual is a tenth of the time.
+gc.set_threshold(20_000, 20, 20)
 # Tests say what is right, not how fast: on a busy machine a first run takes as long as it takes.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
