@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -192,8 +193,11 @@ class NormalRange:
 
     def bound(self, false_positive_rate: float) -> float:
         """The value that one more normal picture exceeds at this rate (0..1, ends excluded)."""
-        from scipy.optimize import brentq  # keeps `import sowa` light
-        from scipy.special import stdtrit
+        from scipy.special import stdtrit  # keeps `import sowa` light
+
+        if len(self.logs) <= FEW:
+            return math.exp(self.centre - self.width * float(stdtrit(self.freedom, false_positive_rate)))
+        from scipy.optimize import brentq  # half a second the first time
 
         # All parts of the mixture exceed the lower end at more than the rate, and the upper end at less.
         tail = min(false_positive_rate, 1 - false_positive_rate) / 2
@@ -219,11 +223,17 @@ class NormalRange:
 
         return float(stdtr(self.freedom, (self.centre - log) / self.width))
 
+    @cached_property
+    def _sorted(self) -> NDArray[np.float64]:
+        import numpy as np
+
+        return np.sort(self.logs)
+
     def _own(self, log: float) -> float:
         """By the pictures' ranks; beyond the ends the tails of Student's t, which meet the ranks there."""
         import numpy as np
 
-        logs = np.sort(self.logs)
+        logs = self._sorted
         end = 1 / (len(logs) + 1)
         if log > logs[-1]:
             return end * self._bell(log) / self._bell(logs[-1])
