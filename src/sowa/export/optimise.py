@@ -10,8 +10,8 @@ STEPS = 2  # what one leaves can be more for the next
 def optimise_onnx(model: Any) -> None:
     """Does to a model (of onnx_ir), in place, what `torch.onnx.export` would do itself if told to optimise.
 
-    But for one rule, which looks among all pairs of nodes for two slices that could be one split: a third of an
-    export's time, and there are none.
+    But only by those rules that find something here: another, which looks among all pairs of nodes for two slices that
+    could be one split, finds nothing in a third of an export's time.
     """
     from onnx_ir.passes import common
     from onnxscript import optimizer
