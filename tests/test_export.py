@@ -53,6 +53,8 @@ def test_int8_rounds_and_fp16_halves(exports):
     sizes = {precision: (exports("openvino", precision) / "model.bin").stat().st_size for precision in PRECISIONS}
     assert sizes["fp16"] < 0.6 * sizes["fp32"]
     assert sizes["int8"] < 0.9 * sizes["fp32"]
+    whole, half = ((exports("torch", precision) / "model.pt2").stat().st_size for precision in ("fp32", "fp16"))
+    assert half < whole
     assert "FakeQuantize" in (exports("openvino", "int8") / "model.xml").read_text()
 
 
