@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py --data DIR [--k-shot 1,2,4,8,16]
 
-DIR as for ``few_shot.py``; of more than 500 test pictures every fourth is judged. One row per variant and number of
+DIR as for ``few_shot.py``; of more than 500 test images every fourth is judged. One row per variant and number of
 shots, mean over three seeds.
 """
 
@@ -16,9 +16,9 @@ from few_shot import DATASETS, RESULTS, stamp, thinned
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.config import EvaluationConfig
+from sowa.core.config import EvaluationConfig
 from sowa.data import load
-from sowa.evaluate import evaluate
+from sowa.evaluation.evaluate import evaluate
 from sowa.model.checkpoint import load_weights, pretrained_network, seeded_network, trained_tensors
 from sowa.model.sowa import SowaNetwork
 
@@ -70,7 +70,7 @@ def main() -> None:
     text = [
         "# What each part adds",
         "",
-        f"{stamp()} Mean of seeds 0, 1, 2; inductive scoring; of tile every fourth test picture.",
+        f"{stamp()} Mean of seeds 0, 1, 2; inductive scoring; of tile every fourth test image.",
         "",
         f"    python benchmarks/ablation.py --data DATA --k-shot {arguments.k_shot}",
         "",

@@ -3,7 +3,7 @@
     python benchmarks/attention.py --data DIR --work FOLDER
 
 DIR as in few_shot.py, with ``auxiliary`` to train on. What was measured is kept in FOLDER, so a run that was stopped
-goes on where it was. Glances at parts of large pictures have a benchmark of their own, glances.py.
+goes on where it was. Glances at parts of large images have a benchmark of their own, glances.py.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.attention.comparing import baselines, compare
-from sowa.attention.defects import Defects, example, region
-from sowa.attention.fixations import Gaze
-from sowa.attention.learning import attention_map, learn, watch
-from sowa.attention.observers import simulate
-from sowa.config import EvaluationConfig, SaliencyConfig, TrainConfig
+from sowa.core.config import EvaluationConfig, SaliencyConfig, TrainConfig
+from sowa.core.memory import MemoryBank
+from sowa.core.scoring import few_shot_map, few_shot_scores, top_mean
+from sowa.core.types import ABNORMAL, Sample
 from sowa.data import choose_references, load, read_image, read_mask_at, resize_image, split
 from sowa.data.sampling import draw
-from sowa.data.stream import read_batches, sample_pictures, skipped_into
-from sowa.evaluate import evaluate
-from sowa.memory import MemoryBank
+from sowa.data.stream import read_batches, sample_sources, skipped_into
+from sowa.evaluation.evaluate import evaluate
+from sowa.extensions.gaze.comparing import baselines, compare
+from sowa.extensions.gaze.fixations import Gaze
+from sowa.extensions.gaze.learning import attention_map, learn, watch
+from sowa.extensions.gaze.observers import simulate
+from sowa.extensions.names.defects import Defects, example, region
+from sowa.extensions.names.namer import Expected
 from sowa.metrics import PixelMetrics, image_metrics
 from sowa.model.checkpoint import load_namer
-from sowa.model.namer import Expected
-from sowa.scoring import few_shot_map, few_shot_scores, top_mean
 from sowa.synthetic import generate, write_dataset
-from sowa.train import train
-from sowa.types import ABNORMAL, Sample
+from sowa.training.train import train
 
 SHOTS, SEEDS, BATCH, EXAMPLES = 4, (0, 1, 2), 8, 5
 WEIGHTS = (-0.3, -0.15, 0.15, 0.3)
@@ -57,7 +57,7 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Seen:
-    """One labelled picture as every row sees it: patches L times (1, P, E), saliency (1, P), its mask and its label."""
+    """One labelled image as every row sees it: patches L times (1, P, E), saliency (1, P), its mask and its label."""
 
     patches: tuple[Tensor, ...]
     saliency: Tensor
@@ -69,11 +69,11 @@ class Seen:
 def see(detector: Sowa, samples: Sequence[Sample]) -> list[Seen]:
     by_name = {str(sample.image_path): sample for sample in samples}
     found = []
-    for batch in read_batches(sample_pictures(samples), detector.image_size, BATCH, skipped_into([])):
+    for batch in read_batches(sample_sources(samples), detector.image_size, BATCH, skipped_into([])):
         observation = detector.observe(batch.images, prompts=False)
         assert observation.saliency is not None
-        for index, (picture, size) in enumerate(zip(batch.pictures, batch.sizes, strict=True)):
-            sample = by_name[picture.name]
+        for index, (image, size) in enumerate(zip(batch.sources, batch.sizes, strict=True)):
+            sample = by_name[image.name]
             found.append(
                 Seen(
                     tuple(level[index : index + 1] for level in observation.patches),
@@ -88,7 +88,7 @@ def see(detector: Sowa, samples: Sequence[Sample]) -> list[Seen]:
 
 @dataclass(frozen=True)
 class Product:
-    """A product's test pictures and the banks of its seeds."""
+    """A product's test images and the banks of its seeds."""
 
     test: list[Seen]
     banks: list[MemoryBank]
@@ -103,7 +103,7 @@ class Product:
         return cls(see(detector, test), banks)
 
     def auroc(self, steer: Callable[[Seen, Tensor], Tensor], detector: Sowa) -> list[float]:
-        """Image and pixel AUROC where distances (L, 1, P) of a picture go through ``steer``; mean of the seeds."""
+        """Image and pixel AUROC where distances (L, 1, P) of an image go through ``steer``; mean of the seeds."""
         found, grid = [], detector.network.backbone.grid(detector.image_size)
         for bank in self.banks:
             pixels, scores = PixelMetrics(image_rates=False), []
@@ -130,7 +130,7 @@ def evaluated(dataset: str, root: str, category: str) -> list[Sample]:
 
 
 def cluttered(category: str, root: Path) -> list[Sample]:
-    """A generated product whose pictures lie on other surfaces, with scraps of others around."""
+    """A generated product whose images lie on other surfaces, with scraps of others around."""
     write_dataset(root, [category], train=8, test_good=20, test_per_defect=4, seed=STYLE, severity=0.3)
     samples = load("mvtec", root, category)
     for number, sample in enumerate(samples):
@@ -140,7 +140,7 @@ def cluttered(category: str, root: Path) -> list[Sample]:
 
 
 def clutter(sample: Sample, random: np.random.Generator) -> None:
-    """Shrinks a picture and its mask and lays both on a background that is never the same; once."""
+    """Shrinks an image and its mask and lays both on a background that is never the same; once."""
     from PIL import Image
 
     done = sample.image_path.with_suffix(".cluttered")
@@ -232,7 +232,7 @@ def named(detector: Sowa, data: str) -> dict[str, Any]:
 
 
 def top_of(maps: Tensor) -> list[float]:
-    """A picture's score by each type's map, as a share of all, so that how bad a defect is doesn't count."""
+    """An image's score by each type's map, as a share of all, so that how bad a defect is doesn't count."""
     scores = torch.stack([top_mean(each) for each in maps])[:, 0]
     return (scores / scores.sum()).tolist()
 
@@ -271,7 +271,7 @@ def gaze(work: Path) -> dict[str, Any]:
     order["other observers"] = results["other people"]
     for name, metrics in order.items():
         found[name] = {key: score.value for key, score in metrics.metrics().items()}
-    return {"metrics": found, "pictures": [len(training), len(testing)]}
+    return {"metrics": found, "images": [len(training), len(testing)]}
 
 
 def cost() -> dict[str, float]:

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from skimage import data
 
 from sowa import Sowa
-from sowa.attention.density import Screen
-from sowa.attention.fixations import Gaze
-from sowa.attention.learning import Watched, learn, watch
-from sowa.attention.observers import simulate
-from sowa.config import SaliencyConfig
+from sowa.core.config import SaliencyConfig
+from sowa.core.files import write_bytes
+from sowa.core.maps import upsample
 from sowa.data import resize_image
-from sowa.files import write_bytes
-from sowa.model.maps import upsample
-from sowa.render import encode
+from sowa.detector.render import encode
+from sowa.extensions.gaze.density import Screen
+from sowa.extensions.gaze.fixations import Gaze
+from sowa.extensions.gaze.learning import Watched, learn, watch
+from sowa.extensions.gaze.observers import simulate
 from sowa.synthetic import DAMAGE_TYPES, damage
 
 SIDE, NAMES, OBSERVERS = 384, ("crack", "stain", "scratch"), 6
@@ -123,7 +123,7 @@ def attention(detector: Sowa, image: Image) -> NDArray[np.float32]:
 
 
 def glances(row: list[Axes]) -> None:
-    """A large picture with a small crack, looked at through a few windows."""
+    """A large image with a small crack, looked at through a few windows."""
     wall = resize_image(photograph("brick"), (LARGE, LARGE))
     good = [wall, wall[:, ::-1].copy(), wall[::-1].copy(), wall[::-1, ::-1].copy()]
     bad = wall.copy()

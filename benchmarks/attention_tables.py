@@ -58,7 +58,7 @@ def names(found: dict[str, Any], types: Sequence[str]) -> list[str]:
     text += [
         "Rows: the defect; columns: what it was called; all three seeds together. AUROC: each type's map against the"
     ]
-    text += ["pictures of the other types, mean of the seeds."]
+    text += ["images of the other types, mean of the seeds."]
     for way, part in found.items():
         matrix, areas = np.array(part["confusion"]), np.mean(part["auroc"], axis=0)
         right = np.trace(matrix) / matrix.sum()
@@ -69,10 +69,12 @@ def names(found: dict[str, Any], types: Sequence[str]) -> list[str]:
 
 
 def gaze(found: dict[str, Any], observers: int) -> list[str]:
-    learned, tested = found["pictures"]
+    learned, tested = found["images"]
     text = ["", "## Gaze (simulated)", ""]
-    text += [f"{observers} simulated observers (`sowa.attention.observers`) look for generated defects. Learned on"]
-    text += [f"{learned} pictures of four products, tested on {tested} of three others. All simulated.", ""]
+    text += [
+        f"{observers} simulated observers (`sowa.extensions.gaze.observers`) look for generated defects. Learned on"
+    ]
+    text += [f"{learned} images of four products, tested on {tested} of three others. All simulated.", ""]
     heads = list(next(iter(found["metrics"].values())))
     rows = [
         [name, *("–" if math.isnan(value) else f"{value:.3f}" for value in metrics.values())]

@@ -2,10 +2,10 @@
 
     python benchmarks/bank.py --data DIR
 
-DIR as in few_shot.py. Accuracy with `mini` and all normal training pictures of a category as references; time at the
+DIR as in few_shot.py. Accuracy with `mini` and all normal training images of a category as references; time at the
 size of the paper's network too, on vectors that gather around centres, as patches do.
 
-Shapes: L levels, K references, N pictures, P patches, E joint width.
+Shapes: L levels, K references, N images, P patches, E joint width.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from speed import encoder
 from torch import Tensor
 
 from sowa import Sowa
+from sowa.core.memory import MemoryBank
+from sowa.core.scoring import few_shot_map, top_mean
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data import load
 from sowa.data.images import read_mask_at
-from sowa.data.stream import read_batches, sample_pictures
-from sowa.index import ApproximateIndex
-from sowa.memory import MemoryBank
+from sowa.data.stream import read_batches, sample_sources
+from sowa.detector.references import FULL_IMAGES
+from sowa.extensions.faiss import ApproximateIndex
 from sowa.metrics import pixel_metrics
-from sowa.references import FULL_PICTURES
-from sowa.scoring import few_shot_map, top_mean
-from sowa.types import ABNORMAL, NORMAL, Sample
 
-EVERY, BATCH = 8, 4  # of magnetic tile's 692 test pictures every eighth is judged
+EVERY, BATCH = 8, 4  # of magnetic tile's 692 test images every eighth is judged
 CATEGORIES = DATASETS[:1] + DATASETS[2:]  # toothbrush has fewer references than are kept whole anyway
 REFERENCES, LEVELS, PATCHES, WIDTH = 1000, 4, 576, 768  # the paper's size
 CENTRES, SPREAD, ROUNDS = 2000, 0.7, 3
@@ -42,7 +42,7 @@ CLOSE = 1e-3  # a cosine this near to the best one counts as found
 
 
 def observed(detector: Sowa, samples: list[Sample]) -> Tensor:
-    wanted = sample_pictures(samples)
+    wanted = sample_sources(samples)
     batches = read_batches(wanted, detector.image_size, BATCH, lambda *problem: None)
     return torch.cat([torch.stack(detector.observe(b.images, prompts=False).patches).half() for b in batches], dim=1)
 
@@ -59,7 +59,7 @@ def banks(patches_LKPE: Tensor) -> Iterator[tuple[str, MemoryBank]]:
     yield "every patch, exact", whole
     whole.index = ApproximateIndex(whole.features)
     yield "every patch, faiss", whole
-    default = FULL_PICTURES / references
+    default = FULL_IMAGES / references
     for keep in (default, 0.1, 0.05, 0.02):
         yield f"{keep:.2g} of the patches" + (", as by default" if keep == default else "") + ", exact", built(keep)
     few = MemoryBank(whole.features[:, : round(0.1 * references)])
@@ -78,9 +78,9 @@ def accuracy(folder: str, category: str, dataset: str, data: Path) -> list[str]:
     masks = [read_mask_at(sample.mask_path, size) for sample in test]
     lines = [
         "",
-        f"## {category}: {len(train)} references, {len(test)} test pictures",
+        f"## {category}: {len(train)} references, {len(test)} test images",
         "",
-        "| bank | MiB | ms/picture | image AUROC | pixel AUROC | nearest found | distances |",
+        "| bank | MiB | ms/image | image AUROC | pixel AUROC | nearest found | distances |",
         "|---|---|---|---|---|---|---|",
     ]
     exact = None
@@ -113,7 +113,7 @@ def gathered(count: int, seed: int) -> Tensor:
 
 
 def at_paper_size() -> list[str]:
-    """Searching for one picture's patches among a thousand references', beside the encoder itself."""
+    """Searching for one image's patches among a thousand references', beside the encoder itself."""
     detector = Sowa.from_pretrained("ViT-L-14-336:random", precision="fp32")
     images = np.zeros((1, *detector.image_size, 3), np.uint8)
     features = torch.empty(LEVELS, REFERENCES, PATCHES, WIDTH)
@@ -122,7 +122,7 @@ def at_paper_size() -> list[str]:
             made = gathered(50 * PATCHES, 1000 * level + start)
             features[level, start : start + 50] = made.unflatten(0, (50, PATCHES))
     query = tuple(gathered(PATCHES, 7_000_000 + level)[None] for level in range(LEVELS))
-    kept = round(PATCHES * FULL_PICTURES / REFERENCES)
+    kept = round(PATCHES * FULL_IMAGES / REFERENCES)
     whole, fewer = MemoryBank(features), MemoryBank(features[:, :, :kept].contiguous())
     indexed = MemoryBank(features)
     started = time.perf_counter()
@@ -143,7 +143,7 @@ def at_paper_size() -> list[str]:
             run()
             seconds[name].append(time.perf_counter() - started)
             print(f"{name}: {seconds[name][-1]:.3f} s", flush=True)
-    lines = ["| | s/picture (rounds) | time / encoder fp32 | time / encoder bf16 |", "|---|---|---|---|"]
+    lines = ["| | s/image (rounds) | time / encoder fp32 | time / encoder bf16 |", "|---|---|---|---|"]
     for name, found in seconds.items():
         ratios = [np.median(np.array(found) / seconds[f"encoder {kind}"]) for kind in ("fp32", "bf16")]
         rounds = ", ".join(f"{one:.3f}" for one in found)
@@ -155,7 +155,7 @@ def at_paper_size() -> list[str]:
         "",
         *lines,
         "",
-        f"One picture at a time. The whole bank takes {features.nbytes / 2**30:.1f} GiB; faiss half of that once more, "
+        f"One image at a time. The whole bank takes {features.nbytes / 2**30:.1f} GiB; faiss half of that once more, "
         f"made in {building:.0f} s, and finds {100 * (off < CLOSE).double().mean():.1f} % of the nearest.",
     ]
 

@@ -1,4 +1,4 @@
-"""Classification: a few pictures of each class, compared with a linear probe and nearest class mean; and names alone.
+"""Classification: a few images of each class, compared with a linear probe and nearest class mean; and names alone.
 
     python benchmarks/classification.py --corpus DIR --data DIR --hold-out FILE --work FOLDER
 
@@ -22,12 +22,12 @@ import torch
 from few_shot import RESULTS, once, stamp
 
 from sowa.data import list_images, read_image
-from sowa.data.stream import Picture
+from sowa.data.class_folders import Folders, Labelled, apart
+from sowa.data.stream import ImageSource
 from sowa.metrics import image_metrics
 from sowa.tasks.classification import Classifier
 from sowa.tasks.classification.classifier import TEMPLATES
 from sowa.tasks.classification.comparing import OURS, Seen, compare_seen
-from sowa.tasks.classification.folders import Folders, Labelled, apart
 from sowa.tasks.classification.rivals import RIVALS
 
 GROUPS = {
@@ -39,7 +39,7 @@ GROUPS = {
 }
 DEFECTS = ("open", "short", "mouse bite", "spur", "spurious copper", "pin hole")  # types 1 to 6 of DeepPCB
 UNSEEN, BOARDS, NAMES = "unseen names", "board defects", "names alone"
-EACH = 30  # pictures of a class
+EACH = 30  # images of a class
 SHOTS, SEEDS = (1, 4, 16, None), (0, 1, 2)
 TEST_BOARDS, LEAST_SIDE, MARGIN = 40, 64, 24  # boards; pixels of a crop, and around its defect on both sides together
 KNOWN, DRAWS = 10, range(5)  # classes that are known in the open set, of 20; draws of them
@@ -47,10 +47,10 @@ OPEN_SHOTS = 4
 
 
 def photographs(corpus: Path, names: Sequence[str]) -> Labelled:
-    """The first pictures of each class, as many of each."""
+    """The first images of each class, as many of each."""
     found = [(path, label) for label, name in enumerate(names) for path in list_images(corpus / name)[:EACH]]
     return Labelled(
-        tuple(Picture(str(path), path) for path, _ in found), tuple(label for _, label in found), tuple(names)
+        tuple(ImageSource(str(path), path) for path, _ in found), tuple(label for _, label in found), tuple(names)
     )
 
 
@@ -66,8 +66,8 @@ def crops(data: Path) -> Folders:
     return Folders(*parts)
 
 
-def _defects(root: Path, picture: str, boxes: str) -> list[tuple[Picture, int]]:
-    image = read_image(root / picture.replace(".jpg", "_test.jpg"))
+def _defects(root: Path, source: str, boxes: str) -> list[tuple[ImageSource, int]]:
+    image = read_image(root / source.replace(".jpg", "_test.jpg"))
     found = []
     for line in (root / boxes).read_text().splitlines():
         left, top, right, bottom, kind = map(int, line.replace(",", " ").split())
@@ -75,17 +75,17 @@ def _defects(root: Path, picture: str, boxes: str) -> list[tuple[Picture, int]]:
         x = min(max(0, (left + right - side) // 2), image.shape[1] - side)
         y = min(max(0, (top + bottom - side) // 2), image.shape[0] - side)
         cut = np.ascontiguousarray(image[y : y + side, x : x + side])
-        found.append((Picture(f"{picture} {left} {top}", cut), kind - 1))
+        found.append((ImageSource(f"{source} {left} {top}", cut), kind - 1))
     return found
 
 
 def few_shot(classifier: Classifier, seen: Seen) -> dict[str, Any]:
-    """Rows of every seed, each with its own pictures held out."""
+    """Rows of every seed, each with its own images held out."""
     rows = []
     for seed in SEEDS:
         train, test = (seen.take(places) for places in apart(seen.labelled, 0.25, seed))
         rows += compare_seen(classifier.encoder, train, test, SHOTS, (seed,))
-    return {"rows": [asdict(row) for row in rows], "classes": len(seen.labelled.names), "pictures": len(seen.labels)}
+    return {"rows": [asdict(row) for row in rows], "classes": len(seen.labelled.names), "images": len(seen.labels)}
 
 
 def group_rows(classifier: Classifier, corpus: Path, names: Sequence[str]) -> dict[str, Any]:
@@ -97,8 +97,8 @@ def board_rows(classifier: Classifier, data: Path) -> dict[str, Any]:
     train, test = (Seen.of(classifier.encoder, part) for part in (folders.train, folders.test))
     rows = compare_seen(classifier.encoder, train, test, (1, 4, 16), SEEDS)
     rows += compare_seen(classifier.encoder, train, test, (None,), SEEDS[:1])
-    pictures = len(train.labels) + len(test.labels)
-    return {"rows": [asdict(row) for row in rows], "classes": len(DEFECTS), "pictures": pictures}
+    images = len(train.labels) + len(test.labels)
+    return {"rows": [asdict(row) for row in rows], "classes": len(DEFECTS), "images": images}
 
 
 def named_rows(classifier: Classifier, look: Callable[[], Seen]) -> dict[str, Any]:
@@ -109,11 +109,11 @@ def named_rows(classifier: Classifier, look: Callable[[], Seen]) -> dict[str, An
     for kind, templates in (("ensemble", TEMPLATES), ("one template", TEMPLATES[:1])):
         told = Classifier(classifier.encoder, names, templates)
         top1[kind] = float((told.logits(seen.looks).argmax(dim=1) == seen.labels).float().mean())
-    return {"names": top1, "open": open_set(classifier, seen), "classes": len(names), "pictures": len(seen.labels)}
+    return {"names": top1, "open": open_set(classifier, seen), "classes": len(names), "images": len(seen.labels)}
 
 
 def open_set(classifier: Classifier, seen: Seen) -> list[dict[str, float]]:
-    """Of draws of known classes: AUROC of known against unknown pictures, and what is called known at the threshold."""
+    """Of draws of known classes: AUROC of known against unknown images, and what is called known at the threshold."""
     found = []
     for draw in DRAWS:
         known = np.random.default_rng(draw).permutation(len(seen.labelled.names))[:KNOWN].tolist()
@@ -121,7 +121,7 @@ def open_set(classifier: Classifier, seen: Seen) -> list[dict[str, float]]:
         places = [place for place, label in enumerate(seen.labelled.labels) if label in known]
         others = seen.take([place for place, label in enumerate(seen.labelled.labels) if label not in known])
         labels = tuple(known.index(seen.labelled.labels[place]) for place in places)
-        own = Labelled(tuple(seen.labelled.pictures[place] for place in places), labels, names)
+        own = Labelled(tuple(seen.labelled.images[place] for place in places), labels, names)
         looks = seen.looks.take(places)
         told = Classifier(classifier.encoder, names)
         row = {f"names {name}": value for name, value in judged(told, looks, others.looks).items()}
@@ -174,15 +174,15 @@ def calibration(found: dict[str, dict[str, Any]]) -> list[str]:
 def zero_shot(told: dict[str, Any]) -> list[str]:
     names, rows, count = told["names"], told["open"], told["classes"]
     lines = [
-        f"Top-1 over the {count} names that no training saw, {told['pictures']} pictures: **{names['ensemble']:.3f}**"
+        f"Top-1 over the {count} names that no training saw, {told['images']} images: **{names['ensemble']:.3f}**"
         f" ({names['ensemble'] * count:.1f} x chance)",
         f"with the templates that are the default, {names['one template']:.3f}"
         f" ({names['one template'] * count:.1f} x chance) with `a photo of a {{}}` alone.",
         "",
-        f"Open set: {KNOWN} of these names are known, pictures of the others are none of these; mean and deviation of",
-        f"{len(rows)} draws. `names`: told by names alone; `shown`: {OPEN_SHOTS} pictures of each known class.",
+        f"Open set: {KNOWN} of these names are known, images of the others are none of these; mean and deviation of",
+        f"{len(rows)} draws. `names`: told by names alone; `shown`: {OPEN_SHOTS} images of each known class.",
         "",
-        "| | AUROC | known pictures kept | others refused |",
+        "| | AUROC | known images kept | others refused |",
         "|---|---|---|---|",
     ]
     for way in ("names", "shown"):
@@ -198,19 +198,19 @@ def write(found: dict[str, dict[str, Any]], told: dict[str, Any]) -> None:
         stamp(),
         "Top-1 with mini; mean and standard deviation of seeds 0, 1, 2, which draw the shots and the quarter that is",
         "held out; of boards always the same 40 of 160 are held out, and their defects are cropped. In brackets the",
-        "number of classes. `class feature` is the backbone's own feature of a picture, `all levels` that beside the",
+        "number of classes. `class feature` is the backbone's own feature of an image, `all levels` that beside the",
         "mean of every level's tokens. mini has seen the categories and their names in training, but for the unseen",
         "names and the boards; every method reads the same frozen backbone. With one shot nothing is trained, and with",
-        "more only where that helped pictures held out of it. All pictures of the boards were learned from once.",
+        "more only where that helped images held out of it. All images of the boards were learned from once.",
         "",
-        "Of dogs the corpus has two kinds with enough pictures, so there is no such group. Steel isn't there since its",
+        "Of dogs the corpus has two kinds with enough images, so there is no such group. Steel isn't there since its",
         "masks don't tell types.",
         "",
         "    python benchmarks/classification.py --corpus CORPUS --data DATA --hold-out pretrain/hold_out.txt \\",
         "        --work WORK",
     ]
     for shots in SHOTS:
-        text += ["", f"## {shots or 'All'} picture(s) of each class", "", *table(found, shots)]
+        text += ["", f"## {shots or 'All'} image(s) of each class", "", *table(found, shots)]
     text += ["", "## Calibration (ECE before and after the temperature, by shots)", "", *calibration(found)]
     text += ["", "## Names alone, and none of these", "", *zero_shot(told)]
     (RESULTS / "classification.md").write_text("\n".join([*text, ""]))

@@ -22,11 +22,11 @@ import torch
 from few_shot import RESULTS, once, stamp
 from scenes import write as write_scenes
 
-from sowa.cli import run
+from sowa.cli.app import run
+from sowa.core.files import write_bytes
 from sowa.data import read_image
 from sowa.data.boxes import BoxSample, load_boxes
-from sowa.files import write_bytes
-from sowa.render import encode
+from sowa.detector.render import encode
 from sowa.synthetic.scenes import Inventory, compose
 from sowa.tasks.detection import BoxDetector
 from sowa.tasks.detection.decode import Boxes
@@ -40,7 +40,7 @@ BOARDS = f"--image-size 640 --augment none --held-out {HELD_OUT} --seed {SEED} -
 SCENES, SCENES_SEED = {"train": 700, "val": 80, "test": 150}, 14_000_001
 QUERIES = "--phrases --augment none --batch-size 8 --epochs 14"
 DARK = 60  # difference of grey values from which a pixel isn't the reference's
-SHOWN = 8  # scenes in the picture
+SHOWN = 8  # scenes in the image
 SPECK = 12  # pixels of a component that are noise
 
 
@@ -80,7 +80,7 @@ def anything(seen: Examples, found: Sequence[Boxes]) -> float | None:
 
 def plain(data: str) -> dict[str, Any]:
     """Connected components of the difference from the reference; missing copper is called what it usually is in the
-    training pictures, and so is what is too much."""
+    training images, and so is what is too much."""
     boards = load_boxes("deeppcb", f"{data}/deeppcb")
     training, tested = hold_out(boards, HELD_OUT, SEED)
     margin, usual = margin_of(training), {}
@@ -139,7 +139,7 @@ def signs(sample: BoxSample) -> list[bool]:
 
 
 def queries(corpus: Path, work: Path) -> dict[str, Any]:
-    """AP50 of pairs of colour and kind that training never showed, and false alarms on what isn't in a picture."""
+    """AP50 of pairs of colour and kind that training never showed, and false alarms on what isn't in an image."""
     root, out = work / "scenes", work / "queries.safetensors"
     unseen = write_scenes(root, corpus, SCENES, SCENES_SEED)
     seconds = trained(f"--dataset coco --root {root} {QUERIES}", out)
@@ -161,7 +161,7 @@ def queries(corpus: Path, work: Path) -> dict[str, Any]:
 
 
 def alarms(seen: Examples, found: Sequence[Boxes], names: Sequence[str], threshold: float) -> dict[str, float]:
-    """Boxes above the threshold when each picture is asked for one name that isn't in it: any, or one whose colour and
+    """Boxes above the threshold when each image is asked for one name that isn't in it: any, or one whose colour and
     kind both are, on different things."""
     random = np.random.default_rng(SEED)
     counted: dict[str, list[int]] = {"any": [], "both words there": []}
@@ -176,7 +176,7 @@ def alarms(seen: Examples, found: Sequence[Boxes], names: Sequence[str], thresho
     return {f"false alarms, {kind}": float(np.mean(values)) for kind, values in counted.items()}
 
 
-def picture(model: Path) -> None:
+def image(model: Path) -> None:
     """Scenes of shapes alone, each with what a query finds in it; photographs stay where they are."""
     detector, panels = BoxDetector.load(model), []
     for seed in range(SHOWN):
@@ -224,9 +224,9 @@ def write(boards_rows: dict[str, dict[str, Any]], query_row: dict[str, Any]) -> 
         "## Defects of printed circuit boards (DeepPCB)",
         "",
         "120 pairs to train on, 40 to test on, drawn by the seed; six types of defects. In the last column it doesn't",
-        "matter which type a box is called. F1 and false alarms (per picture) are at the score with the largest F1 on",
-        "these pictures. The plain way: connected components of the difference from the template, with the margin that",
-        "annotators leave, each called what such a difference usually is in the training pictures.",
+        "matter which type a box is called. F1 and false alarms (per image) are at the score with the largest F1 on",
+        "these images. The plain way: connected components of the difference from the template, with the margin that",
+        "annotators leave, each called what such a difference usually is in the training images.",
         "",
         f"    sowa detect train --dataset deeppcb --root DATA/deeppcb {BOARDS} [--reference] --out FILE",
         "    sowa detect test --dataset deeppcb --root DATA/deeppcb --model FILE",
@@ -234,7 +234,7 @@ def write(boards_rows: dict[str, dict[str, Any]], query_row: dict[str, Any]) -> 
         *board_rows(boards_rows),
         "",
         *(
-            f"{way}: trained in {row['seconds'] / 60:.0f} minutes; heads take {row['head'] * 1000:.0f} ms a picture."
+            f"{way}: trained in {row['seconds'] / 60:.0f} minutes; heads take {row['head'] * 1000:.0f} ms an image."
             for way, row in boards_rows.items()
             if "seconds" in row
         ),
@@ -244,15 +244,15 @@ def write(boards_rows: dict[str, dict[str, Any]], query_row: dict[str, Any]) -> 
         "## Text queries on scenes",
         "",
         f"{SCENES['train']} generated scenes to train on, {SCENES['val']} to choose the threshold on, {SCENES['test']}",
-        "to test on. Queries are pairs of colour and kind that no training picture shows; test pictures show other",
-        "photographs of the kinds than training pictures do.",
+        "to test on. Queries are pairs of colour and kind that no training image shows; test images show other",
+        "photographs of the kinds than training images do.",
         "",
         f"    sowa detect train --dataset coco --root WORK/scenes {QUERIES} --out FILE",
         "",
         *query_rows(query_row),
         "",
         f"At the threshold that the model chose on its own validation scenes, {query_row['threshold']:.2f}, it finds",
-        f"{query_row['found']:.0%} of such pairs where they are. Asked for one that isn't in it, a picture returns",
+        f"{query_row['found']:.0%} of such pairs where they are. Asked for one that isn't in it, an image returns",
         f"{query_row['false alarms, any']:.3f} boxes; where its colour and its kind are both there, apart,",
         f"{query_row['false alarms, both words there']:.3f}. Trained in {query_row['seconds'] / 60:.0f} minutes.",
         "",
@@ -283,7 +283,7 @@ def main() -> None:
         row = once(work / "queries.json", partial(queries, arguments.corpus, work))
     if rows and row:
         write(rows, row)
-        picture(work / "queries.safetensors")
+        image(work / "queries.safetensors")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What precision costs: AUROC of the same detector in torch and exported, on real pictures.
+"""What precision costs: AUROC of the same detector in torch and exported, on real images.
 
     python benchmarks/exports.py --data DIR [--work DIR]
 
@@ -16,13 +16,13 @@ from few_shot import DATASETS, RESULTS, stamp, thinned
 from numpy.typing import NDArray
 
 from sowa import Sowa
+from sowa.core.types import ABNORMAL, NORMAL, Judged, Sample
 from sowa.data import load
 from sowa.data.images import read_mask_at
-from sowa.data.stream import read_batches, sample_pictures
+from sowa.data.stream import read_batches, sample_sources
+from sowa.detector.exported import ExportedSowa
 from sowa.export import export
 from sowa.metrics import PixelMetrics, image_metrics
-from sowa.runtime import ExportedSowa
-from sowa.types import ABNORMAL, NORMAL, Judged, Sample
 
 SHOTS, BATCH = 4, 8
 EXPORTS = (
@@ -50,7 +50,7 @@ def contenders(file: Path, references: list[str], work: Path) -> dict[str, tuple
     for format, precision, computed in EXPORTS:
         folder = work / f"{file.stem}-{format}-{precision}"
         if not (folder / "metadata.json").is_file():
-            export(original, folder, format, precision, pictures=references)
+            export(original, folder, format, precision, images=references)
         exported = ExportedSowa.load(folder, precision=computed)
         compared = exported.metadata.comparison
         name = f"{format} {precision}" + (", computed in bf16" if computed == "bf16" else "")
@@ -60,15 +60,15 @@ def contenders(file: Path, references: list[str], work: Path) -> dict[str, tuple
 
 def measured(judge: Judge, samples: list[Sample], size: tuple[int, int]) -> tuple[float, float, NDArray[np.float32]]:
     """Image AUROC, pixel AUROC and raw scores (N,)."""
-    wanted = sample_pictures(samples)
+    wanted = sample_sources(samples)
     by_name = {str(sample.image_path): sample for sample in samples}
     scores: list[NDArray[np.float32]] = []
     pixels = PixelMetrics(image_rates=False)
     for batch in read_batches(wanted, size, BATCH, lambda *problem: None):
         judged = judge(batch.images)
         scores.append(judged.raw_scores)
-        for picture, anomaly_map in zip(batch.pictures, judged.maps, strict=True):
-            pixels.update(anomaly_map, read_mask_at(by_name[picture.name].mask_path, size))
+        for source, anomaly_map in zip(batch.sources, judged.maps, strict=True):
+            pixels.update(anomaly_map, read_mask_at(by_name[source.name].mask_path, size))
     raw = np.concatenate(scores)
     labels = [int(sample.label == ABNORMAL) for sample in samples]
     image = image_metrics(raw.tolist(), labels).image_AUROC
@@ -83,7 +83,7 @@ def rows(dataset: str, folder: str, category: str, data: Path, work: Path) -> li
     file = detector.save(work / f"{category}.sowa")
     lines = [
         "",
-        f"## {category}: {len(test)} pictures",
+        f"## {category}: {len(test)} images",
         "",
         "| | image AUROC | pixel AUROC | raw score off (mean, largest) | label flips | comparison by `export` |",
         "|---|---|---|---|---|---|",

@@ -16,18 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sowa.devices import describe_machine
-from sowa.files import make_folder, write_bytes
-from sowa.types import Sample
+from sowa.core.files import make_folder, write_bytes
+from sowa.core.types import Sample
+from sowa.encoders.devices import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 DATASETS = (("mvtec", "magnetic_tile", "tile"), ("mvtec", "mvtec", "toothbrush"), ("visa", "visa", "macaroni1"))
 SHOTS, SEEDS = "0,1,2,4", "0,1,2"
-MANY, EVERY = 500, 4  # of more test pictures than that, every fourth is enough to compare variants
+MANY, EVERY = 500, 4  # of more test images than that, every fourth is enough to compare variants
 
 
 def thinned(samples: list[Sample]) -> list[Sample]:
-    """Of many test pictures every fourth; all others."""
+    """Of many test images every fourth; all others."""
     test = [sample for sample in samples if sample.split == "test"]
     kept = test[:: EVERY if len(test) > MANY else 1]
     return [sample for sample in samples if sample.split != "test"] + kept

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/glances.py --data DIR --work FOLDER
 
-DIR holds visa/macaroni1 (VisA layout). Every picture's tiles are encoded once and kept in FOLDER, then every order is a
+DIR holds visa/macaroni1 (VisA layout). Every image's tiles are encoded once and kept in FOLDER, then every order is a
 replay; a run that was stopped goes on where it was. Generated products are of categories and style seeds that nothing
 was learned or chosen on.
 """
@@ -20,10 +20,15 @@ from few_shot import RESULTS, stamp
 from numpy.typing import NDArray
 
 from sowa import Sowa
-from sowa.attention.glances.examples import KEEP, REFERENCES, Product
-from sowa.attention.glances.eyes import Eyes
-from sowa.attention.glances.known import Known, Seen
-from sowa.attention.glances.look import (
+from sowa.core.files import read_metadata
+from sowa.core.types import NORMAL
+from sowa.data import load, read_image, resize_image
+from sowa.data.images import read_mask_at
+from sowa.data.sampling import draw
+from sowa.extensions.glances.examples import KEEP, REFERENCES, Product
+from sowa.extensions.glances.eyes import Eyes
+from sowa.extensions.glances.known import Known, Seen
+from sowa.extensions.glances.look import (
     Order,
     at_random,
     by_distance,
@@ -34,19 +39,14 @@ from sowa.attention.glances.look import (
     play,
     raster,
 )
-from sowa.attention.glances.looking import Looking
-from sowa.attention.glances.policy import load_policy
-from sowa.attention.glances.scene import Replay, Scene
-from sowa.data import load, read_image, resize_image
-from sowa.data.images import read_mask_at
-from sowa.data.sampling import draw
-from sowa.files import read_metadata
+from sowa.extensions.glances.looking import Looking
+from sowa.extensions.glances.policy import load_policy
+from sowa.extensions.glances.scene import Replay, Scene
 from sowa.model.mini import packaged
-from sowa.types import NORMAL
 
 REAL = "VisA macaroni1"  # whose rows are seeds
 SIZE = (768, 1152)  # of macaroni1: 12 tiles
-EVERY = 4  # so many test pictures of macaroni1 for one that is looked at
+EVERY = 4  # so many test images of macaroni1 for one that is looked at
 SEEDS = (0, 1, 2)
 # The earlier products, and macaroni1, had been measured when the first layers were added; the untouched ones hadn't.
 EARLIER = {9_200_001: "leather", 9_200_002: "bearing", 9_200_003: "ceramic_tile", 9_200_004: "connector"}
@@ -61,7 +61,7 @@ EARLIER_RUN = (
     "untouched products are those to go by. Four further products had come to 0.931 with all tiles, to 0.910 | 0.924 |",
     "0.910 in those three orders; they weren't measured again.",
 )
-PICTURES = 12  # of a generated product, normal ones, and as many anomalous
+IMAGES = 12  # of a generated product, normal ones, and as many anomalous
 DRAWS = 3  # of random orders
 RESAMPLED = 1000
 SHARES = (1 / 12, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 3 / 4, 1)  # of the tiles
@@ -69,7 +69,7 @@ PART = SHARES.index(1 / 3)
 
 
 def macaroni(data: str, work: Path) -> dict[int, list[Scene]]:
-    """Scenes of every fourth test picture for each seed."""
+    """Scenes of every fourth test image for each seed."""
     samples = load("visa", f"{data}/visa", "macaroni1")
     test = [sample for sample in samples if sample.split == "test"][::EVERY]
     names = [f"{index:03d}.safetensors" for index in range(len(test))]
@@ -93,7 +93,7 @@ def macaroni(data: str, work: Path) -> dict[int, list[Scene]]:
 @dataclass(frozen=True)
 class Point:
     """What an order comes to with so many tiles: the share ``tiles`` that it looked at, image AUROC, the share of the
-    defects that it looked at; and of each anomalous picture (rows) and each normal one whether it scores higher."""
+    defects that it looked at; and of each anomalous image (rows) and each normal one whether it scores higher."""
 
     tiles: float
     auroc: float
@@ -123,8 +123,8 @@ Curves = dict[str, list[Point]]
 
 
 def ahead(rows: Sequence[Curves], place: int, same: bool) -> tuple[float, float, float]:
-    """Image AUROC of the learned order minus that of saliency, and between what it lies when pictures are drawn again:
-    the middle nine tenths. ``same`` says that all rows are of the same pictures."""
+    """Image AUROC of the learned order minus that of saliency, and between what it lies when images are drawn again:
+    the middle nine tenths. ``same`` says that all rows are of the same images."""
     random = np.random.default_rng(0)
     parts = [np.asarray(row["learned"][place].higher) - np.asarray(row["saliency"][place].higher) for row in rows]
     parts = [np.mean(parts, axis=0)] if same else parts
@@ -161,7 +161,7 @@ def curves(scenes: Sequence[Scene]) -> Curves:
 
 def generated(categories: dict[int, str], work: Path) -> list[Curves]:
     """Curves of a product of each style seed and category, with 25 tiles and small defects alone."""
-    products = [Product(name, style, (1536, 1536), PICTURES, PICTURES, own=False) for style, name in categories.items()]
+    products = [Product(name, style, (1536, 1536), IMAGES, IMAGES, own=False) for style, name in categories.items()]
     return [curves(product.scenes(work)) for product in products]
 
 
@@ -191,7 +191,7 @@ def section(title: str, rows: Sequence[Curves], same: bool) -> list[str]:
         "",
         *table(of, "auroc"),
         "| learned minus saliency | " + " | ".join(f"{gain:+.3f}" for gain, _, _ in gains) + " |",
-        "| in nine of ten draws of as many pictures | "
+        "| in nine of ten draws of as many images | "
         + " | ".join(f"{low:+.3f} to {high:+.3f}" for _, low, high in gains)
         + " |",
         "",
@@ -249,9 +249,9 @@ def write(parts: dict[str, Sequence[Curves]]) -> None:
     text += ["    OMP_NUM_THREADS=1 python benchmarks/glances.py --data DATA --work WORK", ""]
     text += [
         f"Backbone mini, {REFERENCES} references without views, {KEEP:g} of their patches; mean of products, or of",
-        f"seeds {SEEDS}. Of macaroni1 every {EVERY}th test picture, {SIZE[0]} x {SIZE[1]} in 12 tiles.",
+        f"seeds {SEEDS}. Of macaroni1 every {EVERY}th test image, {SIZE[0]} x {SIZE[1]} in 12 tiles.",
         "Scores are those of full tiling, where patches that no tile showed are filled from the overview. A generated",
-        f"product has {PICTURES} normal and {PICTURES} anomalous pictures, so some hundredths of the AUROC are chance.",
+        f"product has {IMAGES} normal and {IMAGES} anomalous images, so some hundredths of the AUROC are chance.",
         "",
         *EARLIER_RUN,
         "",

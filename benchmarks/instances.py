@@ -3,8 +3,8 @@
     python benchmarks/instances.py --data DIR
 
 DIR as in few_shot.py. Four references. A box is right where it overlaps a component that no surer box has taken, with
-an intersection over union of 0.3 or 0.5; components smaller than 0.00014 of the picture don't count. Every second
-generated picture has a second defect. Constants of `sowa.tasks.instances` were chosen on another product line
+an intersection over union of 0.3 or 0.5; components smaller than 0.00014 of the image don't count. Every second
+generated image has a second defect. Constants of `sowa.detector.instances` were chosen on another product line
 (style seed 12_000_001), on KolektorSDD, SDU fibre lay-up, glass edges and DeepPCB.
 """
 
@@ -22,28 +22,28 @@ from few_shot import DATASETS, RESULTS, stamp
 from numpy.typing import NDArray
 
 from sowa import Prediction, Sowa
+from sowa.core.types import ABNORMAL, NORMAL
 from sowa.data import load
 from sowa.data.images import read_image, read_mask_at
 from sowa.data.sampling import draw
-from sowa.render import enlarge_mask
+from sowa.detector.instances import LEAST, instances
+from sowa.detector.render import enlarge_mask
 from sowa.synthetic import CATEGORIES, DAMAGE_TYPES, damage, defect_types, generate
-from sowa.tasks.instances import LEAST, instances
-from sowa.types import ABNORMAL, NORMAL
 
 STYLE, SHOTS, PER_DEFECT, GOOD = 12_000_002, 4, 2, 4  # a product line that nothing else generates
-SEED, SECOND, THIRD = 2000, 100, 1000  # first pieces of the defects, of a second defect, and of good test pictures
-REAL_GOOD, REAL_BAD = 30, 60  # test pictures of a real product at most
+SEED, SECOND, THIRD = 2000, 100, 1000  # first pieces of the defects, of a second defect, and of good test images
+REAL_GOOD, REAL_BAD = 30, 60  # test images of a real product at most
 SPECK = 1.4e-4
 OVERLAPS = (0.3, 0.5)
 
 Boxes = tuple[NDArray[np.float64], NDArray[np.float64]]  # (n, 4) and how sure each is, (n,)
-Shown = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # a picture and its mask
+Shown = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # an image and its mask
 
 
 @dataclass
 class Tally:
-    """Of one way: ``boxes`` on defective pictures, true ``components``, ``right`` boxes for each overlap, ``false``
-    boxes on each good picture, and ``seconds`` for each picture."""
+    """Of one way: ``boxes`` on defective images, true ``components``, ``right`` boxes for each overlap, ``false``
+    boxes on each good image, and ``seconds`` for each image."""
 
     boxes: int = 0
     components: int = 0
@@ -66,7 +66,7 @@ class Tally:
 
 
 def components(mask: NDArray[np.bool_], least: float = 0.0) -> NDArray[np.float64]:
-    """Boxes (n, 4) of what is connected and covers ``least`` of the picture."""
+    """Boxes (n, 4) of what is connected and covers ``least`` of the image."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     stats = stats[1:][stats[1:, cv2.CC_STAT_AREA] >= least * mask.size]
     return np.concatenate([stats[:, :2], stats[:, :2] + stats[:, 2:4]], axis=1).astype(np.float64)
@@ -114,7 +114,7 @@ WAYS: dict[str, Callable[[Prediction], Boxes]] = {
 
 
 def generated(category: str) -> tuple[list[NDArray[np.uint8]], Iterator[Shown]]:
-    """References, and test pictures with their masks."""
+    """References, and test images with their masks."""
 
     def test() -> Iterator[Shown]:
         for piece in range(GOOD):
@@ -158,10 +158,10 @@ def measure(
 
 
 def table(title: str, tallies: dict[str, Tally]) -> list[str]:
-    pictures = len(next(iter(tallies.values())).seconds)
-    lines = [f"## {title} ({pictures} pictures, {next(iter(tallies.values())).components} components)", ""]
+    images = len(next(iter(tallies.values())).seconds)
+    lines = [f"## {title} ({images} images, {next(iter(tallies.values())).components} components)", ""]
     lines += ["| way | " + " | ".join(f"{n} at {o:g}" for o in OVERLAPS for n in ("precision", "recall", "F1"))]
-    lines[-1] += " | boxes on a good picture | ms per picture |"
+    lines[-1] += " | boxes on a good image | ms per image |"
     lines += ["|---|" + "---|" * (3 * len(OVERLAPS) + 2)]
     return [*lines, *(f"| {name} | {' | '.join(tally.cells())} |" for name, tally in tallies.items()), ""]
 

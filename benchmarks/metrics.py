@@ -2,7 +2,7 @@
 
     python benchmarks/metrics.py
 
-Pictures are generated. Each comparison is interleaved in one process (A B A B ...).
+Images are generated. Each comparison is interleaved in one process (A B A B ...).
 
 Shapes: H, W height and width.
 """
@@ -41,7 +41,7 @@ EXACT = {"max_scores": 2**24, "buffer_pixels": 2**24, "image_rates": False}  # r
 AVX2 = "NPY_DISABLE_CPU_FEATURES=AVX512_SKX AVX512_ICL AVX512_SPR X86_V4"
 
 
-def pictures(count: int, side: int, seed: int = 0) -> Iterator[tuple[Map, Mask]]:
+def images(count: int, side: int, seed: int = 0) -> Iterator[tuple[Map, Mask]]:
     """Smooth maps with a soft rise on most defects; in turn no defect, one, up to six, and touching ones."""
     rng = np.random.default_rng(seed)
     fields = [gaussian_filter(rng.normal(size=(side, side)), 4) for _ in range(20)]
@@ -96,7 +96,7 @@ def spread(slow: NDArray[np.float64], fast: list[float]) -> str:
 
 
 def against_the_loop() -> list[str]:
-    maps, masks = (list(many) for many in zip(*pictures(N_MAPS, SIDE), strict=True))
+    maps, masks = (list(many) for many in zip(*images(N_MAPS, SIDE), strict=True))
     settings = {
         "exact": EXACT,
         "default": {"image_rates": False},
@@ -126,7 +126,7 @@ def against_the_loop() -> list[str]:
         f"{N_MAPS} maps of {SIDE} x {SIDE}, {results['exact'].n_regions} regions, "
         f"{100 * results['exact'].n_anomalous_pixels / n_pixels:.1f} % of the pixels anomalous; {ROUNDS} rounds, "
         "interleaved.",
-        f"The loop: {THRESHOLDS} equidistant thresholds, `skimage.measure.label` and `regionprops` of every picture at",
+        f"The loop: {THRESHOLDS} equidistant thresholds, `skimage.measure.label` and `regionprops` of every image at",
         "each; AUPRO alone. Others: AUROC, AP and F1 by scikit-learn. Ours: all four metrics at once.",
         "",
         "| | seconds, each round | AUPRO - exact |",
@@ -152,7 +152,7 @@ def against_the_loop() -> list[str]:
 def exact_seconds(setting: str) -> list[float]:
     """Seconds of the exact metrics in each round, in another process with an environment variable set."""
     code = (
-        "import metrics as m; maps, masks = zip(*m.pictures(m.N_MAPS, m.SIDE)); m.ours(maps[:2], masks[:2]);"
+        "import metrics as m; maps, masks = zip(*m.images(m.N_MAPS, m.SIDE)); m.ours(maps[:2], masks[:2]);"
         "print(*(m.timed(m.partial(m.ours, maps, masks, **m.EXACT))[0] for _ in range(m.ROUNDS)))"
     )
     name, _, value = setting.partition("=")
@@ -162,9 +162,9 @@ def exact_seconds(setting: str) -> list[float]:
 
 
 def streamed(max_scores: int) -> tuple[float, PixelMetricsResult]:
-    """Seconds in `sowa.metrics` alone, without making the pictures."""
+    """Seconds in `sowa.metrics` alone, without making the images."""
     metrics, seconds = PixelMetrics(max_scores, image_rates=False), 0.0
-    for map_HW, mask_HW in pictures(STREAM_MAPS, STREAM_SIDE, seed=1):
+    for map_HW, mask_HW in images(STREAM_MAPS, STREAM_SIDE, seed=1):
         seconds += timed(partial(metrics.update, map_HW, mask_HW))[0]
     last, result = timed(metrics.compute)
     return seconds + last, result
@@ -199,7 +199,7 @@ def streaming() -> list[str]:
     return [
         f"{STREAM_MAPS} maps of {STREAM_SIDE} x {STREAM_SIDE}, {millions:.0f} million scores; {ROUNDS} rounds, "
         "interleaved. Memory: the most that Python and",
-        "numpy held at once (tracemalloc, in a run of its own), the picture at hand included.",
+        "numpy held at once (tracemalloc, in a run of its own), the image at hand included.",
         "",
         "| max_scores | seconds, each round | million pixels a second | memory | AUPRO | largest error bound |",
         "|---|---|---|---|---|---|",
@@ -208,7 +208,7 @@ def streaming() -> list[str]:
 
 
 def resampling() -> list[str]:
-    maps, masks = (list(many) for many in zip(*pictures(N_MAPS, SIDE), strict=True))
+    maps, masks = (list(many) for many in zip(*images(N_MAPS, SIDE), strict=True))
     scores, labels = np.array([one.max() for one in maps]), np.array([one.any() for one in masks])
     drawn = np.random.default_rng(0).integers(0, N_MAPS, (RESAMPLES, N_MAPS))
 

@@ -1,4 +1,4 @@
-"""What zero-shot naming is worth: pictures of categories that no training saw, and defect types named in the prompt.
+"""What zero-shot naming is worth: images of categories that no training saw, and defect types named in the prompt.
 
     python benchmarks/naming.py --corpus DIR --hold-out FILE --tiles DIR
 
@@ -18,10 +18,10 @@ from few_shot import RESULTS, stamp
 from torch.nn import functional as F
 
 from sowa import Sowa
+from sowa.core.types import ABNORMAL, Sample
 from sowa.data import list_images, load, read_image, read_mask_at, resize_image
 from sowa.model.checkpoint import load_weights, trained_tensors
 from sowa.model.sowa import SowaNetwork
-from sowa.types import ABNORMAL, Sample
 
 TYPES = {
     "blowhole": "{} with a blowhole",
@@ -33,7 +33,7 @@ TYPES = {
 
 
 def named(detector: Sowa, corpus: Path, names: list[str]) -> tuple[float, int]:
-    """Share of pictures whose own name is the nearest of ``names``, and how many pictures there are."""
+    """Share of images whose own name is the nearest of ``names``, and how many images there are."""
     backbone = detector.network.backbone
     tokens = backbone.tokenize([f"a photo of a {name}" for name in names])
     with torch.inference_mode():
@@ -120,7 +120,7 @@ def main() -> None:
         "",
         "    python benchmarks/naming.py --corpus CORPUS --hold-out pretrain/hold_out.txt --tiles DATA/magnetic_tile",
         "",
-        f"Top-1 over the {len(names)} names held out of training: **{share:.3f}** of {count} pictures "
+        f"Top-1 over the {len(names)} names held out of training: **{share:.3f}** of {count} images "
         f"({share * len(names):.1f} x chance). Names: {', '.join(names)}.",
         "",
         "Defect types named in the prompt: how far the zero-shot map stands out on the defect (mean inside less mean",

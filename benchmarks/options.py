@@ -2,7 +2,7 @@
 
     python benchmarks/options.py --data DIR [--name NAME] [--at-most N] [--development]
 
-DIR as in few_shot.py; with --development its folder of auxiliary data, on which options are chosen. Pictures are seen
+DIR as in few_shot.py; with --development its folder of auxiliary data, on which options are chosen. Images are seen
 once; every option is then a way to lay out the memory bank or to read its distances.
 """
 
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import Sowa
+from sowa.core.memory import MemoryBank, normalise
+from sowa.core.scoring import few_shot_map, few_shot_scores, top_mean
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data import choose_references, load, read_image, read_mask_at, resize_image, split
-from sowa.memory import MemoryBank, normalise
 from sowa.metrics import PixelMetrics, image_metrics
-from sowa.scoring import few_shot_map, few_shot_scores, top_mean
-from sowa.types import ABNORMAL, NORMAL, Sample
 
 SHOTS, SEEDS = 4, (0, 1, 2)
 SIDE = 192  # maps are compared with masks at this size: half the backbone's, for speed
@@ -37,7 +37,7 @@ DEVELOPMENT = (
 
 @dataclass
 class Scene:
-    """A category: patches of references (L, K, P, E) and of test pictures; labels, masks, and what each seed drew."""
+    """A category: patches of references (L, K, P, E) and of test images; labels, masks, and what each seed drew."""
 
     references: Tensor
     test: Tensor
@@ -47,7 +47,7 @@ class Scene:
 
 
 def see(detector: Sowa, images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Unit patches (L, N, P, E) of pictures of any size."""
+    """Unit patches (L, N, P, E) of images of any size."""
     parts = [
         normalise(
             detector.observe(
@@ -154,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     parser.add_argument("--name", default="options")
-    parser.add_argument("--at-most", type=int, default=250, help="test pictures of a category, evenly chosen")
+    parser.add_argument("--at-most", type=int, default=250, help="test images of a category, evenly chosen")
     parser.add_argument("--development", action="store_true", help="the auxiliary data that options are chosen on")
     arguments = parser.parse_args()
     detector = Sowa.from_pretrained("mini")
@@ -185,7 +185,7 @@ def write(name: str, development: bool, at_most: int, categories: Sequence[str],
         "",
         stamp(),
         f"Backbone mini, {SHOTS} shots, the memory alone, seeds {', '.join(map(str, SEEDS))}: image / pixel AUROC and",
-        f"what is gained. {at_most} test pictures of a category at most, evenly chosen; maps at {SIDE} px.",
+        f"what is gained. {at_most} test images of a category at most, evenly chosen; maps at {SIDE} px.",
         "",
         f"    python benchmarks/options.py --data DATA --at-most {at_most}" + (" --development" if development else ""),
         "",

@@ -1,7 +1,7 @@
 """The peers as installed from PyPI, in an environment of their own: anomalib's WinCLIP and PatchCore.
 
     python benchmarks/peers.py ENVIRONMENT      makes the environment, once
-    ENVIRONMENT/bin/python benchmarks/peers.py  reads lines "NAME BATCH", writes seconds per picture; with
+    ENVIRONMENT/bin/python benchmarks/peers.py  reads lines "NAME BATCH", writes seconds per image; with
         --memory NAME BATCH it judges one batch and writes the most that it ever held, in MiB
 
 Random weights, since speed doesn't ask what a network has learned; four references of random pixels. ``speed.py``

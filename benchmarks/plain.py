@@ -1,9 +1,9 @@
 """The method computed plainly, as published: what speed.py compares with.
 
-fp32; the text is encoded in every call; two maps per level are enlarged; pictures are matched with the memory one by
+fp32; the text is encoded in every call; two maps per level are enlarged; images are matched with the memory one by
 one; scipy blurs. The same network, so the same map to rounding (speed.py checks it).
 
-Shapes: B pictures, H x W pixels, P patches, E joint width, K reference images.
+Shapes: B images, H x W pixels, P patches, E joint width, K reference images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def enlarge(values_BCP: Tensor, size: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def plain_maps(detector: Sowa, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Fused maps (B, H, W) of pictures (B, H, W, 3) uint8."""
+    """Fused maps (B, H, W) of images (B, H, W, 3) uint8."""
     network, size = detector.network, detector.image_size
     backbone, prompts = network.backbone, network.prompts
     levels = backbone(detector.normalise(images))

@@ -1,9 +1,9 @@
-"""Where the time of a picture goes, with `mini`: parts of the detector in torch, kinds of node in its OpenVINO export.
+"""Where the time of an image goes, with `mini`: parts of the detector in torch, kinds of node in its OpenVINO export.
 
     python benchmarks/profile_mini.py [--batch 8] [--work DIR]
 
-Four references, and JPEG pictures of 640 x 480 as in scaling.py. Each part is timed by itself while the whole runs;
-times are medians of rounds, in milliseconds a picture. The export is kept in DIR and used again.
+Four references, and JPEG images of 640 x 480 as in scaling.py. Each part is timed by itself while the whole runs;
+times are medians of rounds, in milliseconds an image. The export is kept in DIR and used again.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import openvino
 import torch
 from few_shot import RESULTS, stamp
 from numpy.typing import NDArray
-from scaling import pictures
+from scaling import jpeg_images
 from torch import nn
 
 from sowa import Sowa
-from sowa.commands.allocator import keep_freed_memory
-from sowa.data.stream import pictures as listed
+from sowa.cli.allocator import keep_freed_memory
+from sowa.core.scoring import judge
+from sowa.data.stream import image_sources as listed
 from sowa.data.stream import read_batches, skipped_into
 from sowa.export import export
-from sowa.scoring import judge
 
 ROUNDS, SHOTS = 7, 4
 PRECISIONS = ("fp32", "bf16")
@@ -85,7 +85,7 @@ def watched(detector: Sowa) -> Clock:
 
 
 def in_torch(detector: Sowa, batch: int, folder: Path) -> Times:
-    """Of a picture of a batch, from its file to its map, each part by itself."""
+    """Of an image of a batch, from its file to its map, each part by itself."""
     assert detector.bank_ is not None
     clock, rounds = watched(detector), []
     for number in range(ROUNDS + 1):
@@ -112,7 +112,7 @@ def batches(folder: Path, detector: Sowa, batch: int) -> Iterator[Images]:
 
 
 def in_openvino(model: Path, images: Images, precision: str) -> Times:
-    """Of a picture of a batch, by the kind of node."""
+    """Of an image of a batch, by the kind of node."""
     config = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision), "PERF_COUNT": True}
     config |= {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
     request = openvino.Core().compile_model(str(model), "CPU", config).create_infer_request()
@@ -148,8 +148,8 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    folder = pictures(arguments.work / f"pictures-{arguments.batch}", arguments.batch)
-    normal = sorted(pictures(arguments.work / "normal", SHOTS).iterdir())
+    folder = jpeg_images(arguments.work / f"images-{arguments.batch}", arguments.batch)
+    normal = sorted(jpeg_images(arguments.work / "normal", SHOTS).iterdir())
     detectors = {name: Sowa.from_pretrained("mini", precision=name).fit(normal) for name in PRECISIONS}
     made = arguments.work / "export"
     if not made.is_dir():

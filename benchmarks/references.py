@@ -1,9 +1,9 @@
-"""What can be made of few references: views of them, the choice of them, and a backbone that has seen pictures.
+"""What can be made of few references: views of them, the choice of them, and a backbone that has seen images.
 
     python benchmarks/references.py --data DIR --work FOLDER [--at-most N] [--development]
 
 DIR as in few_shot.py; with --development auxiliary data in it and generated products, on which all was chosen. Each
-picture and view is seen once; every row is the memory bank that `sowa fit` builds with these settings. A product's
+image and view is seen once; every row is the memory bank that `sowa fit` builds with these settings. A product's
 rows are written to FOLDER as soon as they're there, so a run that was stopped goes on where it was.
 """
 
@@ -22,16 +22,16 @@ from few_shot import DATASETS, RESULTS, once, stamp
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.augment import VIEWS
-from sowa.coreset import CANDIDATES
+from sowa.core.memory import MemoryBank
+from sowa.core.scoring import few_shot_scores
+from sowa.core.types import ABNORMAL, NORMAL, Observation, Sample
 from sowa.data import choose_references, load, split
-from sowa.data.stream import Picture, read_batches, sample_pictures, skipped_into
-from sowa.memory import MemoryBank
+from sowa.data.stream import ImageSource, read_batches, sample_sources, skipped_into
+from sowa.data.views import VIEWS
+from sowa.detector.coreset import CANDIDATES
+from sowa.detector.references import build, cover
 from sowa.metrics import image_metrics
-from sowa.references import build, cover
-from sowa.scoring import few_shot_scores
 from sowa.synthetic import CATEGORIES, write_dataset
-from sowa.types import ABNORMAL, NORMAL, Observation, Sample
 
 SHOTS, SEEDS, BATCH = (1, 2, 4), (0, 1, 2), 8
 AUXILIARY = ("glass174", "kolektorsdd", "sdu_fibre")
@@ -48,7 +48,7 @@ UNTRAINED = "as they are, random weights"
 
 
 class Remembering:
-    """Has a detector see equal pictures once: what a row shows it others have shown before."""
+    """Has a detector see equal images once: what a row shows it others have shown before."""
 
     def __init__(self, detector: Sowa) -> None:
         self.observe_, self.seen = detector.observe, dict[bytes, Observation]()
@@ -77,14 +77,14 @@ def rows(detector: Sowa, samples: Sequence[Sample], at_most: int, ways: dict[str
     Remembering(detector)
     test = [sample for sample in split(samples, "test") if sample.label is not None]
     test = test[:: -(-len(test) // at_most)]
-    batches = read_batches(sample_pictures(test), detector.image_size, BATCH, skipped_into([]))
+    batches = read_batches(sample_sources(test), detector.image_size, BATCH, skipped_into([]))
     patches = [detector.observe(batch.images, prompts=False).patches for batch in batches]
     labels = [sample.label == ABNORMAL for sample in test]
     found = {name: np.empty((len(SEEDS), len(SHOTS))) for name in ways}
     for row, seed in enumerate(SEEDS):
         count = sum(sample.split == "train" and sample.label == NORMAL for sample in samples)
-        drawn = sample_pictures(choose_references(samples, count, seed))
-        chosen: list[Picture] = []
+        drawn = sample_sources(choose_references(samples, count, seed))
+        chosen: list[ImageSource] = []
         for name, way in ways.items():
             if way.get("coreset") and not chosen:  # greedy, so fewer are the first of more
                 chosen, _, _ = cover(detector, drawn[:CANDIDATES], max(SHOTS), BATCH)
@@ -114,7 +114,7 @@ def write(path: Path, development: bool, at_most: int, found: dict[str, dict[str
         "",
         stamp(),
         "Image AUROC with mini and what is gained over references as they are; mean of seeds 0, 1, 2; the memory",
-        f"alone; {at_most} test pictures of a product at most, evenly chosen; `--coreset` chooses among {CANDIDATES}.",
+        f"alone; {at_most} test images of a product at most, evenly chosen; `--coreset` chooses among {CANDIDATES}.",
         "",
         f"    python benchmarks/references.py --data DATA --work WORK {flags}",
     ]
@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
     parser.add_argument("--work", required=True, type=Path)
-    parser.add_argument("--at-most", type=int, default=150, help="test pictures of a product, evenly chosen")
+    parser.add_argument("--at-most", type=int, default=150, help="test images of a product, evenly chosen")
     parser.add_argument("--development", action="store_true", help="the data that settings are chosen on")
     arguments = parser.parse_args()
     name = "references-development" if arguments.development else "references"

@@ -1,6 +1,6 @@
 """A large report: seconds to write, memory, bytes, and how fast Chromium opens, filters and scrolls it.
 
-python benchmarks/report.py [--pictures 1000,5000]
+python benchmarks/report.py [--images 1000,5000]
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from few_shot import RESULTS, stamp
 from selenium import webdriver
 
-from sowa.prediction import Prediction
+from sowa.detector.prediction import Prediction
 from sowa.report import Summary, open_report
 from sowa.synthetic import generate
 
 CATEGORIES = ("capsule", "woven_fabric", "wood", "ceramic_tile", "brushed_metal", "printed_board")
-SIDE, GRID, ANOMALOUS = 384, 24, 10  # pixels, patches, one in so many pictures
+SIDE, GRID, ANOMALOUS = 384, 24, 10  # pixels, patches, one in so many images
 OPENED = """
 const [page] = performance.getEntriesByType("navigation");
 const [paint] = performance.getEntriesByName("first-contentful-paint");
@@ -93,21 +93,21 @@ def read(path: Path) -> list[Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--pictures", default="1000,5000")
+    parser.add_argument("--images", default="1000,5000")
     lines = [
-        "# The report of many pictures",
+        "# The report of many images",
         "",
         stamp(),
-        f"Generated pictures of {SIDE} pixels, {GRID} x {GRID} patches, four levels; headless Chromium, a cold start.",
+        f"Generated images of {SIDE} pixels, {GRID} x {GRID} patches, four levels; headless Chromium, a cold start.",
         "",
         "    python benchmarks/report.py",
         "",
-        "| pictures | written, s | memory grown, MB | file, MB | first paint, ms | interactive | DOMContentLoaded | "
+        "| images | written, s | memory grown, MB | file, MB | first paint, ms | interactive | DOMContentLoaded | "
         "filter | frame while scrolling | cards in the page at the end |",
         "|---" * 10 + "|",
     ]
     with tempfile.TemporaryDirectory() as folder:
-        for count in map(int, parser.parse_args().pictures.split(",")):
+        for count in map(int, parser.parse_args().images.split(",")):
             path = Path(folder, f"{count}.html")
             seconds, memory = write(path, count)
             size = path.stat().st_size / 1e6

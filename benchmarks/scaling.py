@@ -1,9 +1,9 @@
-"""From files on disk to saved scores with `mini`: start-up, pictures a second, memory as pictures and references grow.
+"""From files on disk to saved scores with `mini`: start-up, images a second, memory as images and references grow.
 
-    python benchmarks/scaling.py [--pictures 100,1000,10000] [--references 1,10,100,1000] [--work DIR]
+    python benchmarks/scaling.py [--images 100,1000,10000] [--references 1,10,100,1000] [--work DIR]
 
 Every run is a command as a user types it, in a process of its own: seconds are of the whole process, memory the most
-that it held. Pictures are generated, JPEG, 640 x 480; of more than PICTURES the same ones come again under other names.
+that it held. Images are generated, JPEG, 640 x 480; of more than IMAGES the same ones come again under other names.
 What was measured is kept in DIR, so a run that was stopped goes on where it was; so it should be an empty one.
 """
 
@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from few_shot import RESULTS, once, stamp
 
-from sowa.devices import choose_precision
+from sowa.encoders.devices import choose_precision
 from sowa.synthetic import generate
 
-PICTURES, SIZE, ROUNDS = 200, (480, 640), 5
+IMAGES, SIZE, ROUNDS = 200, (480, 640), 5
 COUNTS, REFERENCES = "100,1000,10000", "1,10,100,1000"
 EXPORTS = (("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "int8"))
 
@@ -32,13 +32,13 @@ EXPORTS = (("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "int8"))
 COMMAND = """
 import atexit
 from peers import peak
-from sowa.cli import main
+from sowa.cli.app import main
 atexit.register(lambda: print(peak()))
 main()
 """
 
 
-def pictures(folder: Path, count: int) -> Path:
+def jpeg_images(folder: Path, count: int) -> Path:
     """A folder of so many JPEG files."""
     if folder.is_dir() and len(list(folder.iterdir())) == count:
         return folder
@@ -46,7 +46,7 @@ def pictures(folder: Path, count: int) -> Path:
     made.mkdir(parents=True, exist_ok=True)
     folder.mkdir(exist_ok=True)
     for index in range(count):
-        file = made / f"{index % PICTURES}.jpg"
+        file = made / f"{index % IMAGES}.jpg"
         if not file.exists():
             image = generate("brushed_metal", size=SIZE, seed=index, style_seed=1).image
             cv2.imwrite(str(file), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
@@ -76,9 +76,9 @@ def measured(work: Path, name: str, *arguments: object) -> tuple[float, int]:
 
 
 def detectors(work: Path) -> dict[str, tuple[object, ...]]:
-    """What `sowa predict` is told of one fitted on four pictures, and of its exports."""
+    """What `sowa predict` is told of one fitted on four images, and of its exports."""
     file = work / "mini.sowa"
-    measured(work, "fit", "fit", "--normal", pictures(work / "normal", 4), "--out", file)
+    measured(work, "fit", "fit", "--normal", jpeg_images(work / "normal", 4), "--out", file)
     found: dict[str, tuple[object, ...]] = {"torch": ("--model", file)}
     for format, precision in EXPORTS:
         folder = work / f"mini-{format}-{precision}"
@@ -91,10 +91,10 @@ def detectors(work: Path) -> dict[str, tuple[object, ...]]:
 
 
 def start_up(models: dict[str, tuple[object, ...]], work: Path) -> list[str]:
-    one = next(pictures(work / "one", 1).iterdir())
+    one = next(jpeg_images(work / "one", 1).iterdir())
     commands: dict[str, tuple[object, ...]] = {"sowa info": ("info",)}
     for name, model in models.items():
-        commands[f"sowa predict, one picture, {name}"] = ("predict", one, *model)
+        commands[f"sowa predict, one image, {name}"] = ("predict", one, *model)
     lines = ["", "## From a cold start", "", "| command | s (rounds) | peak MiB |", "|---|---|---|"]
     told: dict[str, list[tuple[float, int]]] = {name: [] for name in commands}
     for round_ in range(ROUNDS):
@@ -109,23 +109,23 @@ def start_up(models: dict[str, tuple[object, ...]], work: Path) -> list[str]:
     return lines
 
 
-def by_pictures(models: dict[str, tuple[object, ...]], work: Path, counts: list[int]) -> list[str]:
-    title = "| pictures | model | s | pictures/s, start-up included | pictures/s beyond the first row | peak MiB |"
+def by_images(models: dict[str, tuple[object, ...]], work: Path, counts: list[int]) -> list[str]:
+    title = "| images | model | s | images/s, start-up included | images/s beyond the first row | peak MiB |"
     lines = [
         "",
-        "## Pictures: `sowa predict FOLDER --model M --json FILE`, batch 8",
+        "## Images: `sowa predict FOLDER --model M --json FILE`, batch 8",
         "",
         title,
         "|---|---|---|---|---|---|",
     ]
     first: dict[str, float] = {}
     for count in counts:
-        folder = pictures(work / f"pictures-{count}", count)
+        folder = jpeg_images(work / f"images-{count}", count)
         for name, model in models.items():
             if count > 1000 and name != "openvino int8":
                 continue  # one is enough to see whether memory grows
             flags = (*model, "--json", work / "scores.jsonl")
-            seconds, peak = measured(work, f"pictures-{count}-{name}", "predict", folder, *flags)
+            seconds, peak = measured(work, f"images-{count}-{name}", "predict", folder, *flags)
             first.setdefault(name, seconds)
             beyond = f"{(count - counts[0]) / (seconds - first[name]):.1f}" if count > counts[0] else "–"
             lines.append(f"| {count} | {name} | {seconds:.1f} | {count / seconds:.1f} | {beyond} | {peak} |")
@@ -135,11 +135,11 @@ def by_pictures(models: dict[str, tuple[object, ...]], work: Path, counts: list[
 def by_references(work: Path, counts: list[int]) -> list[str]:
     title = "| references | fit, s | peak MiB | file, MiB | predict 100, s | peak MiB | with faiss, s | peak MiB |"
     lines = ["", "## References: `sowa fit --normal FOLDER`, `sowa predict FOLDER`", "", title, "|---" * 8 + "|"]
-    shown = pictures(work / "pictures-100", 100)
+    shown = jpeg_images(work / "images-100", 100)
     for count in counts:
         file = work / f"references-{count}.sowa"
         name, flags = f"references-{count}", ("predict", shown, "--model", file, "--json", work / "scores.jsonl")
-        fit, fit_peak = measured(work, f"{name}-fit", "fit", "--normal", pictures(work / name, count), "--out", file)
+        fit, fit_peak = measured(work, f"{name}-fit", "fit", "--normal", jpeg_images(work / name, count), "--out", file)
         judge, judge_peak = measured(work, f"{name}-exact", *flags)
         faiss, faiss_peak = measured(work, f"{name}-faiss", *flags, "--search", "faiss")
         size = file.stat().st_size // 2**20
@@ -152,23 +152,23 @@ def by_references(work: Path, counts: list[int]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, default=Path("build/scaling"))
-    parser.add_argument("--pictures", default=COUNTS)
+    parser.add_argument("--images", default=COUNTS)
     parser.add_argument("--references", default=REFERENCES)
     arguments = parser.parse_args()
     work = arguments.work.resolve()
-    counts, references = ([int(n) for n in text.split(",")] for text in (arguments.pictures, arguments.references))
+    counts, references = ([int(n) for n in text.split(",")] for text in (arguments.images, arguments.references))
     work.mkdir(parents=True, exist_ok=True)
     models = detectors(work)
     text = [
         "# From files to scores, with `mini`",
         "",
-        f"{stamp()} {torch.get_num_threads()} threads; JPEG pictures of {SIZE[1]} x {SIZE[0]}, four references.",
+        f"{stamp()} {torch.get_num_threads()} threads; JPEG images of {SIZE[1]} x {SIZE[0]}, four references.",
         "",
-        f"    python benchmarks/scaling.py --pictures {arguments.pictures} --references {arguments.references}",
+        f"    python benchmarks/scaling.py --images {arguments.images} --references {arguments.references}",
     ]
     parts = (
         lambda: start_up(models, work),
-        lambda: by_pictures(models, work, counts),
+        lambda: by_images(models, work, counts),
         lambda: by_references(work, references),
     )
     for part in parts:

@@ -2,8 +2,8 @@
 
     python benchmarks/shots.py --data DIR --work FOLDER
 
-DIR as in few_shot.py. The exhaustive answer is the image AUROC on the test pictures, mean over many draws of
-references; no method sees that. Methods see the normal train pictures, and the test's anomalies where their labels are
+DIR as in few_shot.py. The exhaustive answer is the image AUROC on the test images, mean over many draws of
+references; no method sees that. Methods see the normal train images, and the test's anomalies where their labels are
 "real". Seconds are those of the processor, so that others on the machine don't count. A product's row is written to
 FOLDER as soon as it's there, so a run that was stopped goes on where it was.
 """
@@ -23,30 +23,30 @@ from numpy.typing import NDArray
 from scipy.stats import norm, spearmanr
 
 from sowa import Sowa
-from sowa.config import ShotsConfig
+from sowa.core.config import ShotsConfig
+from sowa.core.scoring import few_shot_scores
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data import load
 from sowa.data.sampling import draw
-from sowa.data.stream import Picture, sample_pictures
+from sowa.data.stream import ImageSource, sample_sources
 from sowa.metrics import image_metrics
-from sowa.scoring import few_shot_scores
 from sowa.shots import METHODS, Pool
 from sowa.shots.meta import learned
 from sowa.synthetic import CATEGORIES, write_dataset
-from sowa.types import ABNORMAL, NORMAL, Sample
 
 CONFIG = ShotsConfig()
 GENERATED = CATEGORIES[::2]
 STYLE, TRAIN, GOOD, PER_DEFECT = 6_000_001, 40, 30, 5  # a product line that nothing else generates
 SEVERITY = 0.15  # small defects: plain ones are found with any number of shots
-DRAWS, FROM, JUDGED = 20, 48, 150  # of the exhaustive answer: draws, references they are drawn from, test pictures
-AT_MOST = 100  # pictures of each kind that a method sees, the command's own default
+DRAWS, FROM, JUDGED = 20, 48, 150  # of the exhaustive answer: draws, references they are drawn from, test images
+AT_MOST = 100  # images of each kind that a method sees, the command's own default
 WAYS = (("cv", "generated"), ("cv", "real"), ("progressive", "generated"), ("progressive", "real"), ("meta", "none"))
 CONSTANTS = (1, 4, 16)
 
 
 def products(data: str, work: Path) -> dict[str, Callable[[], list[Sample]]]:
     real = {category: partial(load, dataset, f"{data}/{folder}", category) for dataset, folder, category in DATASETS}
-    return real | {f"generated {category}": partial(generated, category, work / "pictures") for category in GENERATED}
+    return real | {f"generated {category}": partial(generated, category, work / "images") for category in GENERATED}
 
 
 def generated(category: str, root: Path) -> list[Sample]:
@@ -55,19 +55,19 @@ def generated(category: str, root: Path) -> list[Sample]:
     return load("mvtec", root, category)
 
 
-def pictures(samples: Sequence[Sample], split: str, label: int) -> list[Picture]:
-    return sample_pictures(s for s in samples if s.split == split and s.label == label)
+def images(samples: Sequence[Sample], split: str, label: int) -> list[ImageSource]:
+    return sample_sources(s for s in samples if s.split == split and s.label == label)
 
 
-def some(found: list[Picture], at_most: int, seed: int = 0) -> list[Picture]:
+def some(found: list[ImageSource], at_most: int, seed: int = 0) -> list[ImageSource]:
     return draw(found, min(at_most, len(found)), seed)
 
 
 def exhaustive(detector: Sowa, samples: Sequence[Sample]) -> list[float]:
-    """Image AUROC on test pictures for each candidate."""
-    references = some(pictures(samples, "train", NORMAL), FROM)
-    good = some(pictures(samples, "test", NORMAL), JUDGED)
-    pool = Pool(detector, references + good, some(pictures(samples, "test", ABNORMAL), JUDGED))
+    """Image AUROC on test images for each candidate."""
+    references = some(images(samples, "train", NORMAL), FROM)
+    good = some(images(samples, "test", NORMAL), JUDGED)
+    pool = Pool(detector, references + good, some(images(samples, "test", ABNORMAL), JUDGED))
     judged = pool.readable(range(len(references), len(pool.normal) + len(pool.anomalous)))
     distances_LQPK = pool.distances(pool.readable(range(len(references))), judged)
     labels = [number >= len(pool.normal) for number in judged]
@@ -82,15 +82,15 @@ def exhaustive(detector: Sowa, samples: Sequence[Sample]) -> list[float]:
 
 def choose(detector: Sowa, samples: Sequence[Sample], method: str, labels: str) -> dict[str, Any]:
     """What one way says, from a pool of its own, so that its seconds are what a user waits where nobody else does."""
-    normal = some(pictures(samples, "train", NORMAL), AT_MOST)
-    bad = some(pictures(samples, "test", ABNORMAL), AT_MOST) if labels == "real" else None
+    normal = some(images(samples, "train", NORMAL), AT_MOST)
+    bad = some(images(samples, "test", ABNORMAL), AT_MOST) if labels == "real" else None
     started, pool = time.process_time(), MeasuredPool(detector, normal, bad)
     choice = METHODS[method](pool, CONFIG).to_dict()
     return choice | {"seconds": time.process_time() - started, "encoding": pool.processor}
 
 
 class MeasuredPool(Pool):
-    """A pool that counts the processor's seconds for reading and encoding pictures."""
+    """A pool that counts the processor's seconds for reading and encoding images."""
 
     processor = 0.0
 
@@ -203,7 +203,7 @@ def write(rows: Sequence[dict[str, Any]]) -> None:
     )
     text = ["# How many shots", "", stamp(), *__doc__.split("\n\n")[2].splitlines(), ""]
     text += ["    OMP_NUM_THREADS=1 python benchmarks/shots.py --data DATA --work WORK", ""]
-    text += ["Image AUROC on test pictures with so many shots, and what each way chose (with what that loses):", ""]
+    text += ["Image AUROC on test images with so many shots, and what each way chose (with what that loses):", ""]
     text += table(rows)
     for title, part in (("All products", rows), ("Real products", real), ("Generated products", made)):
         if part:

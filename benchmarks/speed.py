@@ -4,7 +4,7 @@
     python benchmarks/speed.py --memory [--backbone NAME] [--batch 1,8] [--work DIR]
 
 The paper's network with random weights by default: speed doesn't ask what a network has learned. Everything of ours
-sees the same pictures, everything has the same number of threads. In each round every contender runs once; the table
+sees the same images, everything has the same number of threads. In each round every contender runs once; the table
 gives the median over rounds and the median of the ratios within a round. Exports and the peers' environment are kept in
 DIR and used again. With --memory, instead, each of ours and the peers judges a batch in a process of its own, and the
 table gives the most that it ever held.
@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from plain import plain_maps
 
 from sowa import Sowa
-from sowa.commands.allocator import keep_freed_memory
-from sowa.devices import choose_device
+from sowa.cli.allocator import keep_freed_memory
+from sowa.detector.exported import ExportedSowa
+from sowa.encoders.devices import choose_device
 from sowa.export import export
 from sowa.model.mini import MiniBackbone
-from sowa.runtime import ExportedSowa
 from sowa.synthetic import generate
 
 HERE = Path(__file__).parent  # where a process of its own finds peers.py
@@ -61,7 +61,7 @@ if kind == "torch":
     from sowa import Sowa
     detector = Sowa.load(path, precision=precision)
 else:
-    from sowa.runtime import ExportedSowa
+    from sowa.detector.exported import ExportedSowa
     detector = ExportedSowa.load(path, precision=precision)
 detector._judged(np.zeros((int(batch), *detector.image_size, 3), np.uint8))
 from peers import peak
@@ -70,7 +70,7 @@ print(peak())
 
 
 def parts(count: int, size: tuple[int, int], first: int) -> NDArray[np.uint8]:
-    """Generated pictures (N, H, W, 3)."""
+    """Generated images (N, H, W, 3)."""
     return np.stack([generate("wood", size=size, seed=first + index, style_seed=1).image for index in range(count)])
 
 
@@ -80,7 +80,7 @@ def fitted(detector: Sowa) -> Sowa:
 
 
 def encoder(detector: Sowa, dtype: torch.dtype) -> Run:
-    """The frozen vision transformer as open_clip runs it, all of it in one type: one feature per picture, no level.
+    """The frozen vision transformer as open_clip runs it, all of it in one type: one feature per image, no level.
 
     open_clip can't run the stem of ``mini``, so that is run as a backbone of ours.
     """
@@ -134,7 +134,7 @@ def contenders(backbone: str, work: Path) -> tuple[dict[str, Run], Sowa, dict[st
         folder = work / f"{stem}-{format}-{precision}"
         if not (folder / "metadata.json").is_file():
             # Random weights aren't made to be rounded: how far int8 is off is measured with trained ones.
-            export(full, folder, format, precision, pictures=references, tolerance=1e9)
+            export(full, folder, format, precision, images=references, tolerance=1e9)
         engine = ExportedSowa.load(folder, precision=computed, threads=torch.get_num_threads()).engine
         found[f"sowa, {name}"] = lambda images, engine=engine: engine(images).maps
         ours[f"sowa, {name}"] = ("export", folder, computed)
@@ -142,7 +142,7 @@ def contenders(backbone: str, work: Path) -> tuple[dict[str, Run], Sowa, dict[st
 
 
 def measure(runs: dict[str, Run], images: NDArray[np.uint8], rounds: int) -> dict[str, list[float]]:
-    """Seconds per picture of every round, after one that isn't counted."""
+    """Seconds per image of every round, after one that isn't counted."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(rounds + 1):
         for name, run in runs.items():
@@ -159,7 +159,7 @@ def measure(runs: dict[str, Run], images: NDArray[np.uint8], rounds: int) -> dic
 def table(seconds: dict[str, list[float]]) -> list[str]:
     base = {name: np.array(found) for name, found in seconds.items()}
     titles = " | ".join(f"time / {title}" for title in AGAINST.values())
-    lines = [f"| | s/picture (rounds) | {titles} |", "|---" * (len(AGAINST) + 2) + "|"]
+    lines = [f"| | s/image (rounds) | {titles} |", "|---" * (len(AGAINST) + 2) + "|"]
     for name, found in base.items():
         ratios = " | ".join(f"{np.median(found / base[other]):.2f}" for other in AGAINST)
         rounds = f"{np.median(found):.3f} ({found.min():.3f} to {found.max():.3f})"

@@ -32,7 +32,7 @@ def detection(work: Path) -> list[tuple[str, str, str]]:
         ("the same without the template", "to be reported", f"{alone['mAP50']:.3f}"),
         ("the same, difference from the template and connected components", "to be reported", f"{plain['mAP50']:.3f}"),
         ("text query, AP50 of pairs never shown", "0.60", f"{queries['colour kind']['mAP50']:.3f}"),
-        ("boxes on a picture that is asked for what isn't there", "at most 0.1", f"{queries['false alarms, any']:.3f}"),
+        ("boxes on an image that is asked for what isn't there", "at most 0.1", f"{queries['false alarms, any']:.3f}"),
     ]
 
 
@@ -46,12 +46,12 @@ def classification(work: Path) -> list[tuple[str, str, str]]:
         best = max(value for method, value in mean.items() if method != OURS)
         won = sum(group[OURS] >= max(group.values()) for group in by_group)
         told = f"{mean[OURS]:.3f}, best rival {best:.3f}; best in {won} of {len(by_group)} groups"
-        lines.append((f"fine-grained top-1, {shots} picture(s) of each class", "above both baselines", told))
+        lines.append((f"fine-grained top-1, {shots} image(s) of each class", "above both baselines", told))
     names = read(work, "classification-names alone")
     opened = [np.mean([draw[f"{how} AUROC"] for draw in names["open"]]) for how in ("names", "shown")]
     zero = names["names"]["ensemble"]
     lines.append(("zero-shot top-1, 20 names never trained", "0.20 (4 x chance)", f"{zero:.3f} ({20 * zero:.1f} x)"))
-    told = f"{opened[0]:.3f} by names, {opened[1]:.3f} with four pictures"
+    told = f"{opened[0]:.3f} by names, {opened[1]:.3f} with four images"
     return [*lines, ("open set, AUROC, ten known and ten similar unknown classes", "to be reported", told)]
 
 

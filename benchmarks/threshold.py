@@ -1,11 +1,11 @@
-"""What thresholds from normal pictures alone keep of their promise: false alarms among normal pictures never seen.
+"""What thresholds from normal images alone keep of their promise: false alarms among normal images never seen.
 
     python benchmarks/threshold.py --data DIR
 
-DIR as in few_shot.py. Of up to POOL normal pictures, 4, 16 and 50 are drawn as references, many times; each draw's
+DIR as in few_shot.py. Of up to POOL normal images, 4, 16 and 50 are drawn as references, many times; each draw's
 thresholds for several false-positive rates come from these references alone, left out of the bank in turn, and are held
-against all the other normal pictures of the pool, and against ANOMALOUS anomalous ones. Few references are known by
-their views too, as `sowa fit` has it; of more, distances to every picture of the pool are computed once, so that a draw
+against all the other normal images of the pool, and against ANOMALOUS anomalous ones. Few references are known by
+their views too, as `sowa fit` has it; of more, distances to every image of the pool are computed once, so that a draw
 costs a minimum.
 """
 
@@ -21,34 +21,34 @@ from few_shot import DATASETS, RESULTS, stamp
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.calibration import at_rate, from_references
-from sowa.collect import Scores
+from sowa.core.calibration import at_rate, from_references
+from sowa.core.memory import MemoryBank
+from sowa.core.scoring import judge
+from sowa.core.types import ABNORMAL, NORMAL, Calibration, Observation, Sample
 from sowa.data import draw, load
-from sowa.data.stream import Picture, read_batches, sample_pictures
-from sowa.memory import MemoryBank
-from sowa.references import FEW, Sight, build
-from sowa.scoring import judge
-from sowa.types import ABNORMAL, NORMAL, Calibration, Observation, Sample
+from sowa.data.stream import ImageSource, read_batches, sample_sources
+from sowa.detector.leave_one_out import Scores
+from sowa.detector.references import FEW, Sight, build
 
 POOL, ANOMALOUS, DRAWS = 160, 80, 30
 SHOTS, RATES = (4, 16, 50), (0.01, 0.05, 0.1)
 Search = Callable[[int, int | None], Tensor]
-"""Distances (L, 1, P) of the picture of a number; the other number is that of a reference which doesn't count."""
+"""Distances (L, 1, P) of the image of a number; the other number is that of a reference which doesn't count."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """The ``normal`` pictures of the pool, what was ``seen`` of them and then of the anomalous ones, and how far each
-    lies from every picture of the pool, N times (L, P, K)."""
+    """The ``normal`` images of the pool, what was ``seen`` of them and then of the anomalous ones, and how far each
+    lies from every image of the pool, N times (L, P, K)."""
 
-    normal: list[Picture]
+    normal: list[ImageSource]
     seen: list[Observation]
     apart: list[Tensor]
 
     @classmethod
     def of(cls, detector: Sowa, samples: Sequence[Sample]) -> Product:
         normal, anomalous = (
-            sample_pictures(draw(some, min(len(some), at_most), 0))
+            sample_sources(draw(some, min(len(some), at_most), 0))
             for some, at_most in (
                 ([sample for sample in samples if sample.label == NORMAL], POOL),
                 ([sample for sample in samples if sample.label == ABNORMAL], ANOMALOUS),
@@ -60,7 +60,7 @@ class Product:
         return cls(normal, seen, [bank.distances_by_image(one.patches)[:, 0].half() for one in seen])
 
     def search(self, detector: Sowa, sight: Sight, columns: Sequence[int]) -> Search:
-        """The pictures of the pool in ``columns`` as references."""
+        """The images of the pool in ``columns`` as references."""
         if len(columns) > FEW:
             return lambda number, leave_out: self._nearest(number, [c for c in columns if c != leave_out])
         drawn = [self.normal[column] for column in columns]
@@ -77,7 +77,7 @@ class Product:
         return nearest
 
     def scores(self, detector: Sowa, search: Search, numbers: Iterable[int], own: bool = False) -> Scores:
-        """Of pictures, each without ``own`` place among the references."""
+        """Of images, each without ``own`` place among the references."""
         scores = Scores()
         for number in numbers:
             distances = search(number, number if own else None)
@@ -85,12 +85,12 @@ class Product:
         return scores
 
 
-def broken(picture: Picture, why: str) -> None:
-    raise SystemExit(f"{picture.name}: {why}")
+def broken(image: ImageSource, why: str) -> None:
+    raise SystemExit(f"{image.name}: {why}")
 
 
 def promise(calibration: Calibration, rate: float, normal: Scores, anomalous: Scores) -> tuple[float, ...]:
-    """Shares of normal pictures called, of those with a lit pixel, and of anomalous pictures called."""
+    """Shares of normal images called, of those with a lit pixel, and of anomalous images called."""
     there = at_rate(calibration, rate)
     return (
         above(normal.raw_scores, there.threshold),
@@ -133,10 +133,10 @@ def main() -> None:
     data = parser.parse_args().data
     detector = Sowa.from_pretrained("mini")
     text = [
-        "# Thresholds from normal pictures alone",
+        "# Thresholds from normal images alone",
         "",
         stamp(),
-        f"Backbone mini. {DRAWS} draws of references among up to {POOL} normal pictures of both splits; unseen are the",
+        f"Backbone mini. {DRAWS} draws of references among up to {POOL} normal images of both splits; unseen are the",
         f"others, and up to {ANOMALOUS} anomalous ones. Four references are known by their views too, as `sowa fit`",
         "has it. In percent: mean over draws, in brackets lowest and highest.",
         "",

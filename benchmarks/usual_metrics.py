@@ -1,6 +1,6 @@
 """The pixel metrics as they are mostly computed, to compare with: all maps in memory, a loop over thresholds.
 
-Shapes: N pictures; H, W height and width; P pixels; A anomalous pixels.
+Shapes: N images; H, W height and width; P pixels; A anomalous pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ THRESHOLDS = 200
 
 
 def usual_loop(maps: list[Map], masks: list[Mask]) -> float:
-    """AUPRO as it is mostly computed: equidistant thresholds, regions labelled anew in every picture at each one."""
+    """AUPRO as it is mostly computed: equidistant thresholds, regions labelled anew in every image at each one."""
     map_NHW, mask_NHW = np.stack(maps), np.stack(masks)
     fprs, pros = [], []
     for threshold in np.linspace(map_NHW.max(), map_NHW.min(), THRESHOLDS):

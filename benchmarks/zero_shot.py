@@ -1,10 +1,10 @@
-"""What comparing a picture with itself is worth where there is no reference, by `mini`.
+"""What comparing an image with itself is worth where there is no reference, by `mini`.
 
     python benchmarks/zero_shot.py --data DIR --corpus DIR
 
 DIR as in few_shot.py, with ``auxiliary``; the corpus holds ``objects/<category>``, of which those held out of training
-are taken, with generated damage on every second picture. Adapters and prompts were trained on the
-auxiliary data; generated products and the three data sets of few_shot.py were never seen. Up to fifty pictures of
+are taken, with generated damage on every second image. Adapters and prompts were trained on the
+auxiliary data; generated products and the three data sets of few_shot.py were never seen. Up to fifty images of
 either kind each.
 """
 
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from references import AUXILIARY
 
 from sowa import Sowa
+from sowa.core.scoring import few_shot_scores, self_distances
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data import list_images, load, read_image, resize_image
 from sowa.metrics import image_metrics
-from sowa.scoring import few_shot_scores, self_distances
 from sowa.synthetic import CATEGORIES, DAMAGE_TYPES, damage, defect_types, generate
-from sowa.types import ABNORMAL, NORMAL, Sample
 
 HOLD_OUT = Path(__file__).parents[1] / "pretrain" / "hold_out.txt"
 STYLE, PIECES, MANY, BATCH, OBJECTS = 17_000_001, 12, 50, 8, 6
@@ -35,7 +35,7 @@ Labelled = Iterator[tuple[Image, bool]]
 
 
 def generated(category: str, style: int) -> Labelled:
-    """A product's pictures and whether each shows a defect."""
+    """A product's images and whether each shows a defect."""
     kinds = defect_types(category)
     for piece in range(PIECES):
         yield generate(category, seed=piece, style_seed=style).image, False
@@ -59,9 +59,9 @@ def real(samples: Sequence[Sample], size: tuple[int, int]) -> Labelled:
             yield resize_image(read_image(of_label[index].image_path), size), label == ABNORMAL
 
 
-def measure(detector: Sowa, pictures: Labelled) -> dict[str, tuple[float, float]]:
-    """Image AUROC and balanced accuracy at the boundary, of each weight and of the picture's own patches alone."""
-    images, labels = (np.stack(part) for part in zip(*pictures, strict=True))
+def measure(detector: Sowa, sources: Labelled) -> dict[str, tuple[float, float]]:
+    """Image AUROC and balanced accuracy at the boundary, of each weight and of the image's own patches alone."""
+    images, labels = (np.stack(part) for part in zip(*sources, strict=True))
     published, own = list[float](), list[float]()
     _weigh(detector, 0.0)
     for start in range(0, len(images), BATCH):
@@ -79,7 +79,7 @@ def measure(detector: Sowa, pictures: Labelled) -> dict[str, tuple[float, float]
 
 
 def _weigh(detector: Sowa, weight: float) -> None:
-    """Sets what a picture's own patches count."""
+    """Sets what an image's own patches count."""
     network = detector.network
     prompt = dataclasses.replace(network.config.prompt, self_weight=weight)
     network.config = dataclasses.replace(network.config, prompt=prompt)
@@ -104,7 +104,7 @@ def main() -> None:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     titles = [*(f"weight {weight:g}" for weight in WEIGHTS), "itself alone"]
-    text = ["# A picture compared with itself", "", stamp(), *__doc__.split("\n\n")[2].splitlines(), ""]
+    text = ["# An image compared with itself", "", stamp(), *__doc__.split("\n\n")[2].splitlines(), ""]
     text += ["    python benchmarks/zero_shot.py --data DATA --corpus CORPUS", ""]
     text += ["Image AUROC / balanced accuracy at the boundary that a detector without references has. Weight 0 is the"]
     text += [f"prompts alone, as published; {shipped:g} is what `mini` ships with.", ""]

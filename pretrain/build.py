@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from sowa.files import replacing
+from sowa.core.files import replacing
 from sowa.model.mini import UNTRAINED, empty_clip
 
 LICENSES = "EfficientNet-Lite0, MobileSAM: Apache-2.0; see docs/MODEL_CARD.md for the data"

@@ -1,7 +1,7 @@
-"""Few-shot tasks made up for training: references, normal and defective pictures of a product, with exact masks.
+"""Few-shot tasks made up for training: references, normal and defective images of a product, with exact masks.
 
-A product is one of ``sowa.synthetic``, a surface laid out from a picture of a texture, or a photograph of an object
-taken again and again. Pictures come from a folder ``objects/<category>``, ``textures/<attribute>``.
+A product is one of ``sowa.synthetic``, a surface laid out from an image of a texture, or a photograph of an object
+taken again and again. Images come from a folder ``objects/<category>``, ``textures/<attribute>``.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ Take = Callable[[Generator], Image]
 SIZE = 384
 REFERENCES, NORMALS, DEFECTIVE = 4, 2, 4
 KINDS = {"product": 0.4, "surface": 0.35, "object": 0.25}
-TRANSPLANT = "transplant"  # a piece of another picture: the defect that no list foresees
+TRANSPLANT = "transplant"  # a piece of another image: the defect that no list foresees
 
 
 @dataclass(frozen=True)
 class Episode:
-    """``images`` (N, SIZE, SIZE, 3): the references, then normal pictures, then defective ones with their ``masks``."""
+    """``images`` (N, SIZE, SIZE, 3): the references, then normal images, then defective ones with their ``masks``."""
 
     images: Image
     masks: Masks
-    types: tuple[str, ...]  # of the defective pictures
+    types: tuple[str, ...]  # of the defective images
     kind: str
 
 
-def pictures_of(root: Path, hold_out: Sequence[str]) -> dict[str, list[Path]]:
-    """Pictures of textures and objects below ``root``, without the categories held out."""
+def images_of(root: Path, hold_out: Sequence[str]) -> dict[str, list[Path]]:
+    """Images of textures and objects below ``root``, without the categories held out."""
     found = {"textures": list[Path](), "objects": list[Path]()}
     for group, paths in found.items():
         for folder in sorted((root / group).iterdir()):
@@ -48,15 +48,15 @@ def pictures_of(root: Path, hold_out: Sequence[str]) -> dict[str, list[Path]]:
     return found
 
 
-def episode(pictures: dict[str, list[Path]], seed: int) -> Episode:
-    """The task of that seed; the same seed and pictures give the same bits."""
+def episode(originals: dict[str, list[Path]], seed: int) -> Episode:
+    """The task of that seed; the same seed and images give the same bits."""
     rng = np.random.default_rng([seed, 7])
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     if kind == "product":
         images, masks, types = _product(rng)
     else:
-        take = _surface(pictures["textures"], rng) if kind == "surface" else _object(pictures["objects"], rng)
-        images, masks, types = _damaged(take, pictures["objects"] + pictures["textures"], rng)
+        take = _surface(originals["textures"], rng) if kind == "surface" else _object(originals["objects"], rng)
+        images, masks, types = _damaged(take, originals["objects"] + originals["textures"], rng)
     return Episode(_develop(images, rng), masks, types, kind)
 
 
@@ -76,7 +76,7 @@ def _severity(rng: Generator) -> float:
 
 
 def _surface(textures: Sequence[Path], rng: Generator) -> Take:
-    """Another stretch of an endless texture every time: the picture, mirrored over and over."""
+    """Another stretch of an endless texture every time: the image, mirrored over and over."""
     zoom = rng.uniform(0.9, 2.0)
     tile = _zoomed(_pick(textures, rng), zoom)
     turn, free = rng.uniform(0, 360), rng.uniform() < 0.25
@@ -94,10 +94,10 @@ def _surface(textures: Sequence[Path], rng: Generator) -> Take:
 
 def _object(objects: Sequence[Path], rng: Generator) -> Take:
     """One photograph, laid down a little differently each time; one in three is turned any way round."""
-    picture = cv2.resize(_pick(objects, rng), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(_pick(objects, rng), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     free, shake = rng.uniform() < 0.33, rng.uniform(0, 8)
     margin = SIZE // 2
-    canvas = np.pad(np.asarray(picture, np.uint8), ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
+    canvas = np.pad(np.asarray(image, np.uint8), ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
 
     def take(rng: Generator) -> Image:
         angle = rng.uniform(0, 360) if free else rng.normal(0, 1.5)
@@ -140,7 +140,7 @@ def _damaged(take: Take, donors: Sequence[Path], rng: Generator) -> tuple[Image,
 
 
 def _transplanted(image: Image, donor: Image, rng: Generator) -> tuple[Image, Masks]:
-    """A blob of another picture, more or less see-through."""
+    """A blob of another image, more or less see-through."""
     donor = np.asarray(cv2.resize(donor, (SIZE, SIZE)), np.uint8)
     grain = cv2.resize(rng.normal(size=(24, 24)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     x, y, radius = *rng.uniform(0.1 * SIZE, 0.9 * SIZE, 2), SIZE * rng.uniform(0.02, 0.12)
@@ -155,7 +155,7 @@ def _transplanted(image: Image, donor: Image, rng: Generator) -> tuple[Image, Ma
 
 
 def _develop(images: Image, rng: Generator) -> Image:
-    """Half of the products are taken without colour; exposure, focus and noise differ from picture to picture."""
+    """Half of the products are taken without colour; exposure, focus and noise differ from image to image."""
     grey, gamma, noise = rng.uniform() < 0.5, rng.uniform(0.7, 1.4), rng.uniform(0, 5)
     developed = []
     for image in images:

@@ -1,4 +1,4 @@
-"""Caches what the frozen stem makes of every picture that the transformer is trained on.
+"""Caches what the frozen stem makes of every image that the transformer is trained on.
 
     python pretrain/features.py CORPUS AUXILIARY OUT [HOLD_OUT]
 
@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from episodes import SIZE, Episode, Image, episode, pictures_of
+from episodes import SIZE, Episode, Image, episode, images_of
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from stem import as_input
 from torch import Tensor, nn
 
+from sowa.core.files import replacing
 from sowa.data import load, read_image, read_mask_at, resize_image
-from sowa.files import replacing
 from sowa.model.mini import SUMMARY, empty_clip, fold_norms
 
 EPISODES, SHARD = 500, 20
@@ -35,7 +35,7 @@ MASK = 96
 
 
 class Teacher(nn.Module):
-    """Tokens (B, 577, 256) of pictures, the class token's beginning first, and their 1,000 ImageNet class scores."""
+    """Tokens (B, 577, 256) of images, the class token's beginning first, and their 1,000 ImageNet class scores."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def few_shot(teacher: Teacher, made: Iterable[Episode]) -> dict[str, Tensor]:
 
 
 def photographs(teacher: Teacher, paths: list[Path], seed: int) -> dict[str, Tensor]:
-    """Half of the pictures as a whole, half a mirrored part of them."""
+    """Half of the images as a whole, half a mirrored part of them."""
     rng, images = np.random.default_rng([seed, 11]), list[Image]()
     for path in paths:
         image = read_image(path)
@@ -108,18 +108,18 @@ _state: dict[str, Any] = {}
 def start_worker(corpus: Path, out: Path, hold_out: list[str]) -> None:
     """One thread each: two that share a busy machine wait for each other."""
     torch.set_num_threads(1)
-    _state["teacher"], _state["pictures"] = Teacher(out), pictures_of(corpus, hold_out)
+    _state["teacher"], _state["images"] = Teacher(out), images_of(corpus, hold_out)
 
 
 def write_episodes(path: Path, start: int) -> None:
     """A shard of episodes."""
-    teacher, pictures = _state["teacher"], _state["pictures"]
-    cache(path, lambda: few_shot(teacher, (episode(pictures, seed) for seed in range(start, start + SHARD))))
+    teacher, images = _state["teacher"], _state["images"]
+    cache(path, lambda: few_shot(teacher, (episode(images, seed) for seed in range(start, start + SHARD))))
 
 
 def write_photographs(path: Path, start: int) -> None:
     """A shard of photographs, none where the corpus has ended."""
-    everything = _state["pictures"]["objects"] + _state["pictures"]["textures"]
+    everything = _state["images"]["objects"] + _state["images"]["textures"]
     part = everything[start : start + 10 * SHARD]
     cache(path, lambda: photographs(_state["teacher"], part, start))
 
@@ -130,7 +130,7 @@ def write_auxiliary(path: Path, root: Path) -> None:
 
 
 def main(corpus: Path, root: Path, out: Path, hold_out: list[str]) -> None:
-    shards, count = out / "features", sum(len(paths) for paths in pictures_of(corpus, hold_out).values())
+    shards, count = out / "features", sum(len(paths) for paths in images_of(corpus, hold_out).values())
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), context, start_worker, (corpus, out, hold_out)) as pool:
         jobs = [pool.submit(write_auxiliary, shards / "auxiliary" / f"{name}.safetensors", root) for name in AUXILIARY]

@@ -1,4 +1,4 @@
-"""The policy of `sowa.attention.glances`, learned on generated large pictures with small defects.
+"""The policy of `sowa.extensions.glances`, learned on generated large images with small defects.
 
     OMP_NUM_THREADS=1 python pretrain/glances.py WORK src/sowa/weights/glances.safetensors
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from sowa.attention.glances.environment import Reward
-from sowa.attention.glances.examples import Product
-from sowa.attention.glances.policy import save_policy
-from sowa.attention.glances.scene import Scene
-from sowa.attention.glances.train import Learning, Played, train
+from sowa.extensions.glances.environment import Reward
+from sowa.extensions.glances.examples import Product
+from sowa.extensions.glances.policy import save_policy
+from sowa.extensions.glances.scene import Scene
+from sowa.extensions.glances.train import Learning, Played, train
 from sowa.synthetic import CATEGORIES
 
-SIZES = ((1152, 1152), (768, 1152))  # of pictures, by turns: 16 and 12 tiles
+SIZES = ((1152, 1152), (768, 1152))  # of images, by turns: 16 and 12 tiles
 TRAINING, CHOOSING = 9_000_001, 9_100_001  # style seeds, of product lines that nothing else generates
 HELD_OUT = ("woven_fabric", "capsule", "printed_board", "cast_iron")
 TRAIN = [  # two products of a category: with its own defects among small ones, and with small ones alone

@@ -1,4 +1,4 @@
-"""What the transformer of ``mini`` is trained for. Shapes: B pictures, P patches, D width, M side of a mask."""
+"""What the transformer of ``mini`` is trained for. Shapes: B images, P patches, D width, M side of a mask."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sowa.scoring import few_shot_scores
+from sowa.core.scoring import few_shot_scores
 
 DEFECTIVE = 0.06  # share of a patch that a defect must cover; what is covered less belongs to neither side
 HARD = 0.1  # share of the normal patches, the farthest, that a defective one must beat
@@ -27,7 +27,7 @@ def nearest(queries: Tensor, references: Tensor) -> Tensor:
 
 
 def few_shot_loss(levels: list[Tensor], masks: Tensor, shots: int) -> Tensor:
-    """Of one episode, L x (N, P, D), references first: defective patches and pictures must lie farther than normal."""
+    """Of one episode, L x (N, P, D), references first: defective patches and images must lie farther than normal."""
     count = len(levels[0])
     distances = torch.stack([nearest(level[shots:], _half(level[:shots])) for level in levels])
     distance = distances.sum(0)
@@ -41,8 +41,8 @@ def few_shot_loss(levels: list[Tensor], masks: Tensor, shots: int) -> Tensor:
     patches = F.softplus((hard - defective[:, None]) / unit).mean()
     scores = few_shot_scores(distances)
     flawed = (covered >= DEFECTIVE).any(1)
-    pictures = F.softplus((scores[~flawed] - scores[flawed][:, None]) / unit).mean()
-    return 0.5 * patches + 0.5 * pictures
+    images = F.softplus((scores[~flawed] - scores[flawed][:, None]) / unit).mean()
+    return 0.5 * patches + 0.5 * images
 
 
 def _half(references: Tensor) -> Tensor:

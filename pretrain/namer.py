@@ -4,7 +4,7 @@
 
 CORPUS holds ``objects/<category>`` and ``textures/<attribute>``; defects are drawn onto some of these, and come on
 generated products besides. What the backbone makes of them is cached in BUILD/namer, so a run that was stopped goes on
-where it was. Every fifth picture is held out, and told what it's called at the end.
+where it was. Every fifth image is held out, and told what it's called at the end.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.config import NamerConfig
+from sowa.core.config import NamerConfig
+from sowa.core.files import replacing
 from sowa.data import list_images, read_image, resize_image
-from sowa.files import replacing
+from sowa.extensions.names.namer import FLAWLESS, Namer
 from sowa.model.checkpoint import save_namer
-from sowa.model.namer import FLAWLESS, Namer
 from sowa.synthetic import CATEGORIES, DAMAGE_TYPES, damage, defect_types, generate
 
 SIZE, SHARD, SHARDS = 384, 160, 14
 STYLES = range(10_000_001, 10_000_007)  # product lines that nothing else generates
-DEFECTIVE, GOOD = 10, 6  # patches of a picture
+DEFECTIVE, GOOD = 10, 6  # patches of an image
 COVERED = 0.25  # of a patch, for it to count as defective; of small defects those that they cover most
 HELD_OUT = 5
 # What people call them: each step draws a word for each type, so that neighbours among words are learned too.
@@ -57,7 +57,7 @@ RATE, TEXT_RATE, DECAY = 1e-3, 3e-4, 0.05
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to make: of a generated category, or of a file with damage drawn onto it."""
+    """An image to make: of a generated category, or of a file with damage drawn onto it."""
 
     source: str
     defect_type: str | None
@@ -91,7 +91,7 @@ def jobs(corpus: Path) -> list[Job]:
 
 
 def encode(detector: Sowa, part: Sequence[Job], path: Path) -> None:
-    """Patches of each picture as unit vectors (N, L, E), what they show (N,), their pictures' means (B, L, E)."""
+    """Patches of each image as unit vectors (N, L, E), what they show (N,), their images' means (B, L, E)."""
     patches, means, shown, owner = [], [], list[str](), list[int]()
     for number, job in enumerate(part):
         image, mask = job.make()
@@ -112,28 +112,28 @@ def encode(detector: Sowa, part: Sequence[Job], path: Path) -> None:
 
 @dataclass(frozen=True)
 class Examples:
-    """Patches and their pictures' means (N, L, E), what they show, and the number of the picture that they are of."""
+    """Patches and their images' means (N, L, E), what they show, and the number of the image that they are of."""
 
     unit: Tensor
     typical: Tensor
     shown: NDArray[np.str_]
-    picture: NDArray[np.int64]
+    image: NDArray[np.int64]
 
     @classmethod
     def read(cls, folder: Path) -> Examples:
-        units, typical, shown, picture, before = [], [], [], [], 0
+        units, typical, shown, image, before = [], [], [], [], 0
         for path in sorted(folder.glob("*.npz")):
             with np.load(path) as found:
                 units.append(torch.from_numpy(found["patches"]).float())
                 typical.append(torch.from_numpy(found["means"]).float()[found["owner"]])
                 shown.append(found["shown"])
-                picture.append(found["owner"] + before)
+                image.append(found["owner"] + before)
                 before += len(found["means"])
-        return cls(torch.cat(units), torch.cat(typical), np.concatenate(shown), np.concatenate(picture))
+        return cls(torch.cat(units), torch.cat(typical), np.concatenate(shown), np.concatenate(image))
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
-        held_out: NDArray[np.bool_] = self.picture % HELD_OUT == 0
+        held_out: NDArray[np.bool_] = self.image % HELD_OUT == 0
         return held_out
 
     def see(self, namer: Namer, chosen: NDArray[np.int64], noise: float = 0.0) -> Tensor:
@@ -169,12 +169,12 @@ def train(namer: Namer, tower: Any, examples: Examples, steps: int) -> Iterator[
 
 @torch.inference_mode()
 def told(namer: Namer, tower: Any, examples: Examples) -> tuple[float, int]:
-    """Share of held-out pictures whose defect is called what it is, of twelve names, and how many there are."""
+    """Share of held-out images whose defect is called what it is, of twelve names, and how many there are."""
     names = [name for name in WORDS if name != FLAWLESS]
     text, right = namer.read(names, tower), list[bool]()
     defective = examples.held_out & (examples.shown != FLAWLESS)
-    for picture in np.unique(examples.picture[defective]):
-        own = np.flatnonzero(defective & (examples.picture == picture))
+    for image in np.unique(examples.image[defective]):
+        own = np.flatnonzero(defective & (examples.image == image))
         evidence = (examples.see(namer, own) @ text.T).mean(dim=0)
         right.append(names[int(evidence.argmax())] == examples.shown[own[0]])
     return float(np.mean(right)), len(right)
@@ -196,7 +196,7 @@ def main(corpus: Path, build: Path, out: Path, hold_out: Sequence[str] = (), ste
         if step % 100 == 0:
             print(f"step {step}: {loss:.3f}", flush=True)
     share, count = told(namer.eval(), backbone, examples)
-    how = {"steps": steps, "pictures": len(np.unique(examples.picture)), "held_out_top1": share, "held_out": count}
+    how = {"steps": steps, "images": len(np.unique(examples.image)), "held_out_top1": share, "held_out": count}
     save_namer(namer, backbone, how, out)
     print(json.dumps(how))
 

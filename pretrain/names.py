@@ -1,4 +1,4 @@
-"""The words of ImageNet's classes as ``mini``'s text tower says them: what the picture side learns to say."""
+"""The words of ImageNet's classes as ``mini``'s text tower says them: what the image side learns to say."""
 
 from __future__ import annotations
 

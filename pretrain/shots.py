@@ -20,40 +20,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa import Sowa
-from sowa.config import ShotsConfig
+from sowa.core.config import ShotsConfig
+from sowa.core.files import write_bytes
+from sowa.core.types import ABNORMAL, NORMAL
 from sowa.data import list_images, load
 from sowa.data.sampling import draw
-from sowa.data.stream import Picture
-from sowa.files import write_bytes
+from sowa.data.stream import ImageSource
 from sowa.shots import Pool, cross_validate
 from sowa.shots.meta import Learned, Task
 from sowa.shots.traits import names, traits
 from sowa.synthetic import CATEGORIES, defect_types, generate
-from sowa.types import ABNORMAL, NORMAL
 
 SIZE = 384
 # Of a product, whose traits are read. With 3, 4, 5, 6 and 8 the root mean square error of what 16 shots bring over one,
 # each group left out, is 0.041, 0.038, 0.037, 0.037 and 0.037; encoding them is what the user waits for.
-PICTURES = 4
+IMAGES = 4
 NORMALS, ANOMALOUS = 40, 40  # of a task at most
 SEVERITIES = (0.0, 0.1, 0.2, 0.3)  # small defects: plain ones are found with any number of shots
 STYLES = (4_000_001, 4_000_002)  # product lines that nothing else generates
-FEWEST = 30  # pictures of a category of the corpus
+FEWEST = 30  # images of a category of the corpus
 EVERY = 4  # so many categories of objects for one that is taken
 CONFIG = ShotsConfig(candidates=(1, 2, 4, 8, 16), folds=3, draws=6)
 
 
-Pictures = tuple[list[Picture], list[Picture] | None]
+Images = tuple[list[ImageSource], list[ImageSource] | None]
 
 
 @dataclass(frozen=True)
 class Product:
-    """``pictures`` makes the normal and the anomalous ones, None where defects are to be generated. Products of one
+    """``images`` makes the normal and the anomalous ones, None where defects are to be generated. Products of one
     ``group`` are left out together where one of them is judged."""
 
     name: str
     group: str
-    pictures: Callable[[], Pictures]
+    images: Callable[[], Images]
 
 
 def products(corpus: Path, data: Path) -> Iterator[Product]:
@@ -70,25 +70,26 @@ def products(corpus: Path, data: Path) -> Iterator[Product]:
             yield Product(f"{kind}/{folder.name}", kind, partial(photographed, folder))
 
 
-def labelled(root: Path, name: str) -> Pictures:
+def labelled(root: Path, name: str) -> Images:
     samples = load("pairs", root, name)
     normal, bad = ([s.image_path for s in samples if s.label == label] for label in (NORMAL, ABNORMAL))
     return _some(normal), _some(bad)
 
 
-def boards(root: Path) -> Pictures:
+def boards(root: Path) -> Images:
     return _some(sorted(root.rglob("*_temp.jpg"))), _some(sorted(root.rglob("*_test.jpg")))
 
 
-def photographed(folder: Path) -> Pictures:
+def photographed(folder: Path) -> Images:
     return _some(list_images(folder)), None
 
 
-def generated(category: str, style: int) -> Pictures:
+def generated(category: str, style: int) -> Images:
     known = defect_types(category)
     types = [None] * NORMALS + [known[index % len(known)] for index in range(ANOMALOUS)]
     found = [
-        Picture(f"{category}-{piece}", _generated(category, style, piece, defect)) for piece, defect in enumerate(types)
+        ImageSource(f"{category}-{piece}", _generated(category, style, piece, defect))
+        for piece, defect in enumerate(types)
     ]
     return found[:NORMALS], found[NORMALS:]
 
@@ -98,26 +99,26 @@ def _generated(category: str, style: int, piece: int, defect: str | None) -> NDA
     return generate(category, size=SIZE, seed=piece, style_seed=style, defect_type=defect, severity=severity).image
 
 
-def _some(paths: Sequence[Path]) -> list[Picture]:
-    return [Picture(str(path), path) for path in draw(paths, min(len(paths), NORMALS), 0)]
+def _some(paths: Sequence[Path]) -> list[ImageSource]:
+    return [ImageSource(str(path), path) for path in draw(paths, min(len(paths), NORMALS), 0)]
 
 
 def task(detector: Sowa, product: Product) -> Task:
-    """Its curve on held-out pictures, and its traits."""
-    pool = Pool(detector, *product.pictures())
+    """Its curve on held-out images, and its traits."""
+    pool = Pool(detector, *product.images())
     curve = [point.mean for point in cross_validate(pool, CONFIG).points]
     return Task(product.name, product.group, seen(pool), tuple(np.round(curve, 4).tolist()))
 
 
 def seen(pool: Pool) -> tuple[float, ...]:
-    """The traits of as many normal pictures as a user's product is judged by."""
-    some = pool.readable(range(len(pool.normal)), PICTURES)
+    """The traits of as many normal images as a user's product is judged by."""
+    some = pool.readable(range(len(pool.normal)), IMAGES)
     found = traits(pool.features(some), pool.detector.network.backbone.grid(pool.detector.image_size))
     return tuple(np.round(found, 4).tolist())
 
 
 def write(detector: Sowa, tasks: Iterable[Task], target: Path) -> None:
-    learned = Learned(CONFIG.candidates, names(len(detector.network.backbone.levels)), PICTURES, tuple(tasks))
+    learned = Learned(CONFIG.candidates, names(len(detector.network.backbone.levels)), IMAGES, tuple(tasks))
     write_bytes(target, (json.dumps(learned.to_dict(), indent=1) + "\n").encode())
 
 
@@ -125,10 +126,10 @@ def main(corpus: Path, data: Path, target: Path) -> None:
     detector = Sowa.from_pretrained("mini")
     known = Learned.read(target) if target.exists() else None
     tasks = {task.name: task for task in known.tasks} if known else {}
-    if known and known.pictures != PICTURES:  # all or none: a file whose traits differ in that would tell nonsense
+    if known and known.images != IMAGES:  # all or none: a file whose traits differ in that would tell nonsense
         for product in products(corpus, data):
             if product.name in tasks:
-                pool = Pool(detector, *product.pictures())
+                pool = Pool(detector, *product.images())
                 tasks[product.name] = replace(tasks[product.name], traits=seen(pool))
         write(detector, tasks.values(), target)
     for product in products(corpus, data):

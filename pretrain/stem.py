@@ -22,7 +22,7 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from episodes import SIZE, Image, episode, pictures_of
+from episodes import SIZE, Image, episode, images_of
 from names import hidden_classes, imagenet_names
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from sowa.data import read_image, resize_image
 from sowa.model.mini import MEAN, PARTS, STD, HybridStem
 
-EPISODES, PHOTOGRAPHS, LOOKED_UP = 60, 400, 3000  # pictures that projections, and the summary, are fitted to
+EPISODES, PHOTOGRAPHS, LOOKED_UP = 60, 400, 3000  # images that projections, and the summary, are fitted to
 MOBILE_SAM = "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f"  # SHA-256 of the file as published
 SAM_MEAN, SAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LIKELIEST, RIDGE = 10, 0.1
@@ -84,26 +84,26 @@ def as_input(images: Image) -> Tensor:
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def drawn(pictures: dict[str, list[Path]], count: int, seed: int) -> list[Path]:
+def drawn(images: dict[str, list[Path]], count: int, seed: int) -> list[Path]:
     """So many photographs of objects and textures, at most all."""
-    everything = pictures["objects"] + pictures["textures"]
+    everything = images["objects"] + images["textures"]
     return [everything[index] for index in np.random.default_rng(seed).permutation(len(everything))[:count]]
 
 
 def sample(corpus: Path, hold_out: list[str]) -> Iterator[Image]:
-    """Pictures (B, SIZE, SIZE, 3) that show what the stem is going to see."""
-    pictures = pictures_of(corpus, hold_out)
+    """Images (B, SIZE, SIZE, 3) that show what the stem is going to see."""
+    images = images_of(corpus, hold_out)
     for seed in range(EPISODES):
-        yield episode(pictures, 1_000_000 + seed).images[:6]
-    for path in drawn(pictures, PHOTOGRAPHS, seed=0):
+        yield episode(images, 1_000_000 + seed).images[:6]
+    for path in drawn(images, PHOTOGRAPHS, seed=0):
         yield resize_image(read_image(path), (SIZE, SIZE))[None]
 
 
 @torch.inference_mode()
-def fit_projections(stem: HybridStem, pictures: Iterator[Image]) -> None:
+def fit_projections(stem: HybridStem, originals: Iterator[Image]) -> None:
     """Rows become the main directions of the second moments of each source: not centred, which keeps cosines."""
     moments = {name: torch.zeros(part.source, part.source, dtype=torch.float64) for name, part in PARTS.items()}
-    for images in pictures:
+    for images in originals:
         for name, source in stem.sources(as_input(images))[0].items():
             tokens = source.permute(0, 2, 3, 1).flatten(0, 2).double()
             moments[name] += tokens.T @ tokens / len(tokens)
@@ -117,9 +117,9 @@ def fit_projections(stem: HybridStem, pictures: Iterator[Image]) -> None:
 def fit_summary(stem: HybridStem, classifier: nn.Linear, names: Tensor, corpus: Path, hold_out: list[str]) -> None:
     """The summary says the names (1000, E) of the classes that Lite0 holds likeliest: ridge regression on photographs.
 
-    A picture of what has no class lies between the classes that it resembles (Norouzi et al., 2014).
+    An image of what has no class lies between the classes that it resembles (Norouzi et al., 2014).
     """
-    paths = drawn(pictures_of(corpus, hold_out), LOOKED_UP, seed=1)
+    paths = drawn(images_of(corpus, hold_out), LOOKED_UP, seed=1)
     hidden, pooled, targets = hidden_classes(hold_out), [], []
     for start in range(0, len(paths), 8):
         images = np.stack([resize_image(read_image(path), (SIZE, SIZE)) for path in paths[start : start + 8]])

@@ -4,8 +4,8 @@
     apt-get install wordnet-base
     python pretrain/text.py OUT --corpus CORPUS --wordnet /usr/share/wordnet --hold-out NAMES [--draw-hold-out]
 
-CORPUS has pictures in objects/<name>/ and textures/<name>/; only the names are read. OUT gets ``joint.safetensors``
-and ``names.json`` (targets for the picture tower) first, then ``text.safetensors`` and ``text.json`` (the measured
+CORPUS has images in objects/<name>/ and textures/<name>/; only the names are read. OUT gets ``joint.safetensors``
+and ``names.json`` (targets for the image tower) first, then ``text.safetensors`` and ``text.json`` (the measured
 quality). A run that was interrupted goes on from OUT/checkpoint.safetensors.
 
 Shapes: N phrases, B of them in a batch, T text tokens, W = 128 text width, H = 384 teacher width, E = 256 joint width.
@@ -34,7 +34,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sowa.files import replacing
+from sowa.core.files import replacing
 from sowa.model.backbone import Backbone
 from sowa.model.mini import TEXT, WIDTH
 

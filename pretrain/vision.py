@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from sowa.files import replacing
-from sowa.model.maps import upsample
+from sowa.core.files import replacing
+from sowa.core.maps import upsample
+from sowa.core.scoring import few_shot_scores, top_mean
 from sowa.model.mini import LAYERS, WIDTH, emphases, empty_clip
-from sowa.scoring import few_shot_scores, top_mean
 
 STEPS, WARM_UP, LEARNING_RATE, WEIGHT_DECAY = 300, 50, 5e-4, 0.05
 EPISODES, PHOTOGRAPHS, REAL = 3, 6, 2  # per step
@@ -46,7 +46,7 @@ class Tower(nn.Module):
         self.ln_post, self.transformer = visual.ln_post, visual.transformer
         self.gains = torch.stack(emphases()).cumprod(0)  # (L, D): what the stem's tokens are at each level
         self.dense = nn.Linear(WIDTH, LAYERS)
-        self.whole = nn.Linear(WIDTH, 2, bias=False)  # directions of normal and defective pictures
+        self.whole = nn.Linear(WIDTH, 2, bias=False)  # directions of normal and defective images
         self.scale = nn.Parameter(torch.tensor(math.log(20.0)))
 
     def forward(self, tokens: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -80,7 +80,7 @@ class Data:
         self.seen_masks = torch.cat([self.real[name]["masks"] for name in SEEN])
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens of episodes, real pictures and photographs; masks of the first two; class scores of the third."""
+        """Tokens of episodes, real images and photographs; masks of the first two; class scores of the third."""
         rng = np.random.default_rng([step, 5])
         episodes = rng.integers(len(self.episodes), size=EPISODES)
         photographs = rng.integers(len(self.photographs), size=PHOTOGRAPHS)
@@ -142,7 +142,7 @@ class Run:
 
 
 def losses(tower: Tower, tokens: Tensor, levels: list[Tensor], features: Tensor, masks: Tensor) -> dict[str, Tensor]:
-    """What the episodes, and the real pictures after them, teach."""
+    """What the episodes, and the real images after them, teach."""
     count = len(masks) - REAL
     few_shot = [
         few_shot_loss([level[start : start + count // EPISODES] for level in levels], masks[start:], SHOTS)
@@ -165,7 +165,7 @@ def losses(tower: Tower, tokens: Tensor, levels: list[Tensor], features: Tensor,
 
 @torch.inference_mode()
 def judge(tower: Tower, data: Data) -> dict[str, list[float]]:
-    """Four-shot AUROC of pictures and pixels, and zero-shot AUROC of pixels, on auxiliary data never trained on."""
+    """Four-shot AUROC of images and pixels, and zero-shot AUROC of pixels, on auxiliary data never trained on."""
     tower.eval()
     found = {}
     for name in UNSEEN:

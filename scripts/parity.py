@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
-from sowa.config import AdapterConfig, ModelConfig, PromptConfig
+from sowa.core.config import AdapterConfig, ModelConfig, PromptConfig
+from sowa.core.memory import MemoryBank
+from sowa.core.scoring import few_shot_map, paper_scores, zero_shot_map
 from sowa.errors import InputError
-from sowa.losses import losses
-from sowa.memory import MemoryBank
 from sowa.metrics import image_metrics, pixel_metrics
 from sowa.model.authors import from_authors
 from sowa.model.backbone import Backbone
 from sowa.model.checkpoint import load_weights
 from sowa.model.sowa import SowaNetwork
-from sowa.scoring import few_shot_map, paper_scores, zero_shot_map
+from sowa.training.losses import losses
 
 TOLERANCE = 1e-4
 METRICS = {

@@ -15,8 +15,8 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
 import sowa
-from sowa.config import AdapterConfig, ModelConfig
-from sowa.runtime import ExportedSowa
+from sowa.core.config import AdapterConfig, ModelConfig
+from sowa.detector.exported import ExportedSowa
 from sowa.synthetic import write_dataset
 
 # Tiny networks gain nothing from threads, and lose much where cores are shared.
@@ -76,7 +76,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
 
 @pytest.fixture(scope="session")
 def dataset(once: Once) -> Path:
-    """Generated pictures in the MVTec AD layout: categories `wood` and `capsule`, 96 pixels."""
+    """Generated images in the MVTec AD layout: categories `wood` and `capsule`, 96 pixels."""
     return once(
         "dataset",
         lambda root: write_dataset(root, ["wood", "capsule"], train=6, test_good=3, test_per_defect=1, size=96),
@@ -85,13 +85,13 @@ def dataset(once: Once) -> Path:
 
 @pytest.fixture(scope="session")
 def normal(dataset: Path) -> Path:
-    """Six normal pictures of wood."""
+    """Six normal images of wood."""
     return dataset / "wood" / "train" / "good"
 
 
 @pytest.fixture(scope="session")
 def judged(dataset: Path) -> Path:
-    """Normal and anomalous pictures of wood."""
+    """Normal and anomalous images of wood."""
     return dataset / "wood" / "test"
 
 
@@ -114,7 +114,7 @@ def fitted(
 
 @pytest.fixture(scope="session")
 def prompted(tiny_backbone: str, normal: Path) -> sowa.Sowa:
-    """A detector whose prompts count, fitted on four normal pictures."""
+    """A detector whose prompts count, fitted on four normal images."""
     return fitted(tiny_backbone, normal)
 
 
@@ -142,7 +142,7 @@ def exported(exports: Callable[[str, str], Path]) -> Path:
 
 @pytest.fixture
 def images() -> np.ndarray:
-    """Pictures (5, 64, 64, 3) that no detector has seen."""
+    """Images (5, 64, 64, 3) that no detector has seen."""
     return np.random.default_rng(8).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def write(folder: Path, *names: str, marked: int = 0) -> None:
-    """8 x 6 pictures, black but for ``marked`` pixels: pictures, normal masks and masks."""
+    """8 x 6 images, black but for ``marked`` pixels: images, normal masks and masks."""
     folder.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((8, 6), np.uint8)
     pixels[2, :marked] = 255
@@ -32,7 +32,7 @@ def dtd_synthetic(root: Path) -> Path:
 
 
 def mvtec2(root: Path) -> Path:
-    """A picture that strayed among the folders of masks is none to test with."""
+    """An image that strayed among the folders of masks is none to test with."""
     can = root / "can"
     write(can / "train" / "good", "000_regular.png", "001_regular.png", "002_regular.png")
     write(can / "validation" / "good", "000_regular.png", "001_regular.png")
@@ -75,7 +75,7 @@ def kolektor(root: Path) -> Path:
 
 
 def kolektor2(root: Path) -> Path:
-    """The first picture of either split is anomalous; the stray copies are in the published archive."""
+    """The first image of either split is anomalous; the stray copies are in the published archive."""
     for split, first in (("train", 10000), ("test", 20000)):
         folder = root / "KolektorSDD2" / split
         write(folder, *(f"{first + n}.png" for n in range(3)), f"{first + 1}_GT.png", f"{first + 2}_GT.png")

@@ -1,4 +1,4 @@
-"""Views of references: what they show, and which of them a product's pictures call normal."""
+"""Views of references: what they show, and which of them a product's images call normal."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sowa
-from sowa.augment import VIEWS, check, views
-from sowa.cli import run
-from sowa.config import EvaluationConfig
+from sowa.cli.app import run
+from sowa.core.config import EvaluationConfig
 from sowa.data import load
+from sowa.data.views import VIEWS, check, views
+from sowa.detector.references import FEW, build
 from sowa.errors import InputError
-from sowa.evaluate import evaluate
-from sowa.references import FEW, build
+from sowa.evaluation.evaluate import evaluate
 from sowa.synthetic import generate
 
 
-def picture(height: int = 96, width: int = 96, seed: int = 0) -> NDArray[np.uint8]:
+def original(height: int = 96, width: int = 96, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 @given(height=st.integers(16, 60), width=st.integers(16, 60), seed=st.integers(0, 9))
-def test_every_view_is_a_picture_of_the_same_size(height: int, width: int, seed: int) -> None:
-    image = picture(height, width, seed)
+def test_every_view_is_an_image_of_the_same_size(height: int, width: int, seed: int) -> None:
+    image = original(height, width, seed)
     for kind in VIEWS:
         for view in views(image, [kind]):
             assert (view.shape, view.dtype) == (image.shape, np.uint8)
@@ -36,13 +36,13 @@ def test_every_view_is_a_picture_of_the_same_size(height: int, width: int, seed:
 
 
 def test_views_are_what_they_are_called() -> None:
-    image = picture()
+    image = original()
     assert views(image, ["hflip"])[0].tobytes() == image[:, ::-1].tobytes()
     assert views(image, ["vflip"])[0].tobytes() == image[::-1].tobytes()
     assert [view.tobytes() for view in views(image, ["rotate90", "rotate180"])] == [
         np.rot90(image, quarters).tobytes() for quarters in (1, 3, 2)
     ]
-    assert views(picture(96, 80), ["rotate90"]) == []  # a quarter doesn't fit into the frame
+    assert views(original(96, 80), ["rotate90"]) == []  # a quarter doesn't fit into the frame
     grey = np.full((96, 96, 3), 100, np.uint8)
     assert [int(view.mean()) for view in views(grey, ["brightness"])] == [112, 88]
     assert all((view == 100).all() for view in views(grey, ["tilt", "crop"]))  # no border is invented
@@ -65,7 +65,7 @@ def write(folder: Path, images: list[NDArray[np.uint8]]) -> Path:
 
 def oriented(seed: int) -> NDArray[np.uint8]:
     """A part that is red above and green below, whatever the draw."""
-    image = picture(seed=seed) // 64
+    image = original(seed=seed) // 64
     image[:48, :, 0] += 200
     image[48:, :, 1] += 200
     return image
@@ -74,7 +74,7 @@ def oriented(seed: int) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("count", [1, 4])
 def test_what_a_product_never_does_is_left_out(tiny_backbone: str, tmp_path: Path, count: int) -> None:
     detector = sowa.Sowa.from_pretrained(tiny_backbone)
-    anyhow = write(tmp_path / "anyhow", [picture(seed=seed) for seed in range(count)])
+    anyhow = write(tmp_path / "anyhow", [original(seed=seed) for seed in range(count)])
     upright = write(tmp_path / "upright", [oriented(seed) for seed in range(count)])
     assert {"hflip", "vflip", "rotate180"} <= set(detector.fit(anyhow, augment="auto").augment_)
     chosen = set(detector.fit(upright, augment="auto").augment_)
@@ -83,7 +83,7 @@ def test_what_a_product_never_does_is_left_out(tiny_backbone: str, tmp_path: Pat
 
 
 def test_many_references_need_no_views(tiny_backbone: str, tmp_path: Path) -> None:
-    good = write(tmp_path / "good", [picture(seed=seed) for seed in range(FEW + 1)])
+    good = write(tmp_path / "good", [original(seed=seed) for seed in range(FEW + 1)])
     detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(good, augment="auto")
     assert detector.augment_ == ()
     assert detector.bank_ is not None
@@ -103,13 +103,13 @@ def test_a_mirrored_reference_is_known_only_where_views_are_in_the_bank(tiny_bac
 
 def test_a_reference_is_left_out_with_its_views(tiny_backbone: str) -> None:
     """Or else calibration would find each in the bank, mirrored twice."""
-    good = [picture(seed=seed) for seed in range(3)]
+    good = [original(seed=seed) for seed in range(3)]
     detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(good, augment=("hflip", "rotate90"))
     assert detector.calibration_.threshold > 0.01
 
 
 def test_auto_is_the_bank_of_the_kinds_that_it_chose(tiny_backbone: str) -> None:
-    good = sowa.data.stream.pictures([picture(seed=seed) for seed in range(3)])
+    good = sowa.data.stream.image_sources([original(seed=seed) for seed in range(3)])
     detector = sowa.Sowa.from_pretrained(tiny_backbone, precision="fp32")
     auto = build(detector, good, 3, 2, augment="auto")
     told = build(detector, good, 3, 2, augment=auto.augment)
@@ -118,7 +118,7 @@ def test_auto_is_the_bank_of_the_kinds_that_it_chose(tiny_backbone: str) -> None
 
 
 def test_what_was_chosen_is_kept_with_the_detector(tiny_backbone: str, tmp_path: Path) -> None:
-    good = [picture(seed=seed) for seed in range(3)]
+    good = [original(seed=seed) for seed in range(3)]
     detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(good, augment="auto")
     loaded = sowa.Sowa.load(detector.save(tmp_path / "x.sowa"))
     assert loaded.augment_ == detector.augment_ != ()
@@ -141,7 +141,7 @@ def test_a_test_judges_as_a_fitted_detector_does(tiny_backbone: str, dataset: Pa
 def test_the_command_takes_kinds_and_refuses_others(
     tiny_backbone: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good = write(tmp_path / "good", [picture(seed=seed) for seed in range(3)])
+    good = write(tmp_path / "good", [original(seed=seed) for seed in range(3)])
     base = ["fit", "--normal", str(good), "--backbone", tiny_backbone, "--out", str(tmp_path / "x.sowa")]
     for told, expected in (("rotate90,hflip", ("hflip", "rotate90")), ("none", ())):
         assert run([*base, "--augment", told]) == 0

@@ -27,9 +27,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import sowa
-from sowa.cli import run
+from sowa.cli.app import run
+from sowa.core.files import VERSION
 from sowa.errors import InputError
-from sowa.files import VERSION
 
 EARLIER = b"what an earlier run wrote"
 LONG = "x" * 300
@@ -267,19 +267,19 @@ def test_a_wrong_flag_of_test_is_refused_and_the_old_result_stays(test_refused: 
     assert words in test_refused(flag)
 
 
-# Pictures
+# Images
 
 
 def test_an_empty_folder_is_refused(fit_refused: Any, predict_refused: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "holds no picture" in fit_refused("--normal", tmp_path / "empty")
-    assert "holds no picture" in predict_refused(tmp_path / "empty")
+    assert "holds no image" in fit_refused("--normal", tmp_path / "empty")
+    assert "holds no image" in predict_refused(tmp_path / "empty")
 
 
-def broken_pictures(folder: Path) -> Path:
+def broken_images(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "empty.png").touch()
-    (folder / "text.png").write_text("no picture")
+    (folder / "text.png").write_text("no image")
     (folder / "zip.jpg").write_bytes(b"PK\x03\x04" + bytes(100))
     whole = folder / "whole.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(whole)
@@ -288,26 +288,26 @@ def broken_pictures(folder: Path) -> Path:
     return folder
 
 
-def test_a_folder_with_broken_pictures_alone_is_refused(fit_refused: Any, predict_refused: Any, tmp_path: Path) -> None:
-    folder = broken_pictures(tmp_path / "broken")
-    assert "none of 4 pictures can be read" in fit_refused("--normal", folder)
-    assert "none of 4 pictures can be read" in predict_refused(folder)
+def test_a_folder_with_broken_images_alone_is_refused(fit_refused: Any, predict_refused: Any, tmp_path: Path) -> None:
+    folder = broken_images(tmp_path / "broken")
+    assert "none of 4 images can be read" in fit_refused("--normal", folder)
+    assert "none of 4 images can be read" in predict_refused(folder)
 
 
-def test_some_broken_pictures_are_counted_and_the_rest_judged(
+def test_some_broken_images_are_counted_and_the_rest_judged(
     detector_file: Path, normal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = broken_pictures(tmp_path / "parts")
+    folder = broken_images(tmp_path / "parts")
     (folder / "good.png").write_bytes((normal / "000.png").read_bytes())
     assert run(["predict", str(folder), "--model", str(detector_file), "--json", str(tmp_path / "r.jsonl")]) == 0
-    assert "4 broken picture(s) skipped" in capsys.readouterr().err
+    assert "4 broken image(s) skipped" in capsys.readouterr().err
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1
 
 
-def test_more_shots_than_readable_pictures_are_refused(fit_refused: Any, normal: Path, tmp_path: Path) -> None:
-    folder = broken_pictures(tmp_path / "parts")
+def test_more_shots_than_readable_images_are_refused(fit_refused: Any, normal: Path, tmp_path: Path) -> None:
+    folder = broken_images(tmp_path / "parts")
     (folder / "good.png").write_bytes((normal / "000.png").read_bytes())
-    assert "only 1 of 5 pictures can be read, needed are 2" in fit_refused("--normal", folder, "--k-shot=2")
+    assert "only 1 of 5 images can be read, needed are 2" in fit_refused("--normal", folder, "--k-shot=2")
 
 
 def test_a_file_name_with_a_line_break_doesn_t_break_the_one_line(predict_refused: Any, tmp_path: Path) -> None:
@@ -346,14 +346,14 @@ def test_a_broken_mask_is_refused_by_name(test_refused: Any, wood: Path) -> None
     assert str(mask) in test_refused("--root", wood.parent)
 
 
-def test_test_pictures_that_are_all_broken_are_refused(test_refused: Any, wood: Path) -> None:
+def test_test_images_that_are_all_broken_are_refused(test_refused: Any, wood: Path) -> None:
     for path in (wood / "test").rglob("*.png"):
         path.write_bytes(b"broken")
-    assert "none of 10 test pictures can be read" in test_refused("--root", wood.parent)
+    assert "none of 10 test images can be read" in test_refused("--root", wood.parent)
 
 
-def test_only_good_pictures_can_t_be_tested(test_refused: Any, normal: Path) -> None:
-    assert "no labelled test picture" in test_refused("--dataset", "folder", "--root", normal)
+def test_only_good_images_can_t_be_tested(test_refused: Any, normal: Path) -> None:
+    assert "no labelled test image" in test_refused("--dataset", "folder", "--root", normal)
 
 
 # Files of ours, and files that aren't
@@ -775,7 +775,7 @@ def test_a_full_disk_leaves_the_old_evaluation(
 
 
 def test_an_interrupted_predict_leaves_no_half_json_file(detector_file: Path, normal: Path, tmp_path: Path) -> None:
-    """Ctrl-C in the middle: the earlier lines stay, pictures that are drawn are whole, nothing temporary remains."""
+    """Ctrl-C in the middle: the earlier lines stay, images that are drawn are whole, nothing temporary remains."""
     parts, out, lines = tmp_path / "parts", tmp_path / "out", tmp_path / "r.jsonl"
     parts.mkdir()
     for index in range(600):
@@ -822,13 +822,13 @@ def test_an_error_in_the_middle_leaves_the_old_lines(
 def test_verdicts_before_an_error_are_kept_under_another_name(
     detector_file: Path, normal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures, lines = sorted(normal.glob("*.png")), tmp_path / "lines.jsonl"
+    images, lines = sorted(normal.glob("*.png")), tmp_path / "lines.jsonl"
     lines.write_text("before")
     out = tmp_path / "results"
-    (out / f"{pictures[1].stem}_overlay.jpg").mkdir(parents=True)  # the second picture's overlay can't be written
+    (out / f"{images[1].stem}_overlay.jpg").mkdir(parents=True)  # the second image's overlay can't be written
     assert run(["predict", str(normal), "--model", str(detector_file), "--out", str(out), "--json", str(lines)]) == 2
     capsys.readouterr()
     assert lines.read_text() == "before"
     kept = (tmp_path / "lines.jsonl.partial").read_text().splitlines()
-    assert [json.loads(line)["image_path"] for line in kept] == [str(path) for path in pictures[:2]]
+    assert [json.loads(line)["image_path"] for line in kept] == [str(path) for path in images[:2]]
     assert not list(tmp_path.glob(".*"))

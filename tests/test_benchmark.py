@@ -15,18 +15,18 @@ import torch
 from PIL import Image
 from skimage.measure import label
 
-from sowa.benchmark import SUITES, BenchmarkConfig, Network, run, run_benchmark
-from sowa.benchmark.suite import find_roots
-from sowa.benchmark.summary import size_mean, size_ranges, summary
-from sowa.benchmark.tables import markdown, published
-from sowa.cli import run as run_command
-from sowa.config import EvaluationConfig
+from sowa.cli.app import run as run_command
+from sowa.core.config import EvaluationConfig
+from sowa.core.files import read_safetensors, write_bytes
+from sowa.core.headers import WEIGHTS_FORMAT
 from sowa.data import load
-from sowa.devices import choose_device, choose_precision
+from sowa.encoders.devices import choose_device, choose_precision
 from sowa.errors import InputError
-from sowa.files import read_safetensors, write_bytes
-from sowa.headers import WEIGHTS_FORMAT
-from sowa.results import METRICS
+from sowa.evaluation.benchmark import SUITES, BenchmarkConfig, Network, run, run_benchmark
+from sowa.evaluation.benchmark.suite import find_roots
+from sowa.evaluation.benchmark.summary import size_mean, size_ranges, summary
+from sowa.evaluation.benchmark.tables import markdown, published
+from sowa.evaluation.results import METRICS
 from sowa.synthetic import write_dataset
 
 SHOTS, SEEDS = (0, 1, 2, 4), (0, 1)
@@ -36,7 +36,7 @@ QUICK = BenchmarkConfig(train=False, datasets=("btad",), evaluation=EvaluationCo
 
 
 def write_visa(root: Path, made: Path) -> None:
-    """Pictures in the MVTec AD layout once more as VisA has them."""
+    """Images in the MVTec AD layout once more as VisA has them."""
     data = root / "candle" / "Data"
     for folder in ("Images/Normal", "Images/Anomaly", "Masks/Anomaly"):
         (data / folder).mkdir(parents=True)
@@ -94,9 +94,11 @@ def out(finished: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves out what is drawn, which takes longer than all the rest."""
-    monkeypatch.setattr("sowa.benchmark.examples.Examples.save", lambda self, path: write_bytes(path, b"drawn"))
+    monkeypatch.setattr(
+        "sowa.evaluation.benchmark.examples.Examples.save", lambda self, path: write_bytes(path, b"drawn")
+    )
     for name in ("draw_shots", "draw_sizes"):
-        monkeypatch.setattr(f"sowa.commands.benchmark.{name}", lambda rows, path: None)
+        monkeypatch.setattr(f"sowa.cli.benchmark.{name}", lambda rows, path: None)
 
 
 def again(root: Path, out: Path, backbone: str, *flags: str) -> int:
@@ -224,7 +226,7 @@ def test_published_values_are_percent_of_known_metrics() -> None:
         assert all(50 < mean < 100 and 0 <= std < 10 for mean, std in values.values())
 
 
-def test_figures_are_pictures_that_the_readme_shows(finished: Path) -> None:
+def test_figures_are_images_that_the_readme_shows(finished: Path) -> None:
     text = (finished / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
     assert shown == [
@@ -233,10 +235,10 @@ def test_figures_are_pictures_that_the_readme_shows(finished: Path) -> None:
         *(f"levels/{name}.png" for name in ("mvtec-wood", "btad-01", "visa-candle")),
     ]
     for name in shown:
-        with Image.open(finished / name) as picture:
-            assert picture.format == "PNG"
-            assert min(picture.size) > 200
-            assert len(picture.convert("RGB").getcolors(picture.width * picture.height)) > 50
+        with Image.open(finished / name) as image:
+            assert image.format == "PNG"
+            assert min(image.size) > 200
+            assert len(image.convert("RGB").getcolors(image.width * image.height)) > 50
 
 
 # Going on where it was
@@ -266,7 +268,7 @@ def test_a_row_that_is_none_is_made_anew(root: Path, out: Path, tiny_backbone: s
     assert but_for_time(rows_of(out)["btad-01"]) == but_for_time(row)
 
 
-def test_a_lost_picture_is_made_again(root: Path, plain: Path, tmp_path: Path, tiny_backbone: str) -> None:
+def test_a_lost_image_is_made_again(root: Path, plain: Path, tmp_path: Path, tiny_backbone: str) -> None:
     out = shutil.copytree(plain, tmp_path / "copy")
     (out / "levels" / "btad-01.png").unlink()
     run_benchmark(Network(tiny_backbone), root, out, QUICK)
@@ -317,17 +319,17 @@ def test_other_settings_make_rows_anew(root: Path, plain: Path, tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_other_pictures_make_rows_anew(root: Path, tmp_path: Path, tiny_backbone: str) -> None:
+def test_other_images_make_rows_anew(root: Path, tmp_path: Path, tiny_backbone: str) -> None:
     copy, out = shutil.copytree(root, tmp_path / "root"), tmp_path / "out"
     first = run_benchmark(Network(tiny_backbone), root, out, QUICK)
-    assert run_benchmark(Network(tiny_backbone), copy, out, QUICK) == first  # times too: the same pictures elsewhere
-    picture = sorted((copy / "btad" / "01" / "test" / "ko").iterdir())[0]
-    Image.new("RGB", (64, 64), "red").save(picture)
+    assert run_benchmark(Network(tiny_backbone), copy, out, QUICK) == first  # times too: the same images elsewhere
+    image = sorted((copy / "btad" / "01" / "test" / "ko").iterdir())[0]
+    Image.new("RGB", (64, 64), "red").save(image)
     (second,) = run_benchmark(Network(tiny_backbone), copy, out, QUICK)
     assert second["runs"] != first[0]["runs"]
-    picture.unlink()
+    image.unlink()
     (third,) = run_benchmark(Network(tiny_backbone), copy, out, QUICK)
-    assert third["settings"]["pictures"] != second["settings"]["pictures"]
+    assert third["settings"]["images"] != second["settings"]["images"]
 
 
 @pytest.mark.usefixtures("undrawn")

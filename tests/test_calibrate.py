@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 import sowa
-from sowa.cli import run
+from sowa.cli.app import run
+from sowa.core.types import ABNORMAL
 from sowa.data import load
 from sowa.errors import InputError
 from sowa.metrics import PixelMetrics
-from sowa.types import ABNORMAL
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def file(detector_file: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(detector_file, tmp_path / "wood.sowa"))
 
 
-def test_another_rate_needs_no_picture_and_keeps_the_bank(detector: sowa.Sowa, judged: Path) -> None:
+def test_another_rate_needs_no_image_and_keeps_the_bank(detector: sowa.Sowa, judged: Path) -> None:
     bank, before = detector.bank_, [p.raw_score for p in detector.predict(judged)]
     thresholds = [
         detector.calibrate(false_positive_rate=rate).calibration_.threshold for rate in (0.3, 0.05, 0.01, 0.001)
@@ -47,10 +47,10 @@ def test_the_rate_of_fit_is_that_of_calibrate(tiny_backbone: str, normal: Path) 
     assert fitted.calibration_ == later.calibration_
 
 
-def test_normal_pictures_tell_where_normal_ends(detector: sowa.Sowa, judged: Path) -> None:
+def test_normal_images_tell_where_normal_ends(detector: sowa.Sowa, judged: Path) -> None:
     raw = [p.raw_score for p in detector.predict(judged / "good")]
     calibration = detector.calibrate(judged / "good").calibration_
-    assert calibration.seen == "3 normal pictures"
+    assert calibration.seen == "3 normal images"
     assert calibration.image is not None
     assert calibration.image.centre == pytest.approx(np.log(raw).mean(), abs=1e-4)
     assert calibration.threshold > max(raw)
@@ -70,11 +70,11 @@ def test_without_a_bank_prompts_can_be_calibrated_too(judged: Path) -> None:
 
 
 @pytest.mark.parametrize("rule", ["f1", "youden", "recall", "cost"])
-def test_labelled_pictures_are_told_apart_as_the_rule_wants(detector: sowa.Sowa, dataset: Path, rule: str) -> None:
+def test_labelled_images_are_told_apart_as_the_rule_wants(detector: sowa.Sowa, dataset: Path, rule: str) -> None:
     samples = load("mvtec", dataset, "wood")
     detector.calibrate_labelled(samples, rule, missed_cost=1000)
     test = [sample for sample in samples if sample.split == "test"]
-    assert detector.calibration_.rule == f"{rule} on {len(test)} labelled pictures"  # the six others are its references
+    assert detector.calibration_.rule == f"{rule} on {len(test)} labelled images"  # the six others are its references
     called = [p.is_anomalous for p in detector.predict([sample.image_path for sample in test])]
     anomalous = [sample.label == ABNORMAL for sample in test]
     if rule in ("recall", "cost"):
@@ -91,7 +91,7 @@ def test_masks_give_the_best_pixel_threshold(detector: sowa.Sowa, dataset: Path)
     assert f1[called.sum() - 1] == f1.max()
 
 
-def metrics(detector: sowa.Sowa, samples: list[sowa.types.Sample]) -> PixelMetrics:
+def metrics(detector: sowa.Sowa, samples: list[sowa.core.types.Sample]) -> PixelMetrics:
     from sowa.data import read_mask_at
 
     pixels, test = PixelMetrics(), [sample for sample in samples if sample.split == "test"]
@@ -100,7 +100,7 @@ def metrics(detector: sowa.Sowa, samples: list[sowa.types.Sample]) -> PixelMetri
     return pixels
 
 
-def test_without_masks_a_mask_is_lit_where_the_picture_is_called(detector: sowa.Sowa, dataset: Path) -> None:
+def test_without_masks_a_mask_is_lit_where_the_image_is_called(detector: sowa.Sowa, dataset: Path) -> None:
     samples = [dataclasses.replace(sample, mask_path=None) for sample in load("mvtec", dataset, "wood")]
     detector.calibrate_labelled(samples, "recall")
     test = [sample for sample in samples if sample.split == "test"]
@@ -108,18 +108,18 @@ def test_without_masks_a_mask_is_lit_where_the_picture_is_called(detector: sowa.
         assert prediction.mask.any() or sample.label != ABNORMAL
 
 
-def test_pictures_of_one_kind_are_not_enough(detector: sowa.Sowa, dataset: Path) -> None:
+def test_images_of_one_kind_are_not_enough(detector: sowa.Sowa, dataset: Path) -> None:
     normal = [sample for sample in load("mvtec", dataset, "wood") if sample.label != ABNORMAL]
-    with pytest.raises(InputError, match="3 normal and 0 anomalous pictures"):
+    with pytest.raises(InputError, match="3 normal and 0 anomalous images"):
         detector.calibrate_labelled(normal)
 
 
-def test_broken_pictures_are_skipped_and_listed(detector: sowa.Sowa, judged: Path, tmp_path: Path) -> None:
+def test_broken_images_are_skipped_and_listed(detector: sowa.Sowa, judged: Path, tmp_path: Path) -> None:
     shutil.copytree(judged / "good", tmp_path / "good")
     (tmp_path / "good" / "x.png").write_bytes(b"broken")
     detector.calibrate(tmp_path / "good")
     assert [Path(name).name for name, _ in detector.skipped_] == ["x.png"]
-    assert detector.calibration_.seen == "3 normal pictures"
+    assert detector.calibration_.seen == "3 normal images"
 
 
 def test_a_copy_of_a_reference_says_nothing_of_other_pieces(tiny_backbone: str, normal: Path, tmp_path: Path) -> None:
@@ -130,10 +130,10 @@ def test_a_copy_of_a_reference_says_nothing_of_other_pieces(tiny_backbone: str, 
     assert copied.calibration_.threshold == pytest.approx(plain.calibration_.threshold, rel=0.5)
 
 
-def test_references_among_the_normal_pictures_are_left_out(detector: sowa.Sowa, normal: Path, judged: Path) -> None:
+def test_references_among_the_normal_images_are_left_out(detector: sowa.Sowa, normal: Path, judged: Path) -> None:
     alone = detector.calibrate(judged / "good").calibration_
     assert detector.calibrate([normal, judged / "good"]).calibration_ == alone
-    with pytest.raises(InputError, match="all 6 pictures are references"):
+    with pytest.raises(InputError, match="all 6 images are references"):
         detector.calibrate(normal)
 
 
@@ -178,7 +178,7 @@ def test_the_most_extreme_rates_stay_finite(tiny_backbone: str, normal: Path) ->
 # the command
 
 
-def calibrated(file: Path, *flags: object) -> sowa.types.Calibration:
+def calibrated(file: Path, *flags: object) -> sowa.core.types.Calibration:
     assert run(["calibrate", "--model", str(file), *(str(flag) for flag in flags)]) == 0
     return sowa.Sowa.load(file).calibration_
 
@@ -188,7 +188,7 @@ def test_the_command_writes_over_the_detector(file: Path, judged: Path, capsys: 
     after = calibrated(file, "--normal", judged / "good", "--false-positive-rate", "0.05")
     line = json.loads(capsys.readouterr().out)
     assert line["threshold"] == after.threshold != before.calibration_.threshold
-    assert (line["rule"], line["seen"]) == ("false-positive rate 0.05", "3 normal pictures")
+    assert (line["rule"], line["seen"]) == ("false-positive rate 0.05", "3 normal images")
     assert [path.name for path in file.parent.iterdir()] == [file.name]
     assert sowa.Sowa.load(file).references_ == before.references_
 
@@ -200,7 +200,7 @@ def test_the_command_leaves_the_detector_alone_where_it_writes_elsewhere(file: P
     assert sowa.Sowa.load(other).calibration_.threshold < sowa.Sowa.load(file).calibration_.threshold
 
 
-def test_the_command_takes_labelled_pictures(file: Path, dataset: Path) -> None:
+def test_the_command_takes_labelled_images(file: Path, dataset: Path) -> None:
     after = calibrated(file, "--dataset", "mvtec", "--root", dataset, "--category", "wood", "--rule", "recall")
     assert after.rule.startswith("recall on ")
 
@@ -215,7 +215,7 @@ def test_the_command_wants_one_category(file: Path, dataset: Path, capsys: pytes
     [
         (["--false-positive-rate", "0"], "false-positive rate is 0.0, allowed is above 0 and below 1"),
         (["--false-positive-rate", "1.5"], "allowed is above 0 and below 1"),
-        (["--rule", "f1"], "labelled pictures need --dataset and --root"),
+        (["--rule", "f1"], "labelled images need --dataset and --root"),
         (["--dataset", "folder", "--root", "x", "--normal", "y"], "leave --normal and --false-positive-rate out"),
         (["--normal", "nowhere"], "nowhere"),
         (["--rule", "best"], "best"),

@@ -1,4 +1,4 @@
-"""The threshold from references alone: its shape, its limits, and how often normal pictures exceed it."""
+"""The threshold from references alone: its shape, its limits, and how often normal images exceed it."""
 
 import math
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from sowa.calibration import (
+from sowa.core.calibration import (
     BANK_GAIN,
     PRIOR_SPREAD,
     PRIOR_WEIGHT,
@@ -18,9 +18,9 @@ from sowa.calibration import (
     from_normal,
     from_references,
 )
-from sowa.config import FALSE_POSITIVE_RATE
+from sowa.core.config import FALSE_POSITIVE_RATE
+from sowa.core.types import Calibration, NormalRange
 from sowa.errors import InputError
-from sowa.types import Calibration, NormalRange
 
 scores = st.lists(st.floats(2e-3, 10), min_size=1, max_size=12)
 
@@ -35,7 +35,7 @@ def left_out(values: NDArray[np.float64], references: int) -> NDArray[np.float64
 
 
 def false_positive_rate(references: int, values: int, rate: float = 0.01, runs: int = 1500) -> float:
-    """Mean chance of one more normal picture over the bound, for products as the prior expects them.
+    """Mean chance of one more normal image over the bound, for products as the prior expects them.
 
     Each run is a product with a spread of its own; scores are log-normal; of ``references``, ``values`` are seen.
     """
@@ -144,13 +144,13 @@ def test_identical_references_stay_finite(references):
 
 
 def test_one_reference_alone_is_given_room_for_missing_the_centre():
-    """Its variants show neither where other normal pictures lie nor how far apart."""
+    """Its variants show neither where other normal images lie nor how far apart."""
     assert false_positive_rate(1, 1) < 0.005
     assert threshold_of(np.ones(3), 1) > threshold_of(np.ones(2), 2)
 
 
 @pytest.mark.parametrize("references", [2, 4, 8, 16, 32])
-def test_normal_pictures_exceed_the_bound_as_often_as_wanted(references):
+def test_normal_images_exceed_the_bound_as_often_as_wanted(references):
     assert false_positive_rate(references, references) == pytest.approx(0.01, abs=0.0025)
 
 
@@ -173,7 +173,7 @@ def test_a_sample_of_many_references_keeps_the_wanted_rate():
     assert false_positive_rate(200, 32) == pytest.approx(0.01, abs=0.0025)
 
 
-def test_a_percentile_is_the_share_of_normal_pictures_below():
+def test_a_percentile_is_the_share_of_normal_images_below():
     random = np.random.default_rng(3)
     seen, coming = np.exp(random.normal(-1, 0.2, 60)), np.exp(random.normal(-1, 0.2, 4000))
     calibration = from_normal(seen, seen)
@@ -196,7 +196,7 @@ def test_the_percentile_at_the_threshold_is_what_the_rate_leaves(values, rate):
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1])
-def test_fifty_normal_pictures_keep_the_rate(rate):
+def test_fifty_normal_images_keep_the_rate(rate):
     random, chances = np.random.default_rng(4), []
     for _ in range(400):
         seen = np.exp(random.normal(0, 0.15, 50))
@@ -205,7 +205,7 @@ def test_fifty_normal_pictures_keep_the_rate(rate):
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1])
-def test_many_normal_pictures_keep_the_rate_where_their_scores_are_skewed(rate):
+def test_many_normal_images_keep_the_rate_where_their_scores_are_skewed(rate):
     """A tenth of the pieces lies far off, so that no bell shape fits."""
 
     def scores(count):
@@ -224,14 +224,14 @@ def test_a_rate_outside_its_limits_is_refused(rate):
         at_rate(from_normal([1.0, 2.0], [1.0, 2.0]), rate)
 
 
-def test_no_rate_can_be_kept_where_no_normal_picture_was_seen():
-    with pytest.raises(InputError, match="seen no normal picture"):
+def test_no_rate_can_be_kept_where_no_normal_image_was_seen():
+    with pytest.raises(InputError, match="seen no normal image"):
         at_rate(Calibration(), 0.01)
 
 
 def test_the_rule_says_how_thresholds_were_chosen_and_what_was_seen():
     calibration = at_rate(from_normal([1.0, 2.0], [1.0, 2.0]), 0.05)
-    assert (calibration.rule, calibration.seen) == ("false-positive rate 0.05", "2 normal pictures")
+    assert (calibration.rule, calibration.seen) == ("false-positive rate 0.05", "2 normal images")
     assert at_rate(calibration, 0.1).rule == "false-positive rate 0.1"
     assert from_references([1.0] * 3, [1.0] * 3, 1).seen == "1 reference, varied"
 
@@ -278,7 +278,7 @@ def test_no_other_threshold_is_better(pairs, rule, cost):
 
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=9, max_size=40))
 @settings(max_examples=40)
-def test_percentiles_rise_and_bounds_fall_where_pictures_score_alike(values):
+def test_percentiles_rise_and_bounds_fall_where_images_score_alike(values):
     image = from_normal(values, values).image
     percentiles = [image.percentile(value) for value in np.geomspace(0.02, 2, 80)]
     assert percentiles == sorted(percentiles)
@@ -288,8 +288,8 @@ def test_percentiles_rise_and_bounds_fall_where_pictures_score_alike(values):
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1])
-def test_fifty_skewed_normal_pictures_keep_the_rate(rate):
-    """A few odd but good pictures don't push the threshold beyond what the others ask for."""
+def test_fifty_skewed_normal_images_keep_the_rate(rate):
+    """A few odd but good images don't push the threshold beyond what the others ask for."""
     random, chances = np.random.default_rng(5), []
     for _ in range(400):
         seen = np.exp(0.1 * random.standard_exponential(50) ** 1.5)

@@ -19,9 +19,9 @@ from PIL import Image
 from rich.console import Console
 
 import sowa
-from sowa.cli import app, run
-from sowa.commands.predict import unique_names
-from sowa.results import METRICS
+from sowa.cli.app import app, run
+from sowa.cli.predict import unique_names
+from sowa.evaluation.results import METRICS
 
 KEYS = ["image_path", "score", "raw_score", "threshold", "is_anomalous", "seconds", "normal_percentile"]
 SCRIPT = Path(sys.executable).with_name("sowa")
@@ -42,7 +42,7 @@ OPTIONS = {
     "predict": "--backbone --batch-size --boxes --defect --examples --json --model --out --report --search --source "
     f"{COMMON}",
     "train": (
-        "--backbone --batch-size --category --checkpoint-every --dataset --epochs --gaze --gaze-pictures --gaze-weight "
+        "--backbone --batch-size --category --checkpoint-every --dataset --epochs --gaze --gaze-images --gaze-weight "
         "--image-size --learning-rate --mosaic --out --pixels-per-degree --protocol --root --saliency --seed "
         "--validation-fraction --weight-decay "
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
@@ -57,11 +57,11 @@ OPTIONS = {
     ),
     "shots": "--at-most --backbone --batch-size --candidates --category --dataset --draws --folds --image-size --json "
     f"--labels --method --model --no-tiled --normal --out --patience --root --seed --tiled --tolerance --work {COMMON}",
-    "export": "--backbone --format --model --out --pictures --precision --tolerance",
+    "export": "--backbone --format --model --out --images --precision --tolerance",
     "gaze record": "--blur --host --least --observer --out --port --radius --source",
-    "gaze train": "--backbone --batch-size --device --fixations --held-out --model --out --pictures "
+    "gaze train": "--backbone --batch-size --device --fixations --held-out --model --out --images "
     "--pixels-per-degree --seed --sigma",
-    "gaze test": "--backbone --batch-size --device --fixations --model --pictures --pixels-per-degree --sigma",
+    "gaze test": "--backbone --batch-size --device --fixations --model --images --pixels-per-degree --sigma",
     "detect train": "--augment --backbone --batch-size --checkpoint-every --dataset --epochs --held-out --image-size "
     "--learning-rate --no-phrases --no-reference --out --phrases --reference --root --seed --weight-decay --width "
     f"{COMMON}",
@@ -161,9 +161,9 @@ def test_help_names_every_option(command: str, sowa_command: Any, monkeypatch: p
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("demo", "side of the generated pictures in pixels"),
+        ("demo", "side of the generated images in pixels"),
         ("fit", "drawn by the seed"),
-        ("calibrate", "of normal pictures that aren't its references"),
+        ("calibrate", "of normal images that aren't its references"),
         ("predict", "folder for overlays and masks"),
         ("train", "file for the weights"),
         ("test", "0 is zero-shot"),
@@ -189,7 +189,9 @@ def test_the_version_is_the_package_s(sowa_command: Any) -> None:
 
 
 def test_help_and_info_answer_without_loading_torch() -> None:
-    code = "import sys; from sowa.cli import run; run(['fit', '--help']); run(['info']); print('torch' in sys.modules)"
+    code = (
+        "import sys; from sowa.cli.app import run; run(['fit', '--help']); run(['info']); print('torch' in sys.modules)"
+    )
     done = in_a_process(sys.executable, "-c", code)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
 
@@ -257,7 +259,7 @@ def test_fit_takes_options_that_reach_the_detector(
     assert (loaded.category, loaded.trained) == ("object", True)
 
 
-def test_fit_counts_broken_pictures(
+def test_fit_counts_broken_images(
     sowa_command: Any, tiny_backbone: str, normal: Path, tmp_path: Path, judged: Path
 ) -> None:
     (tmp_path / "parts").mkdir()
@@ -266,7 +268,7 @@ def test_fit_counts_broken_pictures(
     result = sowa_command(
         "fit", "--normal", tmp_path / "parts", "--backbone", tiny_backbone, "--out", tmp_path / "x.sowa"
     )
-    assert [note for note in result.notes if note.startswith("1 broken picture(s) skipped") and "a.png" in note]
+    assert [note for note in result.notes if note.startswith("1 broken image(s) skipped") and "a.png" in note]
     assert len(result.lines[0]["references"]) == 1
 
 
@@ -290,7 +292,7 @@ def test_predict_writes_json_lines_overlays_and_masks(
     assert len(names) == 20
     assert sum(name.endswith("_overlay.jpg") for name in names) == 10
     assert sum(name.endswith("_mask.png") for name in names) == 10
-    assert result.notes == [f"10 pictures judged, {sum(p.is_anomalous for p in expected)} anomalous; overlays in {out}"]
+    assert result.notes == [f"10 images judged, {sum(p.is_anomalous for p in expected)} anomalous; overlays in {out}"]
     assert result.events[-1] | {"seconds": 0} == {
         "event": "progress",
         "label": "predict",
@@ -323,7 +325,7 @@ def test_predict_takes_patterns_options_and_its_source_as_a_flag(
     assert len(sowa_command("predict", *flags, judged / "good").lines) == 3
 
 
-def test_predict_skips_broken_pictures_and_counts_them(
+def test_predict_skips_broken_images_and_counts_them(
     sowa_command: Any, detector_file: Path, judged: Path, tmp_path: Path
 ) -> None:
     for name in ("a.png", "c.png"):
@@ -331,7 +333,7 @@ def test_predict_skips_broken_pictures_and_counts_them(
     (tmp_path / "b.png").write_bytes(b"broken")
     result = sowa_command("predict", tmp_path, "--model", detector_file)
     assert [Path(line["image_path"]).name for line in result.lines] == ["a.png", "c.png"]
-    assert result.notes[0].startswith("1 broken picture(s) skipped:")
+    assert result.notes[0].startswith("1 broken image(s) skipped:")
     assert "b.png" in result.notes[0]
     assert result.events[-1]["done"] == result.events[-1]["total"] == 3
 
@@ -349,7 +351,7 @@ def test_two_runs_over_the_same_folder_do_no_harm(
     assert len((tmp_path / "out" / "r.jsonl").read_text().splitlines()) == 3
 
 
-def test_results_inside_the_folder_of_pictures_are_not_judged_the_next_time(
+def test_results_inside_the_folder_of_images_are_not_judged_the_next_time(
     sowa_command: Any, detector_file: Path, judged: Path, tmp_path: Path
 ) -> None:
     """Or such an ``--out`` is refused at once; but never silently judged as new parts."""
@@ -389,13 +391,13 @@ def test_the_same_stem_in_two_folders_gives_two_overlays(
         ["x.tar.png", "x.png", "x.tar.jpg"],
     ],
 )
-def test_every_picture_s_results_have_a_name_of_their_own(paths: list[str]) -> None:
+def test_every_image_s_results_have_a_name_of_their_own(paths: list[str]) -> None:
     names = unique_names([Path(path) for path in paths])
     assert len(set(names.values())) == len(paths)
     assert all(name and "/" not in name for name in names.values())
 
 
-def test_a_lone_picture_keeps_its_plain_name() -> None:
+def test_a_lone_image_keeps_its_plain_name() -> None:
     assert unique_names([Path("a/0.png"), Path("b/1.png")]) == {Path("a/0.png"): "0", Path("b/1.png"): "1"}
 
 
@@ -425,7 +427,7 @@ def test_a_file_name_that_isn_t_unicode_is_judged_too(
     assert len(lines.read_text(encoding="utf-8").splitlines()) == 1
 
 
-def test_a_picture_of_one_pixel_is_judged_and_drawn(sowa_command: Any, detector_file: Path, tmp_path: Path) -> None:
+def test_an_image_of_one_pixel_is_judged_and_drawn(sowa_command: Any, detector_file: Path, tmp_path: Path) -> None:
     Image.new("L", (1, 1)).save(tmp_path / "dot.png")
     sowa_command("predict", tmp_path / "dot.png", "--model", detector_file, "--out", tmp_path / "out")
     with Image.open(tmp_path / "out" / "dot_overlay.jpg") as drawn:
@@ -571,9 +573,9 @@ def test_doctor_finds_this_machine_in_order(sowa_command: Any) -> None:
 
 
 def test_demo_draws_its_overview(sowa_command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sowa.commands.demo.CATEGORIES", ("brushed_metal",))
-    monkeypatch.setattr("sowa.commands.demo.GOOD", 1)
-    monkeypatch.setattr("sowa.commands.demo.K_SHOT", 2)
+    monkeypatch.setattr("sowa.cli.demo.CATEGORIES", ("brushed_metal",))
+    monkeypatch.setattr("sowa.cli.demo.GOOD", 1)
+    monkeypatch.setattr("sowa.cli.demo.K_SHOT", 2)
     result = sowa_command("demo", "--out", tmp_path / "demo", "--size", "96", "--seed", "1")
     line = json.loads(result.out.splitlines()[-1])
     assert line["event"] == "demo"
@@ -644,7 +646,7 @@ def test_a_preset_is_a_config_by_name(sowa_command: Any, tiny_backbone: str, nor
     out = tmp_path / "x.sowa"
     arguments = ["fit", "--normal", normal, "--backbone", tiny_backbone, "--k-shot", "2", "--out", out]
     sowa_command(*arguments, "--config", "accurate")
-    assert sowa.Sowa.load(out).calibration_.seen == "4 normal pictures"  # those that the coreset left
+    assert sowa.Sowa.load(out).calibration_.seen == "4 normal images"  # those that the coreset left
     sowa_command(*arguments, "--config", "accurate", "--no-coreset")
     assert sowa.Sowa.load(out).calibration_.seen == "2 references, each left out in turn"
 
@@ -727,7 +729,7 @@ def test_fit_and_predict_work_as_processes_of_their_own(
     done = in_a_process(*module, "predict", judged / "good", "--model", "part.sowa", "--out", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [list(json.loads(line)) for line in done.stdout.splitlines()] == [KEYS] * 3
-    assert re.search(r"3 pictures judged, \d anomalous; overlays in r", done.stderr)
+    assert re.search(r"3 images judged, \d anomalous; overlays in r", done.stderr)
     assert len(list((tmp_path / "r").iterdir())) == 6
 
 
@@ -808,7 +810,7 @@ def test_freed_memory_stays_for_the_next_batch() -> None:
     code = """
 import resource, sys
 import numpy as np
-from sowa.commands.allocator import keep_freed_memory
+from sowa.cli.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -825,7 +827,7 @@ print(faults() - before)
 def test_a_command_looks_for_garbage_rarely_and_not_at_its_end() -> None:
     code = """
 import atexit, gc
-from sowa.cli import main
+from sowa.cli.app import main
 atexit.register(lambda: print(gc.get_threshold()[0] > 10_000, gc.get_freeze_count() > 0))
 main(["info"])
 """

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sowa.config import AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig, from_dict, to_dict
+from sowa.core.config import AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig, from_dict, to_dict
 from sowa.errors import InputError
 
 KINDS = [AdapterConfig, PromptConfig, ModelConfig, TrainConfig, EvaluationConfig]
@@ -67,7 +67,7 @@ def test_an_unknown_field_is_refused_by_name_further_down_too() -> None:
 
 def test_refusing_unknown_fields_doesn_t_depend_on_what_was_called_before() -> None:
     code = (
-        "from sowa.config import *\nfrom sowa.errors import InputError\n"
+        "from sowa.core.config import *\nfrom sowa.errors import InputError\n"
         "from_dict(ModelConfig, {})\n"
         "try:\n    from_dict(TrainConfig, {'nonsense': 1})\nexcept InputError:\n    print('refused')"
     )

@@ -1,4 +1,4 @@
-"""Few references chosen among many normal pictures."""
+"""Few references chosen among many normal images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import sowa
-from sowa.coreset import choose
+from sowa.core.memory import MemoryBank
+from sowa.core.scoring import top_mean
+from sowa.detector.coreset import choose
 from sowa.errors import InputError
-from sowa.memory import MemoryBank
-from sowa.scoring import top_mean
 
 
 def groups(sizes: tuple[int, ...], seed: int = 0, spread: float = 0.05) -> Tensor:
-    """Pictures of so many different looks, (1, N, 4, 8): each a direction, somewhat blurred."""
+    """Images of so many different looks, (1, N, 4, 8): each a direction, somewhat blurred."""
     random = torch.Generator().manual_seed(seed)
     looks = F.normalize(torch.randn(len(sizes), 8, generator=random), dim=-1)
-    pictures = torch.cat([look.expand(size, 4, 8) for look, size in zip(looks, sizes, strict=True)])
-    return F.normalize(pictures + spread * torch.randn(pictures.shape, generator=random), dim=-1)[None]
+    images = torch.cat([look.expand(size, 4, 8) for look, size in zip(looks, sizes, strict=True)])
+    return F.normalize(images + spread * torch.randn(images.shape, generator=random), dim=-1)[None]
 
 
 def cost(features: Tensor, chosen: tuple[int, ...]) -> float:
@@ -38,7 +38,7 @@ def test_every_look_gets_a_reference_and_the_commonest_comes_first(seed: int) ->
     assert {0 if i < 3 else 1 if i < 12 else 2 for i in chosen} == {0, 1, 2}
 
 
-def test_each_further_picture_is_the_best_one_to_add() -> None:
+def test_each_further_image_is_the_best_one_to_add() -> None:
     features = groups((2, 3, 3), seed=4, spread=0.4)
     chosen = choose(features, 4)
     for count in range(1, 5):
@@ -58,10 +58,10 @@ def test_fit_takes_the_choice_and_calibrates_on_the_others(tiny_backbone: str, n
     (tmp_path / "good" / "x.png").write_bytes(b"broken")
     detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(tmp_path / "good", k_shot=2, coreset=True)
     assert len(detector.references_) == len(detector.bank_) == 2
-    assert detector.calibration_.seen == "4 normal pictures"
+    assert detector.calibration_.seen == "4 normal images"
     assert [Path(name).name for name, _ in detector.skipped_] == ["x.png"]
     again = sowa.Sowa.from_pretrained(tiny_backbone).fit(tmp_path / "good", k_shot=2, coreset=True, seed=5)
-    assert set(again.references_) == set(detector.references_)  # all pictures are candidates, so the draw is no matter
+    assert set(again.references_) == set(detector.references_)  # all images are candidates, so the draw is no matter
 
 
 def test_few_left_over_tell_less_than_the_references(tiny_backbone: str, normal: Path) -> None:
@@ -69,7 +69,7 @@ def test_few_left_over_tell_less_than_the_references(tiny_backbone: str, normal:
     assert detector.calibration_.seen == "5 references, each left out in turn"
 
 
-def test_fit_with_all_pictures_has_nothing_to_choose(tiny_backbone: str, normal: Path) -> None:
+def test_fit_with_all_images_has_nothing_to_choose(tiny_backbone: str, normal: Path) -> None:
     detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal, k_shot=6, coreset=True)
     assert detector.calibration_.seen == "6 references, each left out in turn"
 

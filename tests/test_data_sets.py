@@ -11,10 +11,10 @@ import pytest
 from published import TREES, WHOLE, btad, dagm, dtd_synthetic, kolektor, magnetic_tile, mpdd, mvtec2
 from rich.console import Console
 
-from sowa.cli import app, run
+from sowa.cli.app import app, run
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data import DATASETS, categories, choose_references, load, read_mask
 from sowa.errors import InputError
-from sowa.types import ABNORMAL, NORMAL, Sample
 
 
 def names(samples: list[Sample], split: str, label: int | None) -> list[str]:
@@ -86,15 +86,15 @@ def test_btad_missing_masks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["mpdd", "mvtec2", "btad"])
-def test_train_without_pictures(tmp_path: Path, dataset: str) -> None:
+def test_train_without_images(tmp_path: Path, dataset: str) -> None:
     category = TREES[dataset](tmp_path) / WHOLE[dataset][0][0]
-    for picture in category.glob("train/*/*"):
-        picture.unlink()
-    with pytest.raises(InputError, match=r"train/\w+ holds no picture: put normal pictures there"):
+    for image in category.glob("train/*/*"):
+        image.unlink()
+    with pytest.raises(InputError, match=r"train/\w+ holds no image: put normal images there"):
         load(dataset, tmp_path)
 
 
-def test_mvtec2_keeps_validation_and_private_pictures_apart(tmp_path: Path) -> None:
+def test_mvtec2_keeps_validation_and_private_images_apart(tmp_path: Path) -> None:
     samples = load("mvtec2", mvtec2(tmp_path))
     drawn = choose_references(samples, 3, seed=0)
     assert {sample.image_path.parent.parent.name for sample in drawn} == {"train"}
@@ -123,7 +123,7 @@ def test_dagm_without_its_list_goes_by_the_labels(tmp_path: Path) -> None:
         file.unlink()
     assert load("dagm", tmp_path) == listed
     (tmp_path / "Class1" / "Test" / "0002.PNG").unlink()
-    with pytest.raises(InputError, match=r"Label/0002_label\.PNG has no picture in .*Test: add it"):
+    with pytest.raises(InputError, match=r"Label/0002_label\.PNG has no image in .*Test: add it"):
         load("dagm", tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_dagm_without_its_list_goes_by_the_labels(tmp_path: Path) -> None:
         ("9\t0\t0009.PNG\t0\t0", r"line 6: 0009\.PNG isn't a file in .*Test: correct the line or add the file"),
         ("3\t1\t0003.PNG\t1\t0003_label.PNG", r"line 6: 0003_label\.PNG isn't a file in .*Label: correct"),
         ("3\t1\t0003.PNG\t1\t0", r"line 6: 0 isn't a file in .*Label"),
-        ("3\t2\t0003.PNG\t0\t0", r"line 6: '3\\t2.*' isn't NUMBER 0\|1 PICTURE 0\|1 LABEL\|0: correct it"),
+        ("3\t2\t0003.PNG\t0\t0", r"line 6: '3\\t2.*' isn't NUMBER 0\|1 IMAGE 0\|1 LABEL\|0: correct it"),
         ("3", "line 6: '3' isn't NUMBER"),
     ],
 )
@@ -150,7 +150,7 @@ def test_dagm_list_that_is_no_text_or_empty(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Labels\.txt can't be read as UTF-8 .*: copy it again, or remove it"):
         load("dagm", tmp_path)
     file.write_text("1\n")
-    with pytest.raises(InputError, match="Class1/Train holds no picture"):
+    with pytest.raises(InputError, match="Class1/Train holds no image"):
         load("dagm", tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_dagm_missing_folder(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- Kolektor
 
 
-def test_kolektor_splits_normal_pictures_in_turn(tmp_path: Path) -> None:
+def test_kolektor_splits_normal_images_in_turn(tmp_path: Path) -> None:
     samples = load("kolektor", kolektor(tmp_path))
     assert names(samples, "train", NORMAL) == ["Part0.jpg", "Part0.jpg"]
     assert names(samples, "test", NORMAL) == ["Part2.jpg", "Part2.jpg"]
@@ -171,21 +171,21 @@ def test_kolektor_splits_normal_pictures_in_turn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "folder", "picture", "mask"),
+    ("dataset", "folder", "image", "mask"),
     [("kolektor", "kos02", "Part2.jpg", "Part2_label.bmp"), ("kolektor2", "test", "20002.png", "20002_GT.png")],
 )
-def test_kolektor_pictures_and_masks_that_do_not_pair(
-    tmp_path: Path, dataset: str, folder: str, picture: str, mask: str
+def test_kolektor_images_and_masks_that_do_not_pair(
+    tmp_path: Path, dataset: str, folder: str, image: str, mask: str
 ) -> None:
     here = TREES[dataset](tmp_path) / WHOLE[dataset][0][0] / folder
-    (here / mask).write_bytes(b"no picture")
-    with pytest.raises(InputError, match=f"{mask} is broken or not a picture"):
+    (here / mask).write_bytes(b"no image")
+    with pytest.raises(InputError, match=f"{mask} is broken or not an image"):
         load(dataset, tmp_path)
     (here / mask).unlink()
-    with pytest.raises(InputError, match=f"{picture} has no {Path(mask).stem}.* beside it: add this file, or remove"):
+    with pytest.raises(InputError, match=f"{image} has no {Path(mask).stem}.* beside it: add this file, or remove"):
         load(dataset, tmp_path)
-    (here / picture).rename(here / mask)
-    with pytest.raises(InputError, match=f"{mask} has no {Path(picture).stem}.* beside it"):
+    (here / image).rename(here / mask)
+    with pytest.raises(InputError, match=f"{mask} has no {Path(image).stem}.* beside it"):
         load(dataset, tmp_path)
 
 
@@ -194,7 +194,7 @@ def test_kolektor_empty_folder(tmp_path: Path, dataset: str, folder: str) -> Non
     here = TREES[dataset](tmp_path) / WHOLE[dataset][0][0] / folder
     for file in here.iterdir():
         file.unlink()
-    with pytest.raises(InputError, match=f"{folder} holds no picture of this data set: add it, or check"):
+    with pytest.raises(InputError, match=f"{folder} holds no image of this data set: add it, or check"):
         load(dataset, tmp_path)
 
 
@@ -214,9 +214,9 @@ def test_magnetic_tile_missing_files(tmp_path: Path) -> None:
     (tiles / "MT_Fray" / "Imgs" / "exp3_num_7.png").unlink()
     with pytest.raises(InputError, match=r"MT_Fray/Imgs/exp3_num_7\.jpg has no mask .*exp3_num_7\.png: add it$"):
         load("magnetic-tile", tmp_path)
-    for picture in (tiles / "MT_Free" / "Imgs").glob("*.jpg"):
-        picture.unlink()
-    with pytest.raises(InputError, match=r"MT_Free/Imgs holds no picture NAME\.jpg: put normal pictures there"):
+    for image in (tiles / "MT_Free" / "Imgs").glob("*.jpg"):
+        image.unlink()
+    with pytest.raises(InputError, match=r"MT_Free/Imgs holds no image NAME\.jpg: put normal images there"):
         load("magnetic-tile", tmp_path)
     shutil.rmtree(tiles / "MT_Free")
     with pytest.raises(InputError, match="MT_Free/Imgs doesn't exist"):

@@ -1,4 +1,4 @@
-"""``Sowa``: pictures in, predictions out."""
+"""``Sowa``: images in, predictions out."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 import sowa
-from sowa.config import ModelConfig, PromptConfig
+from sowa.core.config import ModelConfig, PromptConfig
+from sowa.core.files import read_metadata
+from sowa.core.scoring import SELF_BOUNDARY, few_shot_scores, self_distances
 from sowa.data import resize_image
 from sowa.data.stream import PREFETCHED
 from sowa.errors import InputError
-from sowa.files import read_metadata
 from sowa.model.checkpoint import seeded_network
-from sowa.scoring import SELF_BOUNDARY, few_shot_scores, self_distances
 from sowa.synthetic import generate
 from sowa.synthetic.generator import defect_types
 
@@ -115,12 +115,12 @@ def test_broken_references_are_skipped_and_replaced(detector: sowa.Sowa, normal:
     for seed in range(4):
         detector.fit(tmp_path, k_shot=3, seed=seed)
         assert sorted(Path(name).name for name in detector.references_) == ["003.png", "004.png", "005.png"]
-    with pytest.raises(InputError, match="only 3 of 6 pictures can be read"):
+    with pytest.raises(InputError, match="only 3 of 6 images can be read"):
         detector.fit(tmp_path, k_shot=4)
     assert {Path(name).name for name, _ in detector.skipped_} == {"000.png", "001.png", "002.png"}
 
 
-def test_one_picture_is_enough(detector: sowa.Sowa, normal: Path) -> None:
+def test_one_image_is_enough(detector: sowa.Sowa, normal: Path) -> None:
     detector.fit(normal / "000.png")
     (prediction,) = detector.predict(normal / "000.png")
     assert prediction.raw_score == pytest.approx(0, abs=1e-5)
@@ -152,7 +152,7 @@ def test_the_bank_grows_no_further_with_many_references(
 ) -> None:
     references = [noise(64, 64, 3, seed=index) for index in range(8)]
     patches = detector.fit(references).bank_.features.shape[2]
-    monkeypatch.setattr("sowa.references.FULL_PICTURES", 4)
+    monkeypatch.setattr("sowa.detector.references.FULL_IMAGES", 4)
     assert detector.fit(references).bank_.features.shape[1:3] == (8, patches // 2)
     assert detector.fit(references, keep=1.0).bank_.features.shape[2] == patches
     assert detector.fit(references, keep=1e-9).bank_.features.shape[2] == 1
@@ -294,12 +294,12 @@ def test_a_wrong_source_is_refused_at_once_even_as_a_stream(fitted: sowa.Sowa, t
         fitted.predict(tmp_path / "nowhere", stream=True)
 
 
-def test_broken_pictures_are_skipped_with_a_reason(fitted: sowa.Sowa, judged: Path, tmp_path: Path) -> None:
+def test_broken_images_are_skipped_with_a_reason(fitted: sowa.Sowa, judged: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"broken")
     good = judged / "good" / "000.png"
     assert [p.image_path for p in fitted.predict([tmp_path, good])] == [str(good)]
     assert [name for name, _ in fitted.skipped_] == [str(tmp_path / "a.png")]
-    with pytest.raises(InputError, match=r"none of 1 pictures can be read.*a\.png"):
+    with pytest.raises(InputError, match=r"none of 1 images can be read.*a\.png"):
         fitted.predict(tmp_path)
     fitted.predict(good)
     assert fitted.skipped_ == []
@@ -389,7 +389,7 @@ def test_an_unknown_device_precision_or_search_is_refused(tiny_backbone: str, op
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 400, 3), (3, 2, 3)])
-def test_pictures_smaller_than_a_patch_are_judged_and_drawn(
+def test_images_smaller_than_a_patch_are_judged_and_drawn(
     fitted: sowa.Sowa, tmp_path: Path, shape: tuple[int, int, int]
 ) -> None:
     (prediction,) = fitted.predict(noise(*shape))
@@ -409,7 +409,7 @@ def test_the_dictionary_has_exactly_the_documented_keys_and_is_json(fitted: sowa
 
 
 @pytest.mark.parametrize("size", [(37, 120), (900, 1300)])
-def test_saved_files_have_the_picture_s_own_size_and_differ_from_it(
+def test_saved_files_have_the_image_s_own_size_and_differ_from_it(
     fitted: sowa.Sowa, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     path = tmp_path / "part.png"
@@ -435,7 +435,7 @@ def test_a_prediction_saves_under_a_given_name_and_twice_without_harm(fitted: so
     assert sorted(file.name for file in tmp_path.iterdir()) == ["name_mask.png", "name_overlay.jpg"]
 
 
-def test_a_prediction_holds_no_picture_that_lies_on_disk(fitted: sowa.Sowa, judged: Path) -> None:
+def test_a_prediction_holds_no_image_that_lies_on_disk(fitted: sowa.Sowa, judged: Path) -> None:
     (prediction,) = fitted.predict(judged / "good" / "000.png")
     assert prediction.source == judged / "good" / "000.png"
     assert prediction.image.shape == (96, 96, 3)
@@ -492,7 +492,7 @@ def test_a_backbone_whose_weights_have_changed_is_refused(tiny_backbone: str, no
         sowa.Sowa.load(file)
 
 
-def test_without_references_a_picture_s_own_patches_move_score_and_boundary(tiny_backbone: str) -> None:
+def test_without_references_an_image_s_own_patches_move_score_and_boundary(tiny_backbone: str) -> None:
     images = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     judged = {}
     for weight in (0.0, 2.0):
@@ -510,13 +510,13 @@ def test_without_references_a_picture_s_own_patches_move_score_and_boundary(tiny
 
 @pytest.fixture(scope="module")
 def metal() -> sowa.Sowa:
-    """The default backbone, fitted on four pictures of metal."""
+    """The default backbone, fitted on four images of metal."""
     return sowa.Sowa.from_pretrained("mini").fit([generate("brushed_metal", seed=seed).image for seed in range(4)])
 
 
 @pytest.mark.slow
 def test_the_embedded_backbone_tells_damaged_metal_from_good(metal: sowa.Sowa, tmp_path: Path) -> None:
-    """The whole way with the default backbone: four references, pictures of 384 pixels, files on disk."""
+    """The whole way with the default backbone: four references, images of 384 pixels, files on disk."""
     good = [generate("brushed_metal", seed=seed) for seed in range(10, 13)]
     kinds = defect_types("brushed_metal")[:5]
     bad = [generate("brushed_metal", defect_type=kind, seed=100, severity=0.9) for kind in kinds]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sowa.devices import choose_device, choose_precision
+from sowa.encoders.devices import choose_device, choose_precision
 from sowa.errors import InputError
 
 CPU = torch.device("cpu")

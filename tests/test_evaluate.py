@@ -1,4 +1,4 @@
-"""Evaluation: one pass over the pictures gives what a plain loop gives, and says what is undefined."""
+"""Evaluation: one pass over the images gives what a plain loop gives, and says what is undefined."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 import sowa
-from sowa.config import EvaluationConfig
+from sowa.core.config import EvaluationConfig
+from sowa.core.types import ABNORMAL, Sample
 from sowa.data import choose_references, load, read_image, read_mask, resize_image, resize_mask, split
 from sowa.errors import InputError
-from sowa.evaluate import evaluate
+from sowa.evaluation.evaluate import evaluate
+from sowa.evaluation.results import METRICS, Evaluation, Run
 from sowa.metrics import MetricValue, PixelBootstrap, PixelMetrics, bootstrap_images
-from sowa.results import METRICS, Evaluation, Run
-from sowa.types import ABNORMAL, Sample
 
 IMAGE, PIXEL = METRICS[:3], METRICS[3:]
 
@@ -79,7 +79,7 @@ def true_mask(sample: Sample, size: tuple[int, int]) -> np.ndarray:
 def judge_by_hand(
     detector: sowa.Sowa, samples: Sequence[Sample], k_shot: int, seed: int, augment: Any = "auto"
 ) -> tuple[list, list, list]:
-    """Scores, maps and true masks, picture by picture, by the plain public path: fit, then predict."""
+    """Scores, maps and true masks, image by image, by the plain public path: fit, then predict."""
     references = choose_references(samples, k_shot, seed) if k_shot else []
     fitted = sowa.Sowa(detector.network, trained=detector.trained)
     if references:
@@ -95,7 +95,7 @@ def judge_by_hand(
 
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize(("k_shot", "seed"), [(1, 0), (1, 1), (4, 0)])
-def test_metrics_are_those_of_a_plain_loop_over_the_pictures(
+def test_metrics_are_those_of_a_plain_loop_over_the_images(
     detector: sowa.Sowa, prompted: sowa.Sowa, samples: list[Sample], trained: bool, k_shot: int, seed: int
 ) -> None:
     chosen = prompted if trained else detector
@@ -112,7 +112,7 @@ def test_zero_shot_metrics_are_those_of_a_plain_loop(prompted: sowa.Sowa, sample
 
 
 @pytest.mark.parametrize("aupro", ["standard", "authors"])
-def test_intervals_are_those_of_the_pictures_scores_and_maps(
+def test_intervals_are_those_of_the_images_scores_and_maps(
     prompted: sowa.Sowa, samples: list[Sample], aupro: str
 ) -> None:
     scores, maps, masks = judge_by_hand(prompted, samples, 1, 0)
@@ -129,9 +129,7 @@ def test_intervals_are_those_of_the_pictures_scores_and_maps(
         assert interval.to_json() == pytest.approx(expected[name].to_json(), abs=1e-3), name
 
 
-def test_pictures_without_masks_have_intervals_of_image_metrics_alone(
-    detector: sowa.Sowa, samples: list[Sample]
-) -> None:
+def test_images_without_masks_have_intervals_of_image_metrics_alone(detector: sowa.Sowa, samples: list[Sample]) -> None:
     without = [dataclasses.replace(sample, mask_path=None) for sample in samples]
     assert set(run_once(detector, without, 1, bootstrap=5).intervals) == set(IMAGE)
 
@@ -193,7 +191,7 @@ def test_zero_shots_are_run_once_under_the_first_seed(detector: sowa.Sowa, sampl
     assert sorted(run.seed for run in runs if run.k_shot == 1) == [5, 6, 7]
 
 
-def test_zero_shots_alone_need_no_normal_training_picture(prompted: sowa.Sowa, samples: list[Sample]) -> None:
+def test_zero_shots_alone_need_no_normal_training_image(prompted: sowa.Sowa, samples: list[Sample]) -> None:
     test = split(samples, "test")
     assert float(run_once(prompted, test, 0).metrics["image_AUROC"]) >= 0
 
@@ -238,8 +236,8 @@ def test_scoring_leaves_pixel_metrics_alone(prompted: sowa.Sowa, samples: list[S
     assert [float(one.metrics[name]) for name in PIXEL] == [float(other.metrics[name]) for name in PIXEL]
 
 
-def test_paper_scoring_of_a_single_test_picture_is_no_crash(detector: sowa.Sowa, samples: list[Sample]) -> None:
-    """One picture has no minimum and maximum of its own to be scaled by."""
+def test_paper_scoring_of_a_single_test_image_is_no_crash(detector: sowa.Sowa, samples: list[Sample]) -> None:
+    """One image has no minimum and maximum of its own to be scaled by."""
     few = [*split(samples, "train"), next(s for s in split(samples, "test") if s.label == ABNORMAL)]
     found = run_once(detector, few, 1, scoring="paper")
     assert found.metrics["image_AUROC"].to_json() is None
@@ -271,7 +269,7 @@ def test_one_missing_mask_folder_makes_pixel_metrics_undefined(detector: sowa.So
     assert run.metrics["pixel_AUROC"].to_json() is None
 
 
-def test_only_normal_pictures_make_image_metrics_undefined_with_a_reason(detector: sowa.Sowa, wood: Path) -> None:
+def test_only_normal_images_make_image_metrics_undefined_with_a_reason(detector: sowa.Sowa, wood: Path) -> None:
     for folder in (wood / "test").iterdir():
         if folder.name != "good":
             shutil.rmtree(folder)
@@ -288,7 +286,7 @@ def test_the_folder_data_set_has_image_metrics_alone(detector: sowa.Sowa, wood: 
     )
 
 
-def test_a_broken_test_picture_is_skipped_and_counted(detector: sowa.Sowa, wood: Path) -> None:
+def test_a_broken_test_image_is_skipped_and_counted(detector: sowa.Sowa, wood: Path) -> None:
     broken = wood / "test" / "good" / "001.png"
     broken.write_bytes(b"broken")
     found = evaluate(detector, "mvtec", load("mvtec", wood), EvaluationConfig(k_shots=(1, 2), seeds=(0, 1)))
@@ -300,10 +298,10 @@ def test_a_broken_test_picture_is_skipped_and_counted(detector: sowa.Sowa, wood:
         assert float(one.metrics["image_AUROC"]) == pytest.approx(float(other.metrics["image_AUROC"]), abs=1e-6)
 
 
-def test_only_broken_test_pictures_are_refused(detector: sowa.Sowa, wood: Path) -> None:
+def test_only_broken_test_images_are_refused(detector: sowa.Sowa, wood: Path) -> None:
     for path in (wood / "test").rglob("*.png"):
         path.write_bytes(b"broken")
-    with pytest.raises(InputError, match="none of 10 test pictures can be read"):
+    with pytest.raises(InputError, match="none of 10 test images can be read"):
         run_once(detector, load("mvtec", wood), 1)
 
 
@@ -314,15 +312,13 @@ def test_a_broken_reference_is_refused_by_name(detector: sowa.Sowa, wood: Path) 
         run_once(detector, load("mvtec", wood), 1)
 
 
-def test_more_shots_than_pictures_are_refused(detector: sowa.Sowa, samples: list[Sample]) -> None:
+def test_more_shots_than_images_are_refused(detector: sowa.Sowa, samples: list[Sample]) -> None:
     with pytest.raises(InputError, match="k-shot is 7"):
         run_once(detector, samples, 7)
 
 
-def test_a_category_without_labelled_test_pictures_is_refused_by_name(
-    detector: sowa.Sowa, samples: list[Sample]
-) -> None:
-    with pytest.raises(InputError, match="'wood' has no labelled test picture"):
+def test_a_category_without_labelled_test_images_is_refused_by_name(detector: sowa.Sowa, samples: list[Sample]) -> None:
+    with pytest.raises(InputError, match="'wood' has no labelled test image"):
         run_once(detector, split(samples, "train"), 1)
 
 
@@ -387,7 +383,7 @@ def test_the_json_has_the_documented_schema(both: Evaluation) -> None:
     assert found["images_per_second"] > 0
 
 
-def test_progress_is_reported_up_to_the_last_picture(detector: sowa.Sowa, samples: list[Sample]) -> None:
+def test_progress_is_reported_up_to_the_last_image(detector: sowa.Sowa, samples: list[Sample]) -> None:
     reports: list[tuple[str, int, int]] = []
     evaluate(
         detector,
@@ -416,7 +412,7 @@ def test_undefined_is_never_zero() -> None:
     assert evaluation.to_dict()["mean"][0]["metrics"]["image_AUROC"] == {"mean": None, "std": None}
 
 
-def test_of_few_pictures_all_seeds_see_the_same_views_once(
+def test_of_few_images_all_seeds_see_the_same_views_once(
     detector: sowa.Sowa, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples, observe, seen = load("mvtec", dataset, "wood"), detector.observe, 0
@@ -427,9 +423,9 @@ def test_of_few_pictures_all_seeds_see_the_same_views_once(
         return observe(images, *further, **named)
 
     monkeypatch.setattr(detector, "observe", counted)
-    pictures = []
+    originals = []
     for seeds in ((0,), (0, 1, 2)):
         seen = 0
         evaluate(detector, "mvtec", samples, EvaluationConfig(k_shots=(1, 6), seeds=seeds, augment=("hflip",)))
-        pictures.append(seen)
-    assert pictures[0] == pictures[1]  # all six normal pictures are references of every seed
+        originals.append(seen)
+    assert originals[0] == originals[1]  # all six normal images are references of every seed

@@ -13,11 +13,11 @@ from conftest import differences
 
 import sowa
 from sowa import InputError, Sowa
+from sowa.detector.exported import ExportedSowa
 from sowa.errors import ExportError
 from sowa.export import PRECISIONS, export
 from sowa.export.compare import TOLERANCES, compare
 from sowa.export.examples import examples
-from sowa.runtime import ExportedSowa
 
 FORMATS = [
     ("onnx", "fp32"),
@@ -71,7 +71,7 @@ def test_the_metadata_says_how_to_feed_the_graph_and_where_normal_ends(prompted,
     assert found["std"] == pytest.approx(prompted.network.backbone.std.flatten().tolist())
     assert found["boundary"]["threshold"] == prompted.calibration_.threshold
     assert found["detector"]["references"] == prompted.references_
-    assert found["comparison"]["pictures"] > 4
+    assert found["comparison"]["images"] > 4
 
 
 def test_predictions_are_those_of_the_original(prompted, exported, judged):
@@ -99,15 +99,15 @@ def test_what_differs_is_refused_and_nothing_is_lost(prompted, exports, tmp_path
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_an_earlier_export_is_replaced_and_pictures_can_be_given(tiny_backbone, exports, normal, tmp_path):
+def test_an_earlier_export_is_replaced_and_images_can_be_given(tiny_backbone, exports, normal, tmp_path):
     out = tmp_path / "made"
     shutil.copytree(exports("onnx", "fp32"), out)
     array = np.zeros((64, 64, 3), np.uint8)
     nameless = Sowa.from_pretrained(tiny_backbone).fit([array, array + 1])
-    with pytest.raises(InputError, match=r"references can't be read again .*--pictures"):
+    with pytest.raises(InputError, match=r"references can't be read again .*--images"):
         export(nameless, out, "torch")
     assert (out / "model.onnx").is_file()
-    export(nameless, out, "torch", pictures=normal)
+    export(nameless, out, "torch", images=normal)
     assert {file.name for file in out.iterdir()} == {"metadata.json", "model.pt2"}
     assert list(tmp_path.iterdir()) == [out]
 

@@ -8,9 +8,9 @@ from conftest import differences, fitted
 
 import sowa.export.graph
 from sowa import Sowa
-from sowa.config import SaliencyConfig
+from sowa.core.config import SaliencyConfig
+from sowa.detector.exported import ExportedSowa
 from sowa.export import export
-from sowa.runtime import ExportedSowa
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_every_kind_of_detector_can_be_exported(tiny_backbone, normal, tmp_path,
 
 
 def test_the_embedded_backbone_can_be_exported(normal, tmp_path):
-    """On pictures smaller than its own, which takes a fraction of the time."""
+    """On images smaller than its own, which takes a fraction of the time."""
     detector = Sowa.from_pretrained("mini", precision="fp32", image_size=(96, 128)).fit(normal, k_shot=2)
     export(detector, tmp_path / "made", "onnx", tolerance=1e-4)
     images = np.random.default_rng(1).integers(0, 256, (3, 96, 128, 3), dtype=np.uint8)
@@ -38,7 +38,7 @@ def test_the_embedded_backbone_can_be_exported(normal, tmp_path):
 
 
 def test_a_large_bank_is_searched_in_parts(prompted, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(sowa.export.graph, "CHUNK", 4 * 16 * 16)  # one picture of 16 patches at a time
+    monkeypatch.setattr(sowa.export.graph, "CHUNK", 4 * 16 * 16)  # one image of 16 patches at a time
     assert sowa.export.graph.DetectorGraph(prompted).chunks == 4
     export(prompted, tmp_path / "made", "torch")
     assert max(differences(prompted, ExportedSowa.load(tmp_path / "made"), images)) < 1e-5

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sowa.core.files import file_format, read_metadata, read_safetensors, replacing, write_bytes, write_safetensors
 from sowa.errors import InputError
-from sowa.files import file_format, read_metadata, read_safetensors, replacing, write_bytes, write_safetensors
 
 KIND = "sowa-weights"
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3, dtype=torch.int64), "c": torch.ones(2).half()}

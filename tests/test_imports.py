@@ -50,7 +50,7 @@ def test_stages_do_not_import_each_other():
 
 def test_the_rule_sees_every_kind_of_import(tmp_path):
     file = tmp_path / "x.py"
-    file.write_text("import sowa.cli\ndef f():\n    from sowa.detector import Sowa\n")
+    file.write_text("import sowa.cli.app\ndef f():\n    from sowa.detector.detector import Sowa\n")
     assert imported(file) == {"cli", "detector"}
 
 
@@ -58,8 +58,8 @@ def test_the_rule_sees_every_kind_of_import(tmp_path):
     "statement",
     [
         "import sowa",
-        "import sowa.commands.info",
-        "import sowa.commands.predict, sowa.runtime; sowa.ExportedSowa",
+        "import sowa.cli.info",
+        "import sowa.cli.predict, sowa.detector.exported; sowa.ExportedSowa",
         "import sowa.metrics, sowa.data, sowa.report",
     ],
 )

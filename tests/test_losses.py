@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sowa.losses import dice, focal, losses
-from sowa.types import Output
+from sowa.core.types import Output
+from sowa.training.losses import dice, focal, losses
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -84,7 +84,7 @@ def test_dice_loss_follows_the_formula():
     assert dice(maps, masks).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_dice_loss_is_averaged_over_pictures_and_not_over_pixels():
+def test_dice_loss_is_averaged_over_images_and_not_over_pixels():
     maps, masks = torch.stack([torch.ones(4, 4), torch.zeros(4, 4)]), torch.ones(2, 4, 4)
     assert dice(maps, masks).item() == pytest.approx(1 - (1 + 1 / 17) / 2)
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-import sowa.memory
-from sowa.index import ApproximateIndex
-from sowa.memory import MemoryBank, normalise
+import sowa.core.memory
+from sowa.core.memory import MemoryBank, normalise
+from sowa.extensions.faiss import ApproximateIndex
 
 
 def patches(levels: int, images: int, count: int, width: int, seed: int = 0) -> tuple[Tensor, ...]:
@@ -56,11 +56,11 @@ def test_distances_equal_scikit_learns_nearest_neighbours():
 def test_distances_dont_depend_on_how_the_bank_is_cut(monkeypatch, chunk, leave_out, precision):
     query, bank = patches(2, 2, 5, 8), bank_of(patches(2, 5, 5, 8, seed=1))
     expected = bank.distances(query, leave_out, precision)
-    monkeypatch.setattr(sowa.memory, "CHUNK", chunk)
+    monkeypatch.setattr(sowa.core.memory, "CHUNK", chunk)
     torch.testing.assert_close(bank.distances(query, leave_out, precision), expected, atol=1e-6, rtol=1e-6)
 
 
-def test_no_pictures_distances_depend_on_the_others_of_its_batch():
+def test_no_images_distances_depend_on_the_others_of_its_batch():
     query, bank = patches(2, 3, 5, 8), bank_of(patches(2, 4, 5, 8, seed=1))
     together = bank.distances(query)
     for image in range(3):
@@ -68,7 +68,7 @@ def test_no_pictures_distances_depend_on_the_others_of_its_batch():
         torch.testing.assert_close(alone[:, 0], together[:, image], atol=1e-6, rtol=1e-6)
 
 
-def test_a_bank_is_the_same_however_its_pictures_were_batched():
+def test_a_bank_is_the_same_however_its_images_were_batched():
     features = patches(2, 5, 3, 8)
     batches = [[level[:2] for level in features], [level[2:] for level in features]]
     together, split = bank_of(features), MemoryBank.build(batches, 5)

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sowa
-from sowa.config import ModelConfig, ShotsConfig
-from sowa.data.stream import pictures
+from sowa.core.config import ModelConfig, ShotsConfig
+from sowa.data.stream import image_sources
 from sowa.errors import InputError
 from sowa.shots import Kept, Pool, cross_validate, foresee
 from sowa.shots.meta import Learned, Task, learned
@@ -39,33 +39,33 @@ def named(unit: torch.Tensor) -> dict[str, float]:
 
 
 @given(seed=st.integers(0, 99), count=st.integers(3, 8))
-def test_traits_do_not_depend_on_the_order_of_pictures(seed: int, count: int) -> None:
+def test_traits_do_not_depend_on_the_order_of_images(seed: int, count: int) -> None:
     unit = patches(count, seed)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     np.testing.assert_allclose(traits(unit[:, order], GRID), traits(unit, GRID), atol=1e-4)
 
 
-def test_equal_pictures_are_one_kind_that_nothing_is_added_to() -> None:
+def test_equal_images_are_one_kind_that_nothing_is_added_to() -> None:
     found = named(patches(1).expand(-1, 5, -1, -1))
     assert found["modes"] == pytest.approx(np.log(1 / 5), abs=0.02)
     assert found["coverage"] == pytest.approx(0, abs=1e-6)
     assert found["spread"] == pytest.approx(0, abs=1e-6)
 
 
-def test_two_kinds_of_pictures_count_two_and_cover_each_other_badly() -> None:
+def test_two_kinds_of_images_count_two_and_cover_each_other_badly() -> None:
     one, two = patches(1, 1).expand(-1, 4, -1, -1), patches(1, 2).expand(-1, 4, -1, -1)
     both = named(torch.cat([one, two], dim=1))
     assert named(one)["modes"] < both["modes"] - np.log(4 / 8) < named(patches(8))["modes"] - np.log(4 / 8)
     assert both["coverage"] < -1  # with seven others there is one of its kind, with one there may not be
 
 
-def test_a_picture_that_repeats_itself_is_texture() -> None:
+def test_an_image_that_repeats_itself_is_texture() -> None:
     repeating = patches(6)[:, :, :1].expand(-1, -1, GRID[0] * GRID[1], -1)
     assert named(repeating)["texture"] < -5
     assert named(patches(6))["texture"] > -0.5
 
 
-def test_parts_that_lie_elsewhere_in_each_picture_are_not_aligned() -> None:
+def test_parts_that_lie_elsewhere_in_each_image_are_not_aligned() -> None:
     part = patches(1)
     still = part.expand(-1, 4, -1, -1) + 0.1 * patches(4, 1)
     moved = torch.cat([part.roll(index * 7, dims=2) for index in range(4)], dim=1) + 0.1 * patches(4, 1)
@@ -121,11 +121,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "wood" / "train" / "good"
 
 
-def test_a_handful_of_good_pictures_is_all_that_is_encoded(tiny_backbone: str, good: Path) -> None:
-    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), pictures(good))
+def test_a_handful_of_good_images_is_all_that_is_encoded(tiny_backbone: str, good: Path) -> None:
+    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), image_sources(good))
     shipped = learned()
     choice = foresee(pool, ShotsConfig(), known=shipped)
-    assert (choice.encoded, choice.fits, choice.labels) == (shipped.pictures, 0, "none")
+    assert (choice.encoded, choice.fits, choice.labels) == (shipped.images, 0, "none")
     assert [point.shots for point in choice.points] == list(SHOTS)
     assert all(0 <= point.low <= point.mean <= point.high <= 1 for point in choice.points)
     highest = max(point.mean for point in choice.points)
@@ -134,15 +134,15 @@ def test_a_handful_of_good_pictures_is_all_that_is_encoded(tiny_backbone: str, g
     assert "don't rely on it" in choice.reason  # a random backbone is unlike anything that was measured
 
 
-def test_as_many_pictures_are_encoded_as_the_traits_were_read_from(tiny_backbone: str, good: Path) -> None:
+def test_as_many_images_are_encoded_as_the_traits_were_read_from(tiny_backbone: str, good: Path) -> None:
     detector, shipped = sowa.Sowa.from_pretrained(tiny_backbone), learned()
     for count in (3, 6):
-        choice = foresee(Pool(detector, pictures(good)), ShotsConfig(), known=replace(shipped, pictures=count))
+        choice = foresee(Pool(detector, image_sources(good)), ShotsConfig(), known=replace(shipped, images=count))
         assert choice.encoded == count
-        assert f"as {count} pictures and what was measured" in choice.reason
+        assert f"as {count} images and what was measured" in choice.reason
 
 
-def test_traits_are_read_anew_where_they_are_of_another_number_of_pictures(
+def test_traits_are_read_anew_where_they_are_of_another_number_of_images(
     tiny_backbone: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_from_file_location("pretrain_shots", Path(__file__).parents[1] / "pretrain" / "shots.py")
@@ -152,28 +152,28 @@ def test_traits_are_read_anew_where_they_are_of_another_number_of_pictures(
     monkeypatch.setitem(sys.modules, "pretrain_shots", shots)
     spec.loader.exec_module(shots)
     detector, target = sowa.Sowa.from_pretrained(tiny_backbone), tmp_path / "shots.json"
-    monkeypatch.setattr(shots, "PICTURES", 4)
+    monkeypatch.setattr(shots, "IMAGES", 4)
     monkeypatch.setattr(sowa.Sowa, "from_pretrained", lambda name: detector)
-    products = [shots.Product("oak", "wood", partial(lambda found: (found, None), pictures(good)))]
+    products = [shots.Product("oak", "wood", partial(lambda found: (found, None), image_sources(good)))]
     monkeypatch.setattr(shots, "products", lambda corpus, data: iter(products))
     old = Task("oak", "wood", (0.0,) * 10, (0.5, 0.6, 0.7, 0.8, 0.9))
     target.write_text(json.dumps(Learned(SHOTS, names(4), 8, (old,)).to_dict()))
     shots.main(tmp_path, tmp_path, target)
-    pool = Pool(detector, pictures(good))
+    pool = Pool(detector, image_sources(good))
     expected = traits(pool.features(pool.readable(range(4))), detector.network.backbone.grid(detector.image_size))
     anew = Learned.read(target)
-    assert anew.pictures == 4
+    assert anew.images == 4
     assert anew.tasks == (replace(old, traits=tuple(np.round(expected, 4).tolist())),)
 
 
 @pytest.mark.parametrize(
     ("count", "candidates", "told"),
-    [(2, SHOTS, "2 normal pictures can be read, needed are 3"), (10, (1, 32), "candidates are [1, 32]")],
+    [(2, SHOTS, "2 normal images can be read, needed are 3"), (10, (1, 32), "candidates are [1, 32]")],
 )
 def test_what_meta_cannot_tell(
     tiny_backbone: str, good: Path, count: int, candidates: tuple[int, ...], told: str
 ) -> None:
-    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), pictures(good)[:count])
+    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), image_sources(good)[:count])
     with pytest.raises(InputError, match=told.replace("[", r"\[").replace("]", r"\]")):
         foresee(pool, ShotsConfig(candidates))
 
@@ -181,7 +181,7 @@ def test_what_meta_cannot_tell(
 def test_meta_learned_of_four_levels(tiny_backbone: str, good: Path) -> None:
     detector = sowa.Sowa.from_pretrained(tiny_backbone, config=ModelConfig(levels=(1, 3)))
     with pytest.raises(InputError, match="is read at 2; take another --method"):
-        foresee(Pool(detector, pictures(good)), ShotsConfig())
+        foresee(Pool(detector, image_sources(good)), ShotsConfig())
 
 
 def test_a_run_that_was_stopped_goes_on_with_what_was_encoded(tiny_backbone: str, good: Path, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_run_that_was_stopped_goes_on_with_what_was_encoded(tiny_backbone: str
 
     def run(size: tuple[int, int] | None = None) -> tuple[int, object]:
         own = detector if size is None else sowa.Sowa.from_pretrained(tiny_backbone, image_size=size)
-        choice = cross_validate(Pool(own, pictures(good), kept=Kept(tmp_path, own)), config)
+        choice = cross_validate(Pool(own, image_sources(good), kept=Kept(tmp_path, own)), config)
         return choice.encoded, choice.points
 
     encoded, points = run()

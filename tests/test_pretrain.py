@@ -14,9 +14,9 @@ from open_clip import tokenize
 from safetensors.torch import load_file, save_file
 
 from sowa import Sowa
-from sowa.data.stream import Picture
+from sowa.data.stream import ImageSource
+from sowa.extensions.names.namer import FLAWLESS
 from sowa.model.mini import empty_clip
-from sowa.model.namer import FLAWLESS
 from sowa.shots.meta import Learned
 from sowa.synthetic import generate
 
@@ -43,31 +43,31 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_categories_held_out_are_never_read(corpus):
-    from episodes import pictures_of
+    from episodes import images_of
 
-    assert [path.parent.name for path in pictures_of(corpus, ["screw"])["objects"]] == ["gear"]
+    assert [path.parent.name for path in images_of(corpus, ["screw"])["objects"]] == ["gear"]
 
 
-def test_an_episode_is_four_references_two_normal_and_four_defective_pictures(corpus):
-    from episodes import KINDS, SIZE, episode, pictures_of
+def test_an_episode_is_four_references_two_normal_and_four_defective_images(corpus):
+    from episodes import KINDS, SIZE, episode, images_of
 
-    pictures, kinds = pictures_of(corpus, []), set()
+    images, kinds = images_of(corpus, []), set()
     for seed in range(8):
-        made = episode(pictures, seed)
+        made = episode(images, seed)
         kinds.add(made.kind)
         assert (made.images.shape, made.images.dtype) == ((10, SIZE, SIZE, 3), np.uint8)
         assert (made.masks.shape, made.masks.dtype) == ((10, SIZE, SIZE), np.bool_)
         assert not made.masks[:6].any()
         assert made.masks[6:].any(axis=(1, 2)).sum() >= 3
-        assert len({image.tobytes() for image in made.images}) == 10, "a picture twice"
+        assert len({image.tobytes() for image in made.images}) == 10, "an image twice"
     assert kinds == set(KINDS)
-    again = episode(pictures, 7)
+    again = episode(images, 7)
     np.testing.assert_array_equal(again.images, made.images)
     np.testing.assert_array_equal(again.masks, made.masks)
 
 
 def patches(*directions: int) -> torch.Tensor:
-    """(N, 324, 8): pictures whose patches all point along one axis each."""
+    """(N, 324, 8): images whose patches all point along one axis each."""
     return torch.eye(8)[list(directions)][:, None].expand(-1, 324, -1).clone()
 
 
@@ -172,11 +172,11 @@ def test_products_that_were_measured_are_not_measured_again(tiny_backbone, tmp_p
     images = [generate("wood", size=96, seed=seed).image for seed in range(24)]
     asked = []
 
-    def pictures(name):
+    def originals(name):
         asked.append(name)
-        return [Picture(f"{name} {index}", image) for index, image in enumerate(images)], None
+        return [ImageSource(f"{name} {index}", image) for index, image in enumerate(images)], None
 
-    products = [shots.Product(name, "wood", partial(pictures, name)) for name in ("oak", "ash")]
+    products = [shots.Product(name, "wood", partial(originals, name)) for name in ("oak", "ash")]
     detector = Sowa.from_pretrained(tiny_backbone)
     monkeypatch.setattr(Sowa, "from_pretrained", lambda name: detector)
     target = tmp_path / "shots.json"
@@ -186,7 +186,7 @@ def test_products_that_were_measured_are_not_measured_again(tiny_backbone, tmp_p
     assert asked == ["oak", "ash"]
     learned = Learned.read(target)
     assert [task.name for task in learned.tasks] == ["oak", "ash"]
-    assert learned.tasks[0].curve == learned.tasks[1].curve  # the same pictures
+    assert learned.tasks[0].curve == learned.tasks[1].curve  # the same images
     assert len(learned.tasks[0].traits) == len(learned.traits)
 
 
@@ -211,4 +211,4 @@ def test_the_namer_learns_from_what_it_has_cached(corpus, tmp_path, tiny_backbon
     assert all(torch.equal(value, first[name]) for name, value in load_file(out).items())
     examples = namer.Examples.read(build)
     assert set(examples.shown) <= kinds | {FLAWLESS}
-    assert len(examples.unit) == len(examples.typical) == len(examples.picture)
+    assert len(examples.unit) == len(examples.typical) == len(examples.image)

@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README runs, on small generated pictures."""
+"""Every command and every line of Python in the README runs, on small generated images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import cv2
 import pytest
 
 import sowa
-from sowa.cli import app, run
+from sowa.cli.app import app, run
 from sowa.synthetic import write_dataset
 
 GROUPS = ("gaze", "detect", "classify", "task", "data", "prompts")
@@ -108,7 +108,7 @@ def test_a_threshold_is_moved_as_said(here: Path, parts_detector: Path) -> None:
     assert len(set(thresholds)) == len(CALIBRATE) == 3
 
 
-def test_pictures_are_judged_without_a_good_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_judged_without_a_good_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     type_in(ZERO_SHOT)
     assert len(capsys.readouterr().out.splitlines()) == 2
 
@@ -132,7 +132,7 @@ def test_the_commands_for_data_sets_do_what_is_said(here: Path, tiny_backbone: s
 
 @pytest.mark.slow
 def test_the_benchmark_leaves_its_results_where_it_is_said(here: Path) -> None:
-    """On some of the pictures: MVTec AD alone, judged by the weights that `mini` ships with."""
+    """On some of the images: MVTec AD alone, judged by the weights that `mini` ships with."""
     (here / "datasets").mkdir()
     (here / "mvtec").rename(here / "datasets" / "mvtec")
     type_in(BENCHMARK.replace("DATASETS", "datasets") + " --no-train --k-shot 0 --seeds 0")

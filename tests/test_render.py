@@ -1,4 +1,4 @@
-"""Heat maps over pictures."""
+"""Heat maps over images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sowa.render import (
+from sowa.detector.render import (
     COOLEST,
     HOTTEST,
     OPACITY,
@@ -25,26 +25,26 @@ from sowa.render import (
 SIZES = [(1, 1), (1, 50), (33, 7), (200, 300)]
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def original(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 200, (height, width, 3), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_an_overlay_has_the_picture_s_size(size: tuple[int, int]) -> None:
+def test_an_overlay_has_the_image_s_size(size: tuple[int, int]) -> None:
     anomaly_map = np.linspace(0, 4, 64, dtype=np.float32).reshape(8, 8)
-    drawn = overlay(picture(*size), anomaly_map, anomaly_map > 2, 2.0)
+    drawn = overlay(original(*size), anomaly_map, anomaly_map > 2, 2.0)
     assert drawn.shape == (*size, 3)
     assert drawn.dtype == np.uint8
 
 
-def test_a_cool_map_leaves_the_picture_as_it_is() -> None:
-    image = picture(20, 30)
+def test_a_cool_map_leaves_the_image_as_it_is() -> None:
+    image = original(20, 30)
     cool = np.full((8, 8), COOLEST * 2.0, np.float32)
     np.testing.assert_array_equal(overlay(image, cool, np.zeros((8, 8), bool), 2.0), image)
 
 
-def test_the_picture_itself_is_never_drawn_upon() -> None:
-    image = picture(20, 30)
+def test_the_image_itself_is_never_drawn_upon() -> None:
+    image = original(20, 30)
     before = image.copy()
     overlay(image, np.full((8, 8), 9.0, np.float32), np.ones((8, 8), bool), 1.0)
     np.testing.assert_array_equal(image, before)
@@ -96,14 +96,14 @@ def test_a_mask_at_its_own_size_is_unchanged() -> None:
     np.testing.assert_array_equal(enlarge_mask(mask, (8, 8)), mask * np.uint8(255))
 
 
-def test_pictures_side_by_side_have_one_height_and_a_white_gap() -> None:
+def test_images_side_by_side_have_one_height_and_a_white_gap() -> None:
     row = side_by_side([np.zeros((10, 20, 3), np.uint8), np.zeros((40, 20, 3), np.uint8)], height=20, gap=4)
     assert row.shape == (20, 40 + 4 + 10, 3)
     assert (row[:, 40:44] == 255).all()
     assert (row[:, :40] == 0).all()
 
 
-def test_a_very_flat_picture_still_has_a_column_beside_others() -> None:
+def test_a_very_flat_image_still_has_a_column_beside_others() -> None:
     assert side_by_side([np.zeros((1000, 1, 3), np.uint8)], height=20).shape == (20, 1, 3)
 
 

@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sowa.cli import run
-from sowa.config import EvaluationConfig
+from sowa.cli.app import run
+from sowa.core.config import EvaluationConfig
 from sowa.data import load
-from sowa.detector import Sowa
+from sowa.detector.detector import Sowa
+from sowa.detector.instances import Instances
+from sowa.detector.prediction import NamedDefect, Prediction
 from sowa.errors import InputError
-from sowa.evaluate import evaluate
-from sowa.inspection import Inspected
-from sowa.prediction import NamedDefect, Prediction
+from sowa.evaluation.evaluate import evaluate
+from sowa.evaluation.inspection import Inspected
+from sowa.evaluation.results import METRICS
 from sowa.report import Summary, Table, open_report
-from sowa.report.pictures import outline, pictures_of
-from sowa.results import METRICS
-from sowa.tasks.instances import Instances
+from sowa.report.thumbnails import outline, thumbnails
 
 EVIL = "a/<img src=x onerror=alert(1)>'\"&</script>.png"
 NAMED = (("scratch", 0.7), ("a <hole>", 0.2), ("dent", 0.1))
@@ -70,12 +70,12 @@ class Page(HTMLParser):
         return [attributes for attributes in found if not kind or kind in (attributes.get("class") or "").split()]
 
 
-def judged_picture(name: str, ratio: float, size: tuple[int, int] = (40, 48)) -> Prediction:
+def judged_image(name: str, ratio: float, size: tuple[int, int] = (40, 48)) -> Prediction:
     """A prediction whose raw score is ``ratio`` times the threshold, with one hot patch where it's anomalous."""
     level_maps = np.full((4, 4, 4), 0.1, np.float32)
     level_maps[:, 1, 2] = 0.4 * ratio
     anomaly_map = np.kron(level_maps.sum(axis=0), np.ones((8, 8), np.float32))
-    picture = np.random.default_rng(len(name)).integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = np.random.default_rng(len(name)).integers(0, 256, (*size, 3), dtype=np.uint8)
     return Prediction(
         image_path=name,
         score=ratio / (1 + ratio),
@@ -88,7 +88,7 @@ def judged_picture(name: str, ratio: float, size: tuple[int, int] = (40, 48)) ->
         level_maps=level_maps,
         pixel_threshold=1.0,
         seconds=0.1,
-        source=picture,
+        source=image,
     )
 
 
@@ -109,19 +109,17 @@ def test_predict_reports_what_it_judged_and_how(detector_file: Path, judged: Pat
     words = "\n".join(page.texts)
     assert " ".join(["sowa", *command]) in words
     assert "64 × 64 pixels" in words
-    assert "6 reference pictures" in words
+    assert "6 reference images" in words
 
 
-def test_pictures_that_were_skipped_are_named_with_the_reason(
-    detector_file: Path, judged: Path, tmp_path: Path
-) -> None:
+def test_images_that_were_skipped_are_named_with_the_reason(detector_file: Path, judged: Path, tmp_path: Path) -> None:
     parts = tmp_path / "parts"
     parts.mkdir()
     (parts / "a.png").write_bytes((judged / "good" / "000.png").read_bytes())
-    (parts / "b.png").write_bytes(b"no picture")
+    (parts / "b.png").write_bytes(b"no image")
     assert run(["predict", str(parts), "--model", str(detector_file), "--report", str(tmp_path / "r.html")]) == 0
     page = Page(tmp_path / "r.html")
-    assert "1 picture skipped" in page.texts
+    assert "1 image skipped" in page.texts
     assert any(str(parts / "b.png") in text for text in page.texts)
     assert len(page.index) == 1
 
@@ -156,21 +154,21 @@ def test_test_reports_metrics_curves_and_the_worst_errors_first(
     assert all((kind in ("missed", "found")) == bool(truth[path]) for kind, _, path in page.index)
 
 
-def test_boxes_lie_where_they_are_in_the_picture_and_names_beside_it(tmp_path: Path) -> None:
+def test_boxes_lie_where_they_are_in_the_image_and_names_beside_it(tmp_path: Path) -> None:
     size, none = (40, 80), Instances(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
     boxes = Instances(np.float32([[20, 10, 60, 40]]), np.float32([0.9]), np.int64([9]))
     named = tuple(NamedDefect(name, share, 1.0, np.zeros((4, 4), np.float32)) for name, share in NAMED)
     with open_report(tmp_path / "r.html", 2) as writer:
-        writer.add(replace(judged_picture("bad", 2.0, size), defects=named), boxes=boxes)
-        writer.add(replace(judged_picture("good", 0.5, size), defects=named), boxes=none)
+        writer.add(replace(judged_image("bad", 2.0, size), defects=named), boxes=boxes)
+        writer.add(replace(judged_image("good", 0.5, size), defects=named), boxes=none)
         writer.finish(SUMMARY)
     page = Page(tmp_path / "r.html")
     (box,) = page.named("rect", "box")
     assert [float(box[name] or "nan") for name in ("x", "y", "width", "height")] == [250, 250, 500, 750]
-    assert page.texts.count("scratch 70 %, a <hole> 20 %") == 1  # a good picture has no defect to be named
+    assert page.texts.count("scratch 70 %, a <hole> 20 %") == 1  # a good image has no defect to be named
     assert page.named("span", "box")
     with open_report(tmp_path / "plain.html", 1) as writer:
-        writer.add(judged_picture("bad", 2.0))
+        writer.add(judged_image("bad", 2.0))
         writer.finish(SUMMARY)
     assert not Page(tmp_path / "plain.html").named("span", "box")
 
@@ -189,10 +187,10 @@ def test_undefined_metrics_come_with_the_reason(tiny_backbone: str, normal: Path
 
 
 def test_cards_come_worst_errors_first_then_by_score(tmp_path: Path) -> None:
-    pictures = {"passed": (0.5, 0), "alarm": (1.5, 0), "found": (9.0, 1), "missed": (0.2, 1), "close": (0.9, 1)}
+    images = {"passed": (0.5, 0), "alarm": (1.5, 0), "found": (9.0, 1), "missed": (0.2, 1), "close": (0.9, 1)}
     with open_report(tmp_path / "r.html", 5) as writer:
-        for name, (ratio, label) in pictures.items():
-            writer.add(judged_picture(name, ratio), label=label)
+        for name, (ratio, label) in images.items():
+            writer.add(judged_image(name, ratio), label=label)
         writer.finish(SUMMARY)
     assert [name for _, _, name in Page(tmp_path / "r.html").index] == ["missed", "alarm", "close", "found", "passed"]
 
@@ -201,13 +199,13 @@ def test_a_card_shows_score_verdict_defect_and_both_outlines(tmp_path: Path) -> 
     true_mask = np.zeros((32, 32), bool)
     true_mask[4:9, 4:9] = True
     with open_report(tmp_path / "r.html", 1) as writer:
-        picture = judged_picture("x/y/000.png", 3.0)
-        writer.add(picture, category="nut", label=1, true_mask=true_mask, defect_type="hole")
+        original = judged_image("x/y/000.png", 3.0)
+        writer.add(original, category="nut", label=1, true_mask=true_mask, defect_type="hole")
         writer.finish(SUMMARY)
     page = Page(tmp_path / "r.html")
     assert {"y/000.png", "x/y/000.png", "Defect found", "0.75", "raw 6 > 2", "hole · nut"} <= set(page.texts)
     assert page.named("path", "true")[0]["d"] == outline(true_mask)
-    assert page.named("path", "predicted")[0]["d"] == outline(picture.mask)
+    assert page.named("path", "predicted")[0]["d"] == outline(original.mask)
     assert [bool(image["alt"]) for image in page.named("img")] == [True, False, True]
 
 
@@ -217,8 +215,8 @@ def test_whatever_a_file_is_called_is_only_text(name: str, tmp_path: Path) -> No
         pytest.skip("other systems have no such file names")
     with open_report(tmp_path / "r.html", 30) as writer:
         for number in range(30):  # beyond the first 24 cards are text
-            picture = judged_picture(f"{number}{name}", 0.5)
-            writer.add(picture, category=EVIL, label=1, defect_type=EVIL)
+            original = judged_image(f"{number}{name}", 0.5)
+            writer.add(original, category=EVIL, label=1, defect_type=EVIL)
         facts = {EVIL: EVIL}
         table = Table([EVIL], [[EVIL]], [EVIL])
         writer.finish(Summary(EVIL, EVIL, EVIL, facts, {EVIL: [EVIL]}, [(EVIL, EVIL)], table, {}, EVIL))
@@ -235,19 +233,19 @@ def test_whatever_a_file_is_called_is_only_text(name: str, tmp_path: Path) -> No
 # Small, streamed, whole
 
 
-def test_a_picture_costs_a_few_kilobytes_whatever_its_size() -> None:
-    large = replace(judged_picture("large", 3.0, (2000, 1000)), source=np.zeros((2000, 1000, 3), np.uint8))
-    found = pictures_of(large, None, 224)
+def test_an_image_costs_a_few_kilobytes_whatever_its_size() -> None:
+    large = replace(judged_image("large", 3.0, (2000, 1000)), source=np.zeros((2000, 1000, 3), np.uint8))
+    found = thumbnails(large, None, 224)
     assert found.ratio == 0.5
     assert sum(map(len, (found.photo, found.heat, found.levels, found.predicted))) < 5000
 
 
-def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     with open_report(tmp_path / "r.html", 200) as writer:
-        writer.add(judged_picture("first", 0.5))
+        writer.add(judged_image("first", 0.5))
         tracemalloc.start()
         for number in range(200):
-            writer.add(judged_picture(f"{number:03d}", 0.5))
+            writer.add(judged_image(f"{number:03d}", 0.5))
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         writer.finish(SUMMARY)
@@ -259,7 +257,7 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
 def test_a_run_that_fails_leaves_what_was_there(error: BaseException, tmp_path: Path) -> None:
     def failing(name: str) -> None:
         with open_report(tmp_path / name, 2) as writer:
-            writer.add(judged_picture("a", 0.5))
+            writer.add(judged_image("a", 0.5))
             raise error
 
     (tmp_path / "old.html").write_text("old")
@@ -286,7 +284,7 @@ def test_a_place_that_can_t_be_written_is_refused_before_the_run(
 # What it is made from
 
 
-def test_every_picture_of_one_run_is_inspected_with_that_run_s_own_threshold(tiny_backbone: str, dataset: Path) -> None:
+def test_every_image_of_one_run_is_inspected_with_that_run_s_own_threshold(tiny_backbone: str, dataset: Path) -> None:
     detector = Sowa.from_pretrained(tiny_backbone)
     samples = load("mvtec", dataset, "wood")
     seen: list[Inspected] = []
@@ -304,7 +302,7 @@ def test_every_picture_of_one_run_is_inspected_with_that_run_s_own_threshold(tin
         assert one.mask.any() == (one.sample.label == 1)  # type: ignore[union-attr]
 
 
-def test_a_report_of_no_picture_is_a_report_still(tmp_path: Path) -> None:
+def test_a_report_of_no_image_is_a_report_still(tmp_path: Path) -> None:
     with open_report(tmp_path / "r.html", 0) as writer:
         writer.finish(SUMMARY)
     assert Page(tmp_path / "r.html").index == []

@@ -10,7 +10,7 @@ import numpy as np
 from sowa.metrics import Curve
 from sowa.report import Plot
 from sowa.report.charts import curve_plot, histogram
-from sowa.report.pictures import outline
+from sowa.report.thumbnails import outline
 
 
 def test_outlines_are_where_the_mask_is() -> None:
@@ -24,7 +24,7 @@ def test_outlines_are_where_the_mask_is() -> None:
     assert outline(mask).count("M") == 2  # a hole has an outline of its own
 
 
-def test_the_histogram_counts_every_picture_on_its_side_of_the_threshold() -> None:
+def test_the_histogram_counts_every_image_on_its_side_of_the_threshold() -> None:
     rng = np.random.default_rng(0)
     normal, anomalous = [*rng.uniform(0.5, 1, 40), 1.0, 0.0], [*rng.uniform(1.0001, 3, 30), 1e9]
     drawn = str(histogram(normal, anomalous, labelled=False))

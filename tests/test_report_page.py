@@ -16,9 +16,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from sowa.cli import run
+from sowa.cli.app import run
+from sowa.detector.prediction import Prediction
 from sowa.metrics import image_curves
-from sowa.prediction import Prediction
 from sowa.report import Plot, Summary, Table, open_report
 from sowa.synthetic import generate
 
@@ -27,7 +27,7 @@ DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no Chromium with its driver (Debian: apt install chromium chromium-driver)"
 )
-PICTURES = 150
+IMAGES = 150
 EVIL = '<img src=x onerror="window.harmed=1">.png'
 
 # The lowest contrast of any text that is shown, and whose.
@@ -63,12 +63,12 @@ return worst;
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Address of a report of generated pictures in two categories: all four kinds of verdict, some unlike names."""
+    """Address of a report of generated images in two categories: all four kinds of verdict, some unlike names."""
     file = tmp_path_factory.mktemp("report") / "r.html"
     made = [generate("capsule", defect_type=kind, size=96, seed=seed) for seed, kind in enumerate(("hole", None))]
-    labels = [int(number % 3 == 0) for number in range(PICTURES)]
-    ratios = np.random.default_rng(0).uniform(0.5, 1.2, PICTURES) + 0.4 * np.array(labels)
-    with open_report(file, PICTURES) as writer:
+    labels = [int(number % 3 == 0) for number in range(IMAGES)]
+    ratios = np.random.default_rng(0).uniform(0.5, 1.2, IMAGES) + 0.4 * np.array(labels)
+    with open_report(file, IMAGES) as writer:
         for number, (ratio, label) in enumerate(zip(ratios, labels, strict=True)):
             piece = made[0] if label else made[1]
             grid = np.full((4, 6, 6), 0.1, np.float32)
@@ -162,7 +162,7 @@ def test_a_name_of_markup_does_nothing(reader: webdriver.Chrome) -> None:
 
 
 def test_filters_show_what_they_say(reader: webdriver.Chrome) -> None:
-    assert shown(reader) == f"{PICTURES} of {PICTURES}"
+    assert shown(reader) == f"{IMAGES} of {IMAGES}"
     everything = {"Missed": ".missed", "False alarms": ".alarm", "Errors": ".missed, .alarm"}
     for name, kinds in everything.items():
         choose(reader, name)
@@ -180,10 +180,10 @@ def test_filters_show_what_they_say(reader: webdriver.Chrome) -> None:
 def test_a_search_by_name_narrows_down_and_says_when_nothing_fits(reader: webdriver.Chrome) -> None:
     field = reader.find_element(By.ID, "name")
     field.send_keys("PARTS/01")
-    assert shown(reader) == f"10 of {PICTURES}"
+    assert shown(reader) == f"10 of {IMAGES}"
     assert count(reader, ".card") == 10
     field.send_keys("zzz")
-    assert shown(reader) == "No picture fits"
+    assert shown(reader) == "No image fits"
     assert count(reader, ".card") == 0
 
 
@@ -191,19 +191,19 @@ def test_a_click_enlarges_and_the_heat_can_be_faded(reader: webdriver.Chrome) ->
     reader.find_elements(By.CSS_SELECTOR, ".frame")[2].click()
     dialog = reader.find_element(By.ID, "enlarged")
     assert dialog.is_displayed()
-    assert dialog.find_element(By.ID, "place").text == f"3 of {PICTURES}"
-    small = reader.execute_script("return document.querySelector('.chunk .picture').clientWidth")
-    assert reader.execute_script("return document.querySelector('#stage .picture').clientWidth") > 2 * small
+    assert dialog.find_element(By.ID, "place").text == f"3 of {IMAGES}"
+    small = reader.execute_script("return document.querySelector('.chunk .image').clientWidth")
+    assert reader.execute_script("return document.querySelector('#stage .image').clientWidth") > 2 * small
     opacity = "return getComputedStyle(document.querySelector('#stage .heat')).opacity"
     assert reader.execute_script(opacity) == "0.65"
     dialog.find_element(By.CSS_SELECTOR, ".heat-range").send_keys(Keys.HOME, Keys.ARROW_RIGHT)
     assert reader.execute_script(opacity) == "0.01"
-    assert dialog.find_element(By.ID, "place").text == f"3 of {PICTURES}"  # the arrows were the slider's
+    assert dialog.find_element(By.ID, "place").text == f"3 of {IMAGES}"  # the arrows were the slider's
     assert dialog.find_element(By.CSS_SELECTOR, "svg").is_displayed()
     dialog.find_element(By.CSS_SELECTOR, ".outline-box").click()
     assert not dialog.find_element(By.CSS_SELECTOR, "svg").is_displayed()
     dialog.find_element(By.ID, "next").click()
-    assert dialog.find_element(By.ID, "place").text == f"4 of {PICTURES}"
+    assert dialog.find_element(By.ID, "place").text == f"4 of {IMAGES}"
     dialog.find_element(By.ID, "close").click()
     assert not dialog.is_displayed()
 
@@ -219,16 +219,16 @@ def test_the_keyboard_alone_does_it_all(reader: webdriver.Chrome) -> None:
     place = reader.find_element(By.ID, "place")
     for key, expected in ((Keys.ARROW_RIGHT, 2), (Keys.ARROW_RIGHT, 3), (Keys.ARROW_LEFT, 2), (Keys.ARROW_LEFT, 1)):
         reader.switch_to.active_element.send_keys(key)
-        assert place.text == f"{expected} of {PICTURES}"
+        assert place.text == f"{expected} of {IMAGES}"
     reader.switch_to.active_element.send_keys(Keys.ARROW_LEFT)  # there is none before the first
-    assert place.text == f"1 of {PICTURES}"
+    assert place.text == f"1 of {IMAGES}"
     reader.switch_to.active_element.send_keys(Keys.ESCAPE)
     until(reader, "return !document.getElementById('enlarged').open")
     assert reader.switch_to.active_element.get_attribute("aria-label") == name
 
 
-def test_pictures_come_when_they_are_scrolled_near_and_go_again(reader: webdriver.Chrome) -> None:
-    assert count(reader, ".card") < PICTURES
+def test_images_come_when_they_are_scrolled_near_and_go_again(reader: webdriver.Chrome) -> None:
+    assert count(reader, ".card") < IMAGES
     last = "document.querySelector('.chunk:last-child .card:last-child img')"
     assert reader.execute_script(f"return {last}") is None
     height = reader.execute_script("return document.documentElement.scrollHeight")
@@ -263,16 +263,14 @@ def test_nothing_reaches_beyond_the_window(width: int, reader: webdriver.Chrome,
     assert inner <= client <= outer <= width
 
 
-def test_it_prints_the_first_pictures_without_the_filters(
-    reader: webdriver.Chrome, emulate: Callable[..., None]
-) -> None:
+def test_it_prints_the_first_images_without_the_filters(reader: webdriver.Chrome, emulate: Callable[..., None]) -> None:
     assert base64.b64decode(reader.print_page()).startswith(b"%PDF")
     emulate("setEmulatedMedia", media="print")
     assert not reader.find_element(By.ID, "tools").is_displayed()
     assert sum(card.is_displayed() for card in reader.find_elements(By.CSS_SELECTOR, ".card")) == 24
 
 
-def test_without_scripts_the_first_pictures_are_there(
+def test_without_scripts_the_first_images_are_there(
     chromium: webdriver.Chrome, page: str, emulate: Callable[..., None]
 ) -> None:
     emulate("setScriptExecutionDisabled", value=True)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from sowa import InputError
-from sowa.runtime import ExportedSowa
-from sowa.runtime.metadata import ExportedBoundary
+from sowa.detector.exported import ExportedSowa
+from sowa.detector.exported_metadata import ExportedBoundary
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,16 +60,16 @@ def test_openvino_may_compute_in_bfloat16(prompted, exports, images):
     np.testing.assert_allclose(there.raw_scores, original.raw_scores, rtol=0.1)
 
 
-def test_pictures_come_as_they_do_for_the_original(exported, judged, images, tmp_path):
+def test_images_come_as_they_do_for_the_original(exported, judged, images, tmp_path):
     detector = ExportedSowa.load(exported)
     assert [one.image_path for one in detector.predict([images[0], images[1]])] == ["array-0000", "array-0001"]
-    shutil.copytree(judged, tmp_path / "pictures")
-    (tmp_path / "pictures" / "broken.png").write_bytes(b"no picture")
-    found = detector.predict(tmp_path / "pictures", stream=True, batch_size=2)
+    shutil.copytree(judged, tmp_path / "images")
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+    found = detector.predict(tmp_path / "images", stream=True, batch_size=2)
     assert len(list(found)) == len(list(judged.rglob("*.png")))
     assert [Path(name).name for name, _ in detector.skipped_] == ["broken.png"]
-    with pytest.raises(InputError, match="none of 1 pictures can be read"):
-        detector.predict(tmp_path / "pictures" / "broken.png")
+    with pytest.raises(InputError, match="none of 1 images can be read"):
+        detector.predict(tmp_path / "images" / "broken.png")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_spoilt_export_is_one_clear_line(copied: Path, spoil: Callable[[Path],
 
 
 def test_a_graph_that_no_runtime_reads_is_one_clear_line(copied):
-    from sowa.runtime.metadata import sha256
+    from sowa.detector.exported_metadata import sha256
 
     (copied / "model.onnx").write_bytes(b"\0" * 64)
     digests = json.loads((copied / "metadata.json").read_text())["sha256"]
@@ -128,7 +128,7 @@ def test_a_missing_runtime_says_what_to_install(exported, monkeypatch):
         ExportedSowa.load(exported)
 
 
-def test_a_detector_that_saw_no_normal_picture_has_no_percentile():
+def test_a_detector_that_saw_no_normal_image_has_no_percentile():
     assert ExportedBoundary(0.5, 2.0, 0.25).normal_percentile(0.3) is None
     table = ExportedBoundary(0.5, 2.0, 0.25, (0.1, 0.2, 0.4), (10.0, 50.0, 90.0))
     assert [table.normal_percentile(raw) for raw in (0.0, 0.1, 0.3, 9.0)] == [10.0, 10.0, 70.0, 90.0]
@@ -153,7 +153,7 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_torch_is_needed(bare_python, prompted, exports, judged):
     code = """
 import json, sys
-from sowa.runtime import ExportedSowa
+from sowa.detector.exported import ExportedSowa
 found = [[p.to_dict() for p in ExportedSowa.load(folder).predict(sys.argv[1])] for folder in sys.argv[2:]]
 assert not {"torch", "cv2", "scipy", "pydantic", "safetensors"} & set(sys.modules)
 print(json.dumps(found))

@@ -6,11 +6,19 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from sowa.config import ModelConfig, PromptConfig
-from sowa.memory import MemoryBank
-from sowa.model.maps import upsample
-from sowa.scoring import few_shot_map, few_shot_scores, judge, paper_scores, self_distances, top_mean, zero_shot_map
-from sowa.types import Judgement, Observation
+from sowa.core.config import ModelConfig, PromptConfig
+from sowa.core.maps import upsample
+from sowa.core.memory import MemoryBank
+from sowa.core.scoring import (
+    few_shot_map,
+    few_shot_scores,
+    judge,
+    paper_scores,
+    self_distances,
+    top_mean,
+    zero_shot_map,
+)
+from sowa.core.types import Judgement, Observation
 
 GRID, SIZE, SIGMA = (3, 4), (24, 32), 4.0
 CONFIG = ModelConfig(sigma=SIGMA)
@@ -20,13 +28,13 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def observation(pictures: int = 3, prompts: bool = True) -> Observation:
+def observation(images: int = 3, prompts: bool = True) -> Observation:
     return Observation(
-        patches=tuple(random(pictures, 12, 8, seed=level) - 0.5 for level in range(2)),
+        patches=tuple(random(images, 12, 8, seed=level) - 0.5 for level in range(2)),
         grid=GRID,
         size=SIZE,
-        level_maps=tuple(random(pictures, *SIZE, seed=9 + level) for level in range(2)) if prompts else None,
-        abnormal_probability=random(pictures, seed=7) if prompts else None,
+        level_maps=tuple(random(images, *SIZE, seed=9 + level) for level in range(2)) if prompts else None,
+        abnormal_probability=random(images, seed=7) if prompts else None,
     )
 
 
@@ -63,9 +71,9 @@ def test_the_few_shot_map_is_the_sum_of_the_enlarged_levels():
 
 def test_top_mean_is_the_mean_of_the_highest_hundredth_of_each_map():
     maps = random(3, 40, 50)
-    expected = [np.sort(picture.numpy().ravel())[-20:].mean() for picture in maps]
+    expected = [np.sort(image.numpy().ravel())[-20:].mean() for image in maps]
     assert top_mean(maps).tolist() == pytest.approx(expected)
-    halves = [np.sort(picture.numpy().ravel())[-1000:].mean() for picture in maps]
+    halves = [np.sort(image.numpy().ravel())[-1000:].mean() for image in maps]
     assert top_mean(maps, 0.5).tolist() == pytest.approx(halves)
 
 
@@ -80,7 +88,7 @@ def test_paper_scores_mix_the_probability_with_the_maximum_scaled_over_the_test_
     assert paper_scores(probability, maximum).tolist() == pytest.approx(expected)
 
 
-def test_a_paper_score_depends_on_the_other_pictures():
+def test_a_paper_score_depends_on_the_other_images():
     probability, maximum = torch.tensor([0.2, 0.9, 0.5]), torch.tensor([1.0, 3.0, 2.5])
     assert paper_scores(probability[:2], maximum[:2])[0] != paper_scores(probability[1:], maximum[1:])[0]
     assert paper_scores(probability[1:], maximum[1:])[1] != paper_scores(probability, maximum)[2]
@@ -104,15 +112,15 @@ def test_a_zero_shot_score_reaches_from_none_to_one(value):
 
 
 @pytest.mark.parametrize("chunk", [1 << 24, 200])
-def test_a_patch_is_as_far_from_its_picture_as_from_the_nearest_thirtieth_of_it(chunk, monkeypatch):
-    monkeypatch.setattr("sowa.scoring.CHUNK", chunk)
+def test_a_patch_is_as_far_from_its_image_as_from_the_nearest_thirtieth_of_it(chunk, monkeypatch):
+    monkeypatch.setattr("sowa.core.scoring.CHUNK", chunk)
     patches = [random(2, 64, 8, seed=level) - 0.5 for level in range(3)]
     expected = np.empty((3, 2, 64))
-    for level, picture, patch in np.ndindex(expected.shape):
-        of_picture = patches[level][picture].double().numpy()
-        own, others = of_picture[patch], np.delete(of_picture, patch, axis=0)
+    for level, image, patch in np.ndindex(expected.shape):
+        of_image = patches[level][image].double().numpy()
+        own, others = of_image[patch], np.delete(of_image, patch, axis=0)
         cosines = others @ own / np.linalg.norm(others, axis=1) / np.linalg.norm(own)
-        expected[level, picture, patch] = 1 - np.sort(cosines)[-2:].mean()
+        expected[level, image, patch] = 1 - np.sort(cosines)[-2:].mean()
     np.testing.assert_allclose(self_distances(patches).numpy(), expected, atol=1e-5)
     alike = torch.ones(1, 64, 8)
     alike[0, 5] = -1
@@ -120,7 +128,7 @@ def test_a_patch_is_as_far_from_its_picture_as_from_the_nearest_thirtieth_of_it(
     assert self_distances([torch.ones(1, 1, 8)]).tolist() == [[[0.0]]]
 
 
-def test_what_is_unlike_the_rest_of_its_picture_adds_to_the_zero_shot_score_alone(bank):
+def test_what_is_unlike_the_rest_of_its_image_adds_to_the_zero_shot_score_alone(bank):
     seen, weighed = observation(), ModelConfig(sigma=SIGMA, prompt=PromptConfig(self_weight=2.0))
     published, verdict = judge(seen, None, CONFIG), judge(seen, None, weighed)
     own = few_shot_scores(self_distances(seen.patches))
@@ -161,7 +169,7 @@ def test_a_left_out_reference_isnt_compared_with(bank):
 
 
 @pytest.mark.parametrize(("prompts", "with_bank"), [(True, True), (True, False), (False, True)])
-def test_no_pictures_verdict_depends_on_the_others_of_its_batch(bank, prompts, with_bank):
+def test_no_images_verdict_depends_on_the_others_of_its_batch(bank, prompts, with_bank):
     def verdict(seen: Observation) -> Judgement:
         config = ModelConfig(sigma=SIGMA, prompt=PromptConfig(self_weight=1.0))
         return judge(seen, bank.distances(seen.patches) if with_bank else None, config)

@@ -1,4 +1,4 @@
-"""How many reference pictures a product needs."""
+"""How many reference images a product needs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sowa
-from sowa.cli import run
-from sowa.config import ShotsConfig
+from sowa.cli.app import run
+from sowa.core.config import ShotsConfig
+from sowa.core.scoring import few_shot_scores
 from sowa.data.sampling import draw
-from sowa.data.stream import Picture, pictures
+from sowa.data.stream import ImageSource, image_sources
 from sowa.errors import InputError
-from sowa.scoring import few_shot_scores
 from sowa.shots import Choice, Pool, cross_validate, grow, suited
 from sowa.shots.curve import Point, one_standard_error, point
 from sowa.shots.folds import check, folds
@@ -30,23 +30,23 @@ SMALL = ShotsConfig(candidates=(1, 2, 4), folds=3, draws=2)
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine normal pictures of ceramic tile, and three kinds of defect."""
+    """Nine normal images of ceramic tile, and three kinds of defect."""
     return write_dataset(tmp_path_factory.mktemp("product"), ["wood"], train=9, test_good=1, test_per_defect=1, size=96)
 
 
 @pytest.fixture
 def pool(tiny_backbone: str, product: Path) -> Pool:
-    return Pool(sowa.Sowa.from_pretrained(tiny_backbone), pictures(product / "wood" / "train" / "good"))
+    return Pool(sowa.Sowa.from_pretrained(tiny_backbone), image_sources(product / "wood" / "train" / "good"))
 
 
 class Covered(Pool):
-    """A pool that encodes nothing: a normal picture is near ``share`` of the references, an anomalous one near none.
+    """A pool that encodes nothing: a normal image is near ``share`` of the references, an anomalous one near none.
 
     A bank of k references so has an image AUROC of 1 - (1 - share)^k, but for chance.
     """
 
     def __init__(self, normal: int, anomalous: int | None, share: float = 0.5) -> None:
-        self.normal = [Picture(str(index), Path(str(index))) for index in range(normal)]
+        self.normal = [ImageSource(str(index), Path(str(index))) for index in range(normal)]
         self.generated = anomalous is None
         self.anomalous = self.normal if anomalous is None else self.normal[:anomalous]
         self.near = np.random.default_rng(0).random((normal, normal)) < share
@@ -56,7 +56,7 @@ class Covered(Pool):
         return list(numbers)[:at_most]
 
     def distances(self, references: Any, judged: Any) -> torch.Tensor:
-        assert not set(references) & set(judged), "a picture is judged by itself"
+        assert not set(references) & set(judged), "an image is judged by itself"
         found = np.full((1, len(judged), 1, len(references)), 0.5)
         for row, number in enumerate(judged):
             if number < len(self.normal):
@@ -67,7 +67,7 @@ class Covered(Pool):
 @given(
     normal=st.integers(4, 40), anomalous=st.none() | st.integers(1, 40), count=st.integers(2, 4), seed=st.integers(0, 9)
 )
-def test_every_picture_is_judged_once_by_references_of_other_folds(
+def test_every_image_is_judged_once_by_references_of_other_folds(
     normal: int, anomalous: int | None, count: int, seed: int
 ) -> None:
     pool = Covered(normal, anomalous)
@@ -76,7 +76,7 @@ def test_every_picture_is_judged_once_by_references_of_other_folds(
     assert sorted(judged) == list(range(normal + len(pool.anomalous)))
     for references, part in found:
         assert sorted(references + [number for number in part if number < normal]) == list(range(normal))
-        if pool.generated:  # else a bank would hold the picture that the defect was drawn onto
+        if pool.generated:  # else a bank would hold the image that the defect was drawn onto
             assert {number - normal for number in part if number >= normal} == {n for n in part if n < normal}
 
 
@@ -96,7 +96,7 @@ def test_the_interval_is_students_over_folds() -> None:
     assert found.mean - found.low == pytest.approx(4.303 * found.error, abs=1e-3)
 
 
-def test_cross_validation_sees_what_more_pictures_bring() -> None:
+def test_cross_validation_sees_what_more_images_bring() -> None:
     choice = cross_validate(Covered(200, 200, share=0.75), ShotsConfig(draws=10))
     expected = [1 - 0.25**count for count in ShotsConfig().candidates]
     assert [p.mean for p in choice.points] == pytest.approx(expected, abs=0.03)
@@ -104,7 +104,7 @@ def test_cross_validation_sees_what_more_pictures_bring() -> None:
     assert choice.fits == 5 * 10 * 5
 
 
-def test_growing_stops_where_more_pictures_stop_helping_and_says_why() -> None:
+def test_growing_stops_where_more_images_stop_helping_and_says_why() -> None:
     choice = grow(Covered(200, 200), ShotsConfig(tolerance=0.1, patience=1))
     assert (choice.chosen, choice.fits) == (4, 4 * 5 * 2)
     assert "8 brought no more than 0.1 over 4" in choice.reason
@@ -126,7 +126,7 @@ def test_a_bank_that_grows_is_the_bank_of_all_its_references(pool: Pool) -> None
     )
 
 
-def test_pictures_are_encoded_once_for_all_folds_and_methods(pool: Pool) -> None:
+def test_images_are_encoded_once_for_all_folds_and_methods(pool: Pool) -> None:
     first = cross_validate(pool, SMALL)
     assert first.encoded == 18  # nine, and nine with a defect
     assert grow(pool, SMALL).encoded == 0
@@ -135,7 +135,7 @@ def test_pictures_are_encoded_once_for_all_folds_and_methods(pool: Pool) -> None
 
 def test_scores_are_those_of_a_detector_with_the_same_references(tiny_backbone: str, product: Path) -> None:
     detector = sowa.Sowa.from_pretrained(tiny_backbone, precision="fp32")
-    pool = Pool(detector, pictures(product / "wood" / "train" / "good"))
+    pool = Pool(detector, image_sources(product / "wood" / "train" / "good"))
     numbers = pool.readable(range(6))
     by_reference = pool.distances(numbers[:4], numbers[4:])
     for count in (2, 4):
@@ -151,12 +151,12 @@ def test_a_defect_is_the_same_whenever_it_is_drawn(pool: Pool) -> None:
     assert not np.array_equal(pool._damaged(image, 12), image)
 
 
-def test_a_broken_picture_is_left_out_and_named(tiny_backbone: str, product: Path, tmp_path: Path) -> None:
+def test_a_broken_image_is_left_out_and_named(tiny_backbone: str, product: Path, tmp_path: Path) -> None:
     good = product / "wood" / "train" / "good"
     for path in good.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
-    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), pictures(tmp_path))
+    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), image_sources(tmp_path))
     choice = cross_validate(pool, SMALL)
     assert choice.encoded == 18
     assert {Path(name).name for name, _ in pool.skipped} == {"broken.png"}
@@ -166,7 +166,7 @@ def shots(*arguments: object) -> int:
     return run(["shots", *map(str, arguments)])
 
 
-def test_the_command_says_how_many_in_words_numbers_and_a_picture(
+def test_the_command_says_how_many_in_words_numbers_and_an_image(
     tiny_backbone: str, product: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = ("--candidates", "1,2,4", "--folds", 3, "--draws", 2, "--backbone", tiny_backbone)
@@ -210,17 +210,17 @@ def test_fit_finds_out_how_many_by_itself(
     flags = ["--backbone", tiny_backbone, "--out", str(out), "--k-shot", "auto"]
     assert run(["fit", "--normal", str(good), *flags]) == 0
     told = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("Take "))
-    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), draw(pictures(good), 9, 0))
+    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), draw(image_sources(good), 9, 0))
     choice = cross_validate(pool, suited(ShotsConfig(), 9))
     assert len(sowa.Sowa.load(out).references_) == choice.chosen
-    assert told.startswith(f"Take {choice.chosen} good picture")
+    assert told.startswith(f"Take {choice.chosen} good image")
     one = str(next(good.iterdir()))
     assert run(["fit", "--normal", one, *flags]) == 2
-    assert "1 normal picture(s) can't tell how many are needed" in capsys.readouterr().err
+    assert "1 normal image(s) can't tell how many are needed" in capsys.readouterr().err
 
 
 @given(normal=st.integers(0, 60))
-def test_a_question_is_suited_to_the_pictures_that_there_are(normal: int) -> None:
+def test_a_question_is_suited_to_the_images_that_there_are(normal: int) -> None:
     if normal < 2:
         with pytest.raises(InputError, match="can't tell"):
             suited(ShotsConfig(), normal)
@@ -235,12 +235,12 @@ def test_a_question_is_suited_to_the_pictures_that_there_are(normal: int) -> Non
     ("arguments", "told"),
     [
         (("--normal", "GOOD", "--method", "meta", "--candidates", "1,32"), "candidates are [1, 32]"),
-        (("--normal", "ONE", "--method", "meta"), "1 normal pictures can be read, needed are 3"),
-        (("--normal", "GOOD", "--folds", 10), "9 normal pictures, needed are 10"),
+        (("--normal", "ONE", "--method", "meta"), "1 normal images can be read, needed are 3"),
+        (("--normal", "GOOD", "--folds", 10), "9 normal images, needed are 10"),
         (("--normal", "GOOD", "--candidates", "1,8"), "allowed are 7"),
-        (("--normal", "ONE"), "1 normal pictures, needed are 5"),
+        (("--normal", "ONE"), "1 normal images, needed are 5"),
         (("--normal", "GOOD", "--labels", "real"), "--labels real needs real anomalies"),
-        (("--dataset", "folder", "--root", "GOOD", "--labels", "real"), "no anomalous picture"),
+        (("--dataset", "folder", "--root", "GOOD", "--labels", "real"), "no anomalous image"),
         (("--normal", "GOOD", "--candidates", "0,1"), "candidates are [0, 1]"),
         (("--normal", "GOOD", "--candidates", "2,2"), "none twice"),
         (("--normal", "GOOD", "--folds", 1), "folds 1 must be 2 or more"),

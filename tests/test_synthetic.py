@@ -45,7 +45,7 @@ def test_there_is_enough_to_choose_from():
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_normal_picture(category):
+def test_normal_image(category):
     made = generate(category, size=SIZE, seed=3)
     assert made.image.shape == (SIZE, SIZE, 3)
     assert made.image.dtype == np.uint8
@@ -53,7 +53,7 @@ def test_normal_picture(category):
     assert made.mask.dtype == np.bool_
     assert not made.mask.any()
     assert (made.category, made.defect_type, made.seed) == (category, None, 3)
-    assert made.image.std() > 3, "a flat picture"
+    assert made.image.std() > 3, "a flat image"
     assert (made.image == 255).all(axis=2).mean() < 0.05, "overexposed"
 
 
@@ -185,14 +185,14 @@ def test_dataset_layout(tmp_path):
                 f"{category}/ground_truth/{kind}/000_mask.png",
             }
     assert set(files) == expected
-    pictures = sum("ground_truth" not in name for name in files)
-    assert calls == [(done, pictures) for done in range(1, pictures + 1)]
+    images = sum("ground_truth" not in name for name in files)
+    assert calls == [(done, images) for done in range(1, images + 1)]
     mask = cv2.imread(str(root / "wood/ground_truth/stain/000_mask.png"), cv2.IMREAD_UNCHANGED)
     assert mask.shape == (64, 64)
     assert set(np.unique(mask)) == {0, 255}
     first = cv2.imread(str(root / "wood/train/good/000.png"))[..., ::-1]
     np.testing.assert_array_equal(first, generate("wood", size=64).image)
-    assert len({data for name, data in files.items() if "mask" not in name}) == pictures, "a picture twice"
+    assert len({data for name, data in files.items() if "mask" not in name}) == images, "an image twice"
 
 
 def test_dataset_written_again_is_the_same(tmp_path):
@@ -233,7 +233,7 @@ def photograph(seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("defect_type", DAMAGE_TYPES)
 @pytest.mark.parametrize("severity", [0.1, 0.9])
-def test_damage_changes_a_picture_where_its_mask_says(defect_type, severity):
+def test_damage_changes_an_image_where_its_mask_says(defect_type, severity):
     image = photograph()
     before = image.copy()
     made = damage(image, defect_type, seed=3, severity=severity)
@@ -259,7 +259,7 @@ def test_damage_is_the_same_for_the_same_seed_and_stays_in_its_region():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"defect_type": "burr"}, "'burr' can't be put on a picture; choose one of ['scratch'"),
+        ({"defect_type": "burr"}, "'burr' can't be put on an image; choose one of ['scratch'"),
         ({"severity": 1.5}, "severity 1.5 is outside 0..1"),
         ({"seed": -1}, "seed -1 is negative"),
         ({"image": np.zeros((40, 200, 3), np.uint8)}, "shape (40, 200, 3)"),

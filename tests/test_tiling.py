@@ -1,4 +1,4 @@
-"""Large pictures seen through windows of the backbone's own size."""
+"""Large images seen through windows of the backbone's own size."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sowa
+from sowa.core.tiling import OVERLAP, join, places
+from sowa.core.types import Observation
 from sowa.data import read_image, resize_image
 from sowa.errors import InputError
-from sowa.tiling import OVERLAP, join, places
-from sowa.types import Observation
 
 
 @given(st.integers(2, 9), st.integers(0, 40), st.integers(1, 5))
@@ -29,7 +29,7 @@ def test_windows_cover_everything_on_the_grid_and_overlap(patches: int, more: in
     assert (steps <= window * (1 - OVERLAP) + patch).all()
 
 
-def test_a_picture_smaller_than_a_window_is_refused() -> None:
+def test_an_image_smaller_than_a_window_is_refused() -> None:
     with pytest.raises(ValueError, match="less than a window"):
         places((32, 64), (64, 64), (16, 16))
 
@@ -85,7 +85,7 @@ def tiled(tiny_backbone: str, normal: Path) -> sowa.Sowa:
     return sowa.Sowa.from_pretrained(tiny_backbone, image_size=(96, 128), tiled=True).fit(normal)
 
 
-def test_each_window_is_seen_as_a_picture_of_the_backbone_s_size(tiled: sowa.Sowa, judged: Path) -> None:
+def test_each_window_is_seen_as_an_image_of_the_backbone_s_size(tiled: sowa.Sowa, judged: Path) -> None:
     image = resize_image(read_image(judged / "good" / "000.png"), (96, 128))
     whole = tiled.observe(image[None], prompts=True)
     assert (whole.grid, whole.size) == ((6, 8), (96, 128))
@@ -112,6 +112,6 @@ def test_tiles_without_a_size_double_the_backbone_s(tiny_backbone: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 128), (64, 48)])
-def test_tiles_need_a_larger_picture(tiny_backbone: str, size: tuple[int, int]) -> None:
+def test_tiles_need_a_larger_image(tiny_backbone: str, size: tuple[int, int]) -> None:
     with pytest.raises(InputError, match="tiles are of 64 x 64"):
         sowa.Sowa.from_pretrained(tiny_backbone, image_size=size, tiled=True)

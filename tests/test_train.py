@@ -10,16 +10,16 @@ import torch
 from conftest import tiny_clip
 from PIL import Image
 
-from sowa.config import AdapterConfig, ModelConfig, PromptConfig, TrainConfig
+from sowa.core.config import AdapterConfig, ModelConfig, PromptConfig, TrainConfig
+from sowa.core.files import read_metadata
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data import load_mvtec
-from sowa.detector import Sowa
+from sowa.detector.detector import Sowa
 from sowa.errors import InputError, TrainingError
-from sowa.files import read_metadata
 from sowa.model.backbone import Backbone
 from sowa.model.checkpoint import trained_tensors
 from sowa.model.sowa import SowaNetwork
-from sowa.train import _Loader, hold_out, train
-from sowa.types import ABNORMAL, NORMAL, Sample
+from sowa.training.train import _Loader, hold_out, train
 
 MODEL = ModelConfig(
     adapter=AdapterConfig(window_size=3), prompt=PromptConfig(class_names=("wood", "capsule"), length=4)
@@ -35,12 +35,12 @@ def tiny_detector(config: ModelConfig = MODEL) -> Sowa:
 
 @pytest.fixture(scope="module")
 def samples(dataset: Path) -> list[Sample]:
-    """Every other test picture: normal and anomalous ones of both categories."""
+    """Every other test image: normal and anomalous ones of both categories."""
     return [sample for sample in load_mvtec(dataset) if sample.split == "test"][::2]
 
 
 def halves(folder: Path, name: str, colour: int, white: str | None) -> Sample:
-    """A 64 x 64 picture of one colour channel; the anomalous part, if any, is a white half with its mask."""
+    """A 64 x 64 image of one colour channel; the anomalous part, if any, is a white half with its mask."""
     image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
     image[..., colour] = 100
     part = {None: np.s_[:0], "left": np.s_[:, :32], "top": np.s_[:32], "all": np.s_[:]}[white]
@@ -53,7 +53,7 @@ def halves(folder: Path, name: str, colour: int, white: str | None) -> Sample:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Sample]:
+def images(tmp_path: Path) -> list[Sample]:
     kinds = (None, "left", "top", "all")
     return [halves(tmp_path, f"{kind}-{n}", colour, kind) for colour in (0, 2) for kind in kinds for n in range(2)]
 
@@ -70,7 +70,7 @@ def listed(category: str, normal: int, abnormal: int, split: str = "test", masks
     return good + [Sample(path("bad", index), category, split, ABNORMAL, mask) for index in range(abnormal)]
 
 
-def test_pictures_are_held_out_by_category_and_label():
+def test_images_are_held_out_by_category_and_label():
     everything = listed("a", 10, 20) + listed("b", 5, 15)
     training, held_out = hold_out(everything, TrainConfig(validation_fraction=0.2))
     counts = Counter((sample.category, sample.label) for sample in held_out)
@@ -94,26 +94,26 @@ def test_the_paper_protocol_trains_on_the_whole_test_split_and_holds_nothing_out
     assert len(hold_out(further + test, TrainConfig())[0]) == round(0.8 * 17)
 
 
-def test_pictures_without_label_or_mask_arent_trained_on():
+def test_images_without_label_or_mask_arent_trained_on():
     unusable = [*listed("a", 0, 4, masks=False), Sample(Path("unknown.png"), "a", "test")]
     training, held_out = hold_out(listed("a", 5, 5) + unusable, TrainConfig())
     assert not set(unusable) & set(training + held_out)
 
 
 @pytest.mark.parametrize(("protocol", "left"), [("held-out", 7), ("paper", 9)])
-def test_training_without_an_anomalous_picture_with_a_mask_is_refused(protocol, left):
+def test_training_without_an_anomalous_image_with_a_mask_is_refused(protocol, left):
     useless = listed("a", 9, 0) + listed("a", 0, 4, masks=False)
-    with pytest.raises(InputError, match=f"{left} pictures to train on and none is anomalous with a mask"):
+    with pytest.raises(InputError, match=f"{left} images to train on and none is anomalous with a mask"):
         hold_out(useless, TrainConfig(protocol=protocol))
 
 
 # ----------------------------------------------------------------------------------------------------------- batches
 
 
-def test_every_picture_comes_once_an_epoch_in_an_order_of_its_own(pictures):
-    loader = _Loader(pictures, (64, 64), TrainConfig(batch_size=5, mosaic=0.0), [])
+def test_every_image_comes_once_an_epoch_in_an_order_of_its_own(originals):
+    loader = _Loader(originals, (64, 64), TrainConfig(batch_size=5, mosaic=0.0), [])
     epochs = [[loader.batch(4 * epoch + step) for step in range(4)] for epoch in range(2)]
-    expected = Counter(Counter(sample.category for sample in pictures))
+    expected = Counter(Counter(sample.category for sample in originals))
     for epoch in epochs:
         assert [len(images) for images, *_ in epoch] == [5, 5, 5, 1]
         assert Counter(category for *_, categories in epoch for category in categories) == expected
@@ -122,22 +122,22 @@ def test_every_picture_comes_once_an_epoch_in_an_order_of_its_own(pictures):
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
-def test_masks_lie_where_the_anomalous_parts_of_pictures_and_mosaics_are(pictures, mosaic):
-    loader = _Loader(pictures, (64, 64), TrainConfig(batch_size=8, mosaic=mosaic), [])
+def test_masks_lie_where_the_anomalous_parts_of_images_and_mosaics_are(originals, mosaic):
+    loader = _Loader(originals, (64, 64), TrainConfig(batch_size=8, mosaic=mosaic), [])
     for step in range(4):
         images, masks, labels, categories = loader.batch(step)
         white = images.min(axis=-1) > 127
         assert np.array_equal(white, masks.numpy() > 0)
         assert set(masks.unique().tolist()) <= {0.0, 1.0}
-        assert labels.tolist() == [int(picture.any()) for picture in white]
+        assert labels.tolist() == [int(original.any()) for original in white]
         for image, category in zip(images, categories, strict=True):
             other = {"red": 2, "blue": 0}[category]
             assert not ((image[..., other] > 50) & (image.min(axis=-1) < 50)).any()  # nothing of the other category
 
 
-def test_a_mosaic_is_four_small_pictures(pictures):
+def test_a_mosaic_is_four_small_images(originals):
     size, config = (48, 80), TrainConfig(batch_size=16, mosaic=1.0)
-    images, masks, *_ = _Loader(pictures, size, config, []).batch(0)
+    images, masks, *_ = _Loader(originals, size, config, []).batch(0)
     assert images.shape == (16, *size, 3)
     kinds = Counter()
     for mask in masks.numpy() > 0:
@@ -149,12 +149,12 @@ def test_a_mosaic_is_four_small_pictures(pictures):
     assert min(kinds[name] for name in ("none", "all", "left", "top")) > 4
 
 
-def test_the_share_of_mosaics_is_what_was_asked_for(pictures):
-    """Whole pictures have one white part at most; a quarter that differs from the rest tells a mosaic."""
+def test_the_share_of_mosaics_is_what_was_asked_for(originals):
+    """Whole images have one white part at most; a quarter that differs from the rest tells a mosaic."""
     share = {}
     for mosaic in (0.0, 0.2, 1.0):
-        loader = _Loader(pictures, (64, 64), TrainConfig(batch_size=16, mosaic=mosaic), [])
-        plain = {np.asarray(Image.open(sample.image_path)).tobytes() for sample in pictures}
+        loader = _Loader(originals, (64, 64), TrainConfig(batch_size=16, mosaic=mosaic), [])
+        plain = {np.asarray(Image.open(sample.image_path)).tobytes() for sample in originals}
         images = np.concatenate([loader.batch(step)[0] for step in range(30)])
         share[mosaic] = np.mean([image.tobytes() not in plain for image in images])
     assert share[0.0] == 0
@@ -162,13 +162,13 @@ def test_the_share_of_mosaics_is_what_was_asked_for(pictures):
     assert share[1.0] > 0.8
 
 
-def test_a_batch_depends_on_seed_and_step_alone(pictures):
+def test_a_batch_depends_on_seed_and_step_alone(images):
     config = TrainConfig(batch_size=4, mosaic=0.5, seed=3)
-    used, fresh = (_Loader(pictures, (64, 64), config, []) for _ in range(2))
+    used, fresh = (_Loader(images, (64, 64), config, []) for _ in range(2))
     for step in range(6):
         used.batch(step)
     assert np.array_equal(used.batch(2)[0], fresh.batch(2)[0])
-    other = _Loader(pictures, (64, 64), replace(config, seed=4), [])
+    other = _Loader(images, (64, 64), replace(config, seed=4), [])
     assert not np.array_equal(other.batch(2)[0], fresh.batch(2)[0])
 
 
@@ -254,20 +254,20 @@ def test_a_checkpoint_of_other_settings_is_refused(samples, tmp_path, option):
         train(tiny_detector(), samples, replace(CONFIG, **option), out)
 
 
-def test_a_checkpoint_of_another_number_of_pictures_or_backbone_is_refused(samples, tmp_path):
+def test_a_checkpoint_of_another_number_of_images_or_backbone_is_refused(samples, tmp_path):
     out = tmp_path / "w.safetensors"
     with pytest.raises(StoppedError):
         train(tiny_detector(), samples, CONFIG, out, stop_after(3))
-    with pytest.raises(InputError, match="other settings or pictures"):
+    with pytest.raises(InputError, match="other settings or images"):
         train(tiny_detector(), samples[:-2], CONFIG, out)
     other = Sowa(SowaNetwork(Backbone(tiny_clip(seed=1), "tiny"), MODEL), trained=False, device="cpu")
-    with pytest.raises(InputError, match="other settings or pictures"):
+    with pytest.raises(InputError, match="other settings or images"):
         train(other, samples, CONFIG, out)
 
 
-@pytest.mark.parametrize("what", ["window size", "temperature", "image size", "pictures"])
-def test_a_checkpoint_of_another_network_or_of_other_pictures_is_refused(samples, tmp_path, what):
-    """As many pictures and weights of the same shapes, yet another run."""
+@pytest.mark.parametrize("what", ["window size", "temperature", "image size", "images"])
+def test_a_checkpoint_of_another_network_or_of_other_images_is_refused(samples, tmp_path, what):
+    """As many images and weights of the same shapes, yet another run."""
     out, others, detector = tmp_path / "w.safetensors", samples, tiny_detector()
     with pytest.raises(StoppedError):
         train(tiny_detector(), samples, CONFIG, out, stop_after(3))
@@ -279,7 +279,7 @@ def test_a_checkpoint_of_another_network_or_of_other_pictures_is_refused(samples
         detector.observer.image_size = (96, 96)
     else:
         others = [replace(sample, category="capsule" if sample.category == "wood" else "wood") for sample in samples]
-    with pytest.raises(InputError, match="other settings or pictures"):
+    with pytest.raises(InputError, match="other settings or images"):
         train(detector, others, CONFIG, out)
 
 
@@ -328,8 +328,8 @@ def test_the_weights_file_gives_the_same_predictions(samples, tmp_path, tiny_bac
     detector = Sowa.from_pretrained(tiny_backbone, config=MODEL, device="cpu", category="capsule")
     result = train(detector, samples, replace(CONFIG, epochs=1), tmp_path / "w.safetensors")
     loaded = Sowa.from_pretrained(str(result.weights), device="cpu", category="capsule")
-    pictures = [sample.image_path for sample in samples[:3]]
-    for ours, theirs in zip(detector.predict(pictures), loaded.predict(pictures), strict=True):
+    images = [sample.image_path for sample in samples[:3]]
+    for ours, theirs in zip(detector.predict(images), loaded.predict(images), strict=True):
         assert ours.raw_score == theirs.raw_score
         assert np.array_equal(ours.anomaly_map, theirs.anomaly_map)
 
@@ -344,7 +344,7 @@ def test_the_weights_file_says_how_it_was_made(samples, tmp_path):
     assert metadata["losses"] == result.losses
 
 
-def test_held_out_pictures_are_judged_before_and_after(samples, tmp_path):
+def test_held_out_images_are_judged_before_and_after(samples, tmp_path):
     labels = []
     result = train(
         tiny_detector(), samples, CONFIG, tmp_path / "w.safetensors", lambda label, *_: labels.append(label[:5])
@@ -356,7 +356,7 @@ def test_held_out_pictures_are_judged_before_and_after(samples, tmp_path):
     assert result.before != result.after
 
 
-def test_held_out_pictures_are_judged_zero_shot_even_if_the_detector_was_fitted(samples, tmp_path):
+def test_held_out_images_are_judged_zero_shot_even_if_the_detector_was_fitted(samples, tmp_path):
     """By its prompts, which are trained, and not by its memory bank."""
     config, fitted = replace(CONFIG, epochs=1), tiny_detector()
     fitted.fit([sample.image_path for sample in samples if sample.label == NORMAL][:2])
@@ -375,27 +375,27 @@ def test_the_paper_protocol_validates_on_nothing(samples, tmp_path):
     assert len(labels) == -(-len(samples) // 4)
 
 
-def test_a_broken_picture_is_skipped_and_listed_once(pictures, tmp_path):
-    broken, no_mask = pictures[0], pictures[-1]
-    broken.image_path.write_bytes(b"no picture")
+def test_a_broken_image_is_skipped_and_listed_once(images, tmp_path):
+    broken, no_mask = images[0], images[-1]
+    broken.image_path.write_bytes(b"no image")
     no_mask.mask_path.unlink()
     config = TrainConfig(epochs=3, batch_size=4, protocol="paper")
-    result = train(tiny_detector(), pictures, config, tmp_path / "w.safetensors")
+    result = train(tiny_detector(), images, config, tmp_path / "w.safetensors")
     assert sorted(name for name, _ in result.skipped) == sorted([str(broken.image_path), str(no_mask.image_path)])
     assert all(reason for _, reason in result.skipped)
     assert all(np.isfinite(result.losses))
 
 
-def test_a_broken_picture_among_the_held_out_is_skipped_and_listed(pictures, tmp_path):
+def test_a_broken_image_among_the_held_out_is_skipped_and_listed(images, tmp_path):
     config = TrainConfig(epochs=1, batch_size=4)
-    broken = hold_out(pictures, config)[1][0]
-    broken.image_path.write_bytes(b"no picture")
-    result = train(tiny_detector(), pictures, config, tmp_path / "w.safetensors")
+    broken = hold_out(images, config)[1][0]
+    broken.image_path.write_bytes(b"no image")
+    result = train(tiny_detector(), images, config, tmp_path / "w.safetensors")
     assert [name for name, _ in result.skipped] == [str(broken.image_path)]
 
 
-def test_where_no_picture_can_be_read_training_is_refused(pictures, tmp_path):
-    for sample in pictures:
-        sample.image_path.write_bytes(b"no picture")
-    with pytest.raises(InputError, match="ten pictures in a row can't be read; last problem: "):
-        train(tiny_detector(), pictures, TrainConfig(protocol="paper"), tmp_path / "w.safetensors")
+def test_where_no_image_can_be_read_training_is_refused(images, tmp_path):
+    for sample in images:
+        sample.image_path.write_bytes(b"no image")
+    with pytest.raises(InputError, match="ten images in a row can't be read; last problem: "):
+        train(tiny_detector(), images, TrainConfig(protocol="paper"), tmp_path / "w.safetensors")

@@ -14,7 +14,7 @@ import pytest
 
 from sowa import InputError, Sowa
 from sowa.data.video import _newest, frames
-from sowa.runtime import ExportedSowa
+from sowa.detector.exported import ExportedSowa
 
 COUNT = 12
 
@@ -48,18 +48,18 @@ def brightness(image: np.ndarray) -> int:
 
 def test_all_frames_of_a_file_come_in_order_and_in_colour(video):
     found = list(frames(video))
-    assert [picture.name for picture in found] == [f"{video}#{index:06d}" for index in range(COUNT)]
-    images = [picture.read() for picture in found]
+    assert [original.name for original in found] == [f"{video}#{index:06d}" for index in range(COUNT)]
+    images = [original.read() for original in found]
     assert [brightness(image) for image in images] == list(range(COUNT))
     red, green, blue = images[0][:, 8:24].mean(axis=(0, 1))
     assert (red > 200, green < 60, blue < 60) == (True, True, True)
 
 
 def test_every_so_manieth_frame(video):
-    assert [picture.name[-2:] for picture in frames(video, every=5)] == ["00", "05", "10"]
+    assert [image.name[-2:] for image in frames(video, every=5)] == ["00", "05", "10"]
 
 
-def test_frames_are_judged_as_pictures_are(video, prompted, exported):
+def test_frames_are_judged_as_images_are(video, prompted, exported):
     frame = next(iter(frames(video))).read()
     for detector in (prompted, ExportedSowa.load(exported)):
         found = list(detector.watch(video, every=4))
@@ -69,7 +69,7 @@ def test_frames_are_judged_as_pictures_are(video, prompted, exported):
 
 
 def test_a_stream_is_read_from_its_address(address):
-    found = [int(picture.name[-6:]) for picture in frames(address)]
+    found = [int(image.name[-6:]) for image in frames(address)]
     assert found
     assert found == sorted(set(found))
     assert found[-1] == COUNT - 1

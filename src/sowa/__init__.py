@@ -6,13 +6,13 @@ Importing the package is light: torch is loaded when a detector is built.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sowa.core.types import Sample
 from sowa.errors import InputError
-from sowa.types import Sample
 
 if TYPE_CHECKING:
-    from sowa.detector import Sowa
-    from sowa.prediction import Prediction
-    from sowa.runtime import ExportedSowa
+    from sowa.detector.detector import Sowa
+    from sowa.detector.exported import ExportedSowa
+    from sowa.detector.prediction import Prediction
     from sowa.tasks.classification import Classifier
     from sowa.tasks.detection import BoxDetector
 
@@ -22,9 +22,9 @@ __all__ = ["BoxDetector", "Classifier", "ExportedSowa", "InputError", "Predictio
 _LOADED_WHEN_ASKED = {
     "BoxDetector": "sowa.tasks.detection",
     "Classifier": "sowa.tasks.classification",
-    "ExportedSowa": "sowa.runtime",
-    "Prediction": "sowa.prediction",
-    "Sowa": "sowa.detector",
+    "ExportedSowa": "sowa.detector.exported",
+    "Prediction": "sowa.detector.prediction",
+    "Sowa": "sowa.detector.detector",
 }
 
 

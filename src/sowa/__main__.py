@@ -1,5 +1,5 @@
 """``python -m sowa``: the command line."""
 
-from sowa.cli import main
+from sowa.cli.app import main
 
 main()

@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """The user's input is wrong: a path, a picture, a flag, a file.
+    """The user's input is wrong: a path, an image, a flag, a file.
 
     The message is one line that names the value, what is allowed and what to do. The command line prints it
     without a traceback and exits with code 2.

@@ -1,4 +1,4 @@
-"""Names of defects: what a picture's defect is called, by words or by examples, and where it is."""
+"""Names of defects: what an image's defect is called, by words or by examples, and where it is."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import sowa
-from sowa.attention.defects import Defects, example, region
-from sowa.cli import run
-from sowa.config import NamerConfig
+from sowa.cli.app import run
+from sowa.core.config import NamerConfig
+from sowa.detector.exported import ExportedSowa
 from sowa.errors import InputError
 from sowa.export import export
+from sowa.extensions.names.defects import Defects, example, region
+from sowa.extensions.names.namer import Expected, Namer
 from sowa.model.checkpoint import load_namer, save_namer
-from sowa.model.namer import Expected, Namer
 from sowa.model.pretrained import build_backbone
-from sowa.runtime import ExportedSowa
 from sowa.synthetic import write_dataset
 
 GRID, NAMES = (4, 4), ["scratch", "missing part", "oil"]
@@ -42,11 +42,11 @@ def expected(namer: Namer, tiny_backbone: str) -> Expected:
     return Expected(NAMES, namer, build_backbone(tiny_backbone))
 
 
-def seen(seed: int = 0, pictures: int = 2) -> tuple[list[Tensor], Tensor]:
+def seen(seed: int = 0, images: int = 2) -> tuple[list[Tensor], Tensor]:
     """Raw patches of four levels and an anomaly map."""
     random = torch.Generator().manual_seed(seed)
-    patches = [torch.randn(pictures, 16, 32, generator=random) for _ in range(4)]
-    return patches, torch.rand(pictures, 16, generator=random)
+    patches = [torch.randn(images, 16, 32, generator=random) for _ in range(4)]
+    return patches, torch.rand(images, 16, generator=random)
 
 
 @given(st.integers(0, 99))
@@ -74,7 +74,7 @@ def test_names_are_judged_by_what_they_say_not_by_their_place(
     assert (named.probabilities[:, 0] - named.probabilities[:, 1]).abs().min() > 1e-4
 
 
-def test_a_picture_is_named_by_itself(defects: Defects) -> None:
+def test_an_image_is_named_by_itself(defects: Defects) -> None:
     patches, anomaly = seen()
     alone = defects([each[:1] for each in patches], anomaly[:1], GRID)
     torch.testing.assert_close(alone.probabilities, defects(patches, anomaly, GRID).probabilities[:1])

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from sowa.attention.density import Screen, density_of, fixation_density, pixels, pool, read_density
-from sowa.attention.fixations import Fixation, Gaze, Viewing
 from sowa.errors import InputError
+from sowa.extensions.gaze.density import Screen, density_of, fixation_density, pixels, pool, read_density
+from sowa.extensions.gaze.fixations import Fixation, Gaze, Viewing
 
 sides = st.integers(1, 40)
 
@@ -73,7 +73,7 @@ def test_a_degree_is_what_the_screen_makes_of_it() -> None:
 def test_what_has_no_density_is_refused() -> None:
     with pytest.raises(InputError, match="no fixation"):
         fixation_density([], (20, 60), 3)
-    with pytest.raises(InputError, match=r"1 of 2 fixations lie outside of a picture 60 wide .* \(60, 1\)"):
+    with pytest.raises(InputError, match=r"1 of 2 fixations lie outside of an image 60 wide .* \(60, 1\)"):
         fixation_density([Fixation(1, 1), Fixation(60, 1)], (20, 60), 3)
     with pytest.raises(InputError, match="sigma is 0"):
         fixation_density([Fixation(1, 1)], (20, 60), 3, sigma=0)
@@ -103,7 +103,7 @@ def test_cells_are_sums_of_their_pixels() -> None:
         pool(density, (0, 2))
 
 
-def test_a_grey_picture_is_a_density(tmp_path: Path) -> None:
+def test_a_grey_image_is_a_density(tmp_path: Path) -> None:
     values = np.array([[0, 50], [100, 50]], np.uint8)
     Image.fromarray(values).save(tmp_path / "a.png")
     np.testing.assert_allclose(read_density(tmp_path / "a.png"), values / 200)
@@ -114,7 +114,7 @@ def test_a_grey_picture_is_a_density(tmp_path: Path) -> None:
             read_density(tmp_path / f"{name}.png")
 
 
-def test_a_pictures_density_comes_from_all_observers_or_from_its_map(tmp_path: Path) -> None:
+def test_an_images_density_comes_from_all_observers_or_from_its_map(tmp_path: Path) -> None:
     looks = [Fixation(10, 10, 100), Fixation(50, 10, 300)]
     gaze = Gaze(tuple(Viewing("a", name, (look,)) for name, look in zip(("Ada", "Bo"), looks, strict=True)))
     expected = fixation_density(looks, (20, 60), 3, 2.0, by_duration=True)

@@ -1,4 +1,4 @@
-"""Fixations in and out of files, and on pictures."""
+"""Fixations in and out of files, and on images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sowa.attention.fixations import Fixation, Gaze, Viewing, append_csv, keep_inside, match_images, read_csv, write_csv
-from sowa.attention.readers import read_gaze
 from sowa.errors import InputError
+from sowa.extensions.gaze.fixations import (
+    Fixation,
+    Gaze,
+    Viewing,
+    append_csv,
+    keep_inside,
+    match_images,
+    read_csv,
+    write_csv,
+)
+from sowa.extensions.gaze.readers import read_gaze
 
 HEADER = "image,x,y,duration_ms,observer\n"
 numbers = st.floats(-1e6, 1e6)
@@ -172,11 +181,11 @@ def looked(*places: tuple[float, float]) -> Gaze:
     return Gaze((Viewing("a.png", "Ada", tuple(Fixation(*place) for place in places)),))
 
 
-def test_a_glance_off_the_picture_is_counted_and_left_out() -> None:
+def test_a_glance_off_the_image_is_counted_and_left_out() -> None:
     found = keep_inside(looked((0, 0), (39.9, 29.9), (40, 5), (5, -0.1), (5, 5)), {"a.png": (30, 40)})
     assert [(each.x, each.y) for each in found.gaze.viewings[0].fixations] == [(0, 0), (39.9, 29.9), (5, 5)]
     assert found.outside == {"a.png": 2}
-    assert found.sentence == "2 fixation(s) outside of 1 picture(s) left out"
+    assert found.sentence == "2 fixation(s) outside of 1 image(s) left out"
     assert keep_inside(looked((5, 5)), {"a.png": (30, 40)}).sentence == ""
 
 
@@ -196,6 +205,6 @@ def test_a_name_finds_its_file_by_its_end() -> None:
         match_images(["0.png"], files)
 
 
-def test_two_names_of_one_picture_are_refused(tmp_path: Path) -> None:
+def test_two_names_of_one_image_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a.png and a are both"):
         match_images(["a", "a.png"], [tmp_path / "a.png"])

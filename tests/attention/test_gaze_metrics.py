@@ -13,11 +13,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from sowa.attention.baselines import CentreBias, human_consistency, uniform
-from sowa.attention.density import Screen, fixation_density
-from sowa.attention.fixations import Fixation, Gaze, Viewing
-from sowa.attention.metrics import EPS, GazeMetrics, Score, auc_judd, cc, gaze_metrics, kl, nss, sim
 from sowa.errors import InputError
+from sowa.extensions.gaze.baselines import CentreBias, human_consistency, uniform
+from sowa.extensions.gaze.density import Screen, fixation_density
+from sowa.extensions.gaze.fixations import Fixation, Gaze, Viewing
+from sowa.extensions.gaze.metrics import EPS, GazeMetrics, Score, auc_judd, cc, gaze_metrics, kl, nss, sim
 
 Map = NDArray[np.float64]
 SIZE = (6, 7)
@@ -174,7 +174,7 @@ def test_baselines_are_what_they_say() -> None:
     assert auc_judd(density, looks).value > 0.95
     assert auc_judd(uniform((60, 80)), looks).value == 0.5
     assert kl(uniform((60, 80)), density).value > 0
-    assert density[30, 8] > density[4, 40] > 0  # wider than it is high, as pictures are
+    assert density[30, 8] > density[4, 40] > 0  # wider than it is high, as images are
 
 
 def test_people_who_look_alike_tell_where_another_looks() -> None:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from sowa.attention.glances.environment import GlanceEnv, Reward
-from sowa.attention.glances.look import (
+from sowa.errors import InputError
+from sowa.extensions.glances.environment import GlanceEnv, Reward
+from sowa.extensions.glances.look import (
     Order,
     at_random,
     by_distance,
@@ -23,13 +24,12 @@ from sowa.attention.glances.look import (
     play,
     raster,
 )
-from sowa.attention.glances.looking import COARSE, FEATURES, WHOLE, Looking
-from sowa.attention.glances.policy import GlancePolicy, load_policy, save_policy
-from sowa.attention.glances.scale import Scale
-from sowa.attention.glances.scene import Replay, Scene, shares
-from sowa.attention.glances.tiles import Tiles
-from sowa.attention.glances.train import Learning, judge, train
-from sowa.errors import InputError
+from sowa.extensions.glances.looking import COARSE, FEATURES, WHOLE, Looking
+from sowa.extensions.glances.policy import GlancePolicy, load_policy, save_policy
+from sowa.extensions.glances.scale import Scale
+from sowa.extensions.glances.scene import Replay, Scene, shares
+from sowa.extensions.glances.tiles import Tiles
+from sowa.extensions.glances.train import Learning, judge, train
 
 GRID = Tiles((8, 8), (2, 2), tuple((row, column) for row in range(0, 8, 2) for column in range(0, 8, 2)))
 USUAL = np.array([np.log(0.2), 0.3], np.float32)

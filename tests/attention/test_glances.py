@@ -1,4 +1,4 @@
-"""Looking at some of the tiles of real pictures: banks, early features, scenes made of them."""
+"""Looking at some of the tiles of real images: banks, early features, scenes made of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sowa
-from sowa.attention.glances.early import EarlyBank
-from sowa.attention.glances.examples import FIRST, PART, Product
-from sowa.attention.glances.eyes import Eyes
-from sowa.attention.glances.known import Known, Seen
-from sowa.attention.glances.look import (
+from sowa.data import read_image, resize_image
+from sowa.errors import InputError
+from sowa.extensions.glances.early import EarlyBank
+from sowa.extensions.glances.examples import FIRST, PART, Product
+from sowa.extensions.glances.eyes import Eyes
+from sowa.extensions.glances.known import Known, Seen
+from sowa.extensions.glances.look import (
     at_random,
     by_distance,
     by_early,
@@ -27,13 +29,11 @@ from sowa.attention.glances.look import (
     play,
     raster,
 )
-from sowa.attention.glances.looking import Looking
-from sowa.attention.glances.policy import GlancePolicy, load_policy, save_policy
-from sowa.attention.glances.scale import Scale
-from sowa.attention.glances.scene import Replay, Scene
-from sowa.attention.glances.train import Learning, train
-from sowa.data import read_image, resize_image
-from sowa.errors import InputError
+from sowa.extensions.glances.looking import Looking
+from sowa.extensions.glances.policy import GlancePolicy, load_policy, save_policy
+from sowa.extensions.glances.scale import Scale
+from sowa.extensions.glances.scene import Replay, Scene
+from sowa.extensions.glances.train import Learning, train
 
 SIZE = (96, 128)  # of the tiny backbone's 64: 2 x 3 tiles, 6 x 8 patches
 
@@ -163,11 +163,11 @@ def test_generated_scenes_are_made_once_and_learned_from(tiny_backbone: str, tmp
     save_policy(tmp_path / "policy.safetensors", policy, {})
 
 
-def test_a_small_defect_lies_on_a_part_of_the_picture() -> None:
+def test_a_small_defect_lies_on_a_part_of_the_image() -> None:
     own, small = (Product("wood", 1, (600, 600), 0, 2, own) for own in (True, False))
-    assert not np.array_equal(own.picture(0)[1], small.picture(0)[1])
-    assert np.array_equal(own.picture(1)[1], small.picture(1)[1])
-    image, mask = small.picture(0)
+    assert not np.array_equal(own.image(0)[1], small.image(0)[1])
+    assert np.array_equal(own.image(1)[1], small.image(1)[1])
+    image, mask = small.image(0)
     rows, columns = np.nonzero(mask)
     assert max(np.ptp(rows), np.ptp(columns)) < PART
     far = np.abs(np.arange(600) - rows.mean()) > PART
@@ -196,11 +196,11 @@ def test_bad_input(known: Known, tiled: sowa.Sowa, tiny_backbone: str, images: l
         Eyes(sowa.Sowa.from_pretrained(tiny_backbone))
     with pytest.raises(InputError, match="glances are 0"):
         look(known, images[0], 0, raster)
-    with pytest.raises(InputError, match="picture of shape"):
+    with pytest.raises(InputError, match="image of shape"):
         look(known, images[0][:64], 2, raster)
-    with pytest.raises(InputError, match="2 pictures were given, needed are 3"):
+    with pytest.raises(InputError, match="2 images were given, needed are 3"):
         Known.learn(known.eyes, images[:2], tiled.bank_)
-    with pytest.raises(InputError, match="0 pictures"):
+    with pytest.raises(InputError, match="0 images"):
         Known.learn(known.eyes, [])
     tensors = known.scale.tensors()
     assert Scale.from_tensors(tensors, 4, 6).place.shape == (6,)

@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sowa import Sowa
-from sowa.attention.comparing import baselines, compare
-from sowa.attention.density import pool
-from sowa.attention.fixations import Gaze, Viewing, read_csv, write_csv
-from sowa.attention.learning import Looking, Watched, apart, attention_map, gaze_loss, learn, watch
-from sowa.attention.observers import simulate
-from sowa.cli import run
-from sowa.config import AdapterConfig, ModelConfig, SaliencyConfig, TrainConfig
+from sowa.cli.app import run
+from sowa.core.config import AdapterConfig, ModelConfig, SaliencyConfig, TrainConfig
 from sowa.data import load
 from sowa.errors import InputError
-from sowa.train import train
+from sowa.extensions.gaze.comparing import baselines, compare
+from sowa.extensions.gaze.density import pool
+from sowa.extensions.gaze.fixations import Gaze, Viewing, read_csv, write_csv
+from sowa.extensions.gaze.learning import Looking, Watched, apart, attention_map, gaze_loss, learn, watch
+from sowa.extensions.gaze.observers import simulate
+from sowa.training.train import train
 
 SIDE, PER_DEGREE = 128, 10.0
 
 
 @pytest.fixture(scope="module")
 def looked_at(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Pictures with a red and a grey disc each, and a CSV file of simulated people who look for red."""
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    """Images with a red and a grey disc each, and a CSV file of simulated people who look for red."""
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     rows, columns = np.mgrid[:SIDE, :SIDE]
     viewings: list[Viewing] = []
     for index in range(16):
@@ -69,7 +69,7 @@ def test_the_loss_is_least_where_people_look_and_knows_no_level(seed: int, level
     torch.testing.assert_close(gaze_loss(people.log() + level, people), least)
 
 
-def test_pictures_are_read_with_all_that_is_known_of_them(salient: Sowa, looked_at: tuple[Path, Path]) -> None:
+def test_images_are_read_with_all_that_is_known_of_them(salient: Sowa, looked_at: tuple[Path, Path]) -> None:
     found = watched(salient, looked_at)
     assert [each.name for each in found] == [f"{index:02d}.png" for index in range(16)]
     first = found[0]
@@ -85,9 +85,7 @@ def test_pictures_are_read_with_all_that_is_known_of_them(salient: Sowa, looked_
     torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-4)
 
 
-def test_what_draws_the_eyes_is_learned_and_found_on_other_pictures(
-    salient: Sowa, looked_at: tuple[Path, Path]
-) -> None:
+def test_what_draws_the_eyes_is_learned_and_found_on_other_images(salient: Sowa, looked_at: tuple[Path, Path]) -> None:
     training, testing = apart(watched(salient, looked_at), 0.25, seed=0)
     assert (len(training), len(testing)) == (12, 4)
     saliency = salient.network.saliency
@@ -142,7 +140,7 @@ def test_gaze_is_learned_and_compared_on_the_command_line(
 ) -> None:
     folder, fixations = (str(path) for path in looked_at)
     weights, learned = str(tmp_path / "w.safetensors"), str(tmp_path / "gaze.safetensors")
-    people = ["--fixations", fixations, "--pictures", folder, "--pixels-per-degree", "10"]
+    people = ["--fixations", fixations, "--images", folder, "--pixels-per-degree", "10"]
     training = [
         "train",
         "--dataset",
@@ -155,7 +153,7 @@ def test_gaze_is_learned_and_compared_on_the_command_line(
         tiny_backbone,
     ]
     settings = ["--adapter.window-size", "4", "--adapter.heads", "4"]
-    both = ["--saliency", "backbone", "--gaze", fixations, "--gaze-pictures", folder]
+    both = ["--saliency", "backbone", "--gaze", fixations, "--gaze-images", folder]
     assert run([*training, *settings, *both, "--out", weights]) == 0
     assert run(["gaze", "train", *people, "--model", weights, "--out", learned]) == 0
     capsys.readouterr()
@@ -163,7 +161,7 @@ def test_gaze_is_learned_and_compared_on_the_command_line(
     for model in (weights, learned):
         assert run(["gaze", "test", *people, "--model", model]) == 0
         told.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
-    assert told[0]["pictures"] == 16
+    assert told[0]["images"] == 16
     assert set(told[0]["metrics"]) == {"everywhere alike", "the centre", "the network", "other people"}
     assert told[1]["metrics"]["the network"]["KL"] < told[0]["metrics"]["the network"]["KL"]
     assert told[1]["metrics"]["the centre"] == told[0]["metrics"]["the centre"]
@@ -175,7 +173,7 @@ def test_gaze_is_learned_and_compared_on_the_command_line(
         (["gaze", "train", "--backbone", "TINY", "--out", "OUT"], "aren't trained"),
         (["gaze", "test", "--backbone", "TINY", "--pixels-per-degree", "0"], "0.0 pixels"),
         (["gaze", "test", "--backbone", "TINY", "--pixels-per-degree", "0.001"], "too few to be seen"),
-        (["gaze", "test", "--backbone", "TINY", "--pictures", "OTHER"], "has none of the 16 pictures"),
+        (["gaze", "test", "--backbone", "TINY", "--images", "OTHER"], "has none of the 16 images"),
         (["gaze", "test", "--backbone", "TINY", "--fixations", "missing.csv"], "missing.csv"),
     ],
 )
@@ -190,7 +188,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     words = {"TINY": tiny_backbone, "OUT": str(tmp_path / "w.safetensors"), "OTHER": str(normal)}
     given = [words.get(flag, flag) for flag in flags]
-    for flag, value in (("--fixations", looked_at[1]), ("--pictures", looked_at[0])):
+    for flag, value in (("--fixations", looked_at[1]), ("--images", looked_at[0])):
         if flag not in given:
             given += [flag, str(value)]
     assert run(given) == 2
@@ -198,7 +196,7 @@ def test_bad_input_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_saliency_or_pictures_it_says_so(tiny_backbone: str, looked_at: tuple[Path, Path]) -> None:
+def test_without_saliency_or_images_it_says_so(tiny_backbone: str, looked_at: tuple[Path, Path]) -> None:
     gaze = read_csv(looked_at[1])
     plain = Sowa.from_pretrained(tiny_backbone)
     with pytest.raises(InputError, match="no saliency"):
@@ -207,7 +205,7 @@ def test_without_saliency_or_pictures_it_says_so(tiny_backbone: str, looked_at: 
     with pytest.raises(InputError, match="nobody looked"):
         watch(salient, Gaze(()), {"00.png": looked_at[0] / "00.png"}, PER_DEGREE)
     one = watch(salient, gaze, {"00.png": looked_at[0] / "00.png"}, PER_DEGREE).watched
-    with pytest.raises(InputError, match=r"1 picture.*give more"):
+    with pytest.raises(InputError, match=r"1 image.*give more"):
         apart(one, 0.2, seed=0)
     for fraction in (float("nan"), -1.0, 2.0):
         with pytest.raises(InputError, match="give more"):

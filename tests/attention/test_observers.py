@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sowa.attention.density import Screen, fixation_density
-from sowa.attention.fixations import Fixation, Viewing, read_csv, write_csv
-from sowa.attention.metrics import auc_judd
-from sowa.attention.observers import Scene, Searcher, simulate, vary
 from sowa.errors import InputError
+from sowa.extensions.gaze.density import Screen, fixation_density
+from sowa.extensions.gaze.fixations import Fixation, Viewing, read_csv, write_csv
+from sowa.extensions.gaze.metrics import auc_judd
+from sowa.extensions.gaze.observers import Scene, Searcher, simulate, vary
 
 SAME = Searcher(variety=0)
-NEAR = Screen(distance_cm=15)  # a small picture fills much of what is seen: 9.5 pixels per degree
+NEAR = Screen(distance_cm=15)  # a small image fills much of what is seen: 9.5 pixels per degree
 
 
 @pytest.fixture(scope="module")
 def mask() -> np.ndarray:
-    """A defect of 4 x 6 cells aside of the middle of a picture of 32 x 32, each of 7.5 pixels."""
+    """A defect of 4 x 6 cells aside of the middle of an image of 32 x 32, each of 7.5 pixels."""
     found = np.zeros((240, 240), dtype=bool)
     found[30:60, 180:225] = True
     return found
@@ -125,7 +125,7 @@ def test_observers_differ_and_keep_their_ways() -> None:
     assert vary(SAME, chance) == SAME
 
 
-def test_an_observer_is_the_same_on_every_picture(mask: np.ndarray) -> None:
+def test_an_observer_is_the_same_on_every_image(mask: np.ndarray) -> None:
     slow = replace(Searcher(), rest_spread=0)
     rests = [[viewing.fixations[0].duration_ms for viewing in simulate(name, mask, 4, 0, slow)] for name in ("a", "b")]
     assert rests[0] == rests[1]
@@ -133,7 +133,7 @@ def test_an_observer_is_the_same_on_every_picture(mask: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (300, 7), (5, 5)])
-def test_pictures_of_any_shape_are_searched(shape: tuple[int, int]) -> None:
+def test_images_of_any_shape_are_searched(shape: tuple[int, int]) -> None:
     for viewing in simulate("a.png", np.ones(shape), 3, 0):
         assert viewing.fixations
         assert all(0 <= each.x < shape[1] and 0 <= each.y < shape[0] for each in viewing.fixations)

@@ -24,12 +24,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from test_report_page import CONTRAST, until
 
-from sowa.attention.fixations import Fixation, Viewing, read_csv, write_csv
-from sowa.attention.record.server import LARGEST, bind, create_app
-from sowa.attention.record.session import MOST_CLICKS, Lens, Session, stimuli
-from sowa.commands.gaze import record_to_file
-from sowa.console import Console
+from sowa.cli.console import Console
+from sowa.cli.gaze import record_to_file
 from sowa.errors import InputError
+from sowa.extensions.gaze.fixations import Fixation, Viewing, read_csv, write_csv
+from sowa.extensions.gaze.record.server import LARGEST, bind, create_app
+from sowa.extensions.gaze.record.session import MOST_CLICKS, Lens, Session, stimuli
 
 chromium = report_page.chromium  # a fixture
 emulate = report_page.emulate  # a fixture
@@ -40,8 +40,8 @@ LOOKS = [Fixation(1, 2, 30), Fixation(4.5, 5.5, 60), Fixation(7, 8, 90)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pictures of fine stripes, one in a folder of its own, and a file that is none of them."""
-    root = tmp_path_factory.mktemp("pictures")
+    """Three images of fine stripes, one in a folder of its own, and a file that is none of them."""
+    root = tmp_path_factory.mktemp("images")
     for name, (height, width) in SIZES.items():
         (root / name).parent.mkdir(exist_ok=True)
         stripes = np.indices((height, width)).sum(axis=0) % 2 * 255
@@ -59,15 +59,15 @@ def session(folder: Path, tmp_path: Path) -> Session:
     return Session(stimuli(folder, refuse), tmp_path / "gaze.csv", "Ada")
 
 
-def test_pictures_are_called_as_they_lie_below_the_folder(folder: Path, tmp_path: Path) -> None:
+def test_images_are_called_as_they_lie_below_the_folder(folder: Path, tmp_path: Path) -> None:
     assert {each.name: each.size for each in stimuli(folder, refuse)} == SIZES
     assert [each.name for each in stimuli(folder / "b" / "a.png", refuse)] == ["a.png"]
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     Image.new("L", (3, 4)).save(tmp_path / "good.png")
     skipped: list[str] = []
     assert [each.name for each in stimuli(tmp_path, lambda name, why: skipped.append(name))] == ["good.png"]
     assert skipped == ["broken.png"]
-    with pytest.raises(InputError, match="holds no picture that can be read"):
+    with pytest.raises(InputError, match="holds no image that can be read"):
         stimuli(tmp_path / "broken.png", lambda name, why: None)
     with pytest.raises(InputError, match="have one name"):
         stimuli(folder / "**" / "a.png", refuse)
@@ -75,12 +75,12 @@ def test_pictures_are_called_as_they_lie_below_the_folder(folder: Path, tmp_path
 
 def test_a_session_goes_on_where_it_stopped(session: Session) -> None:
     write_csv(session.csv_path, [Viewing("b/a.png", "Ada", (LOOKS[0],)), Viewing("a.png", "Bo", (LOOKS[0],))])
-    again = Session(session.pictures, session.csv_path, " Ada ")
+    again = Session(session.images, session.csv_path, " Ada ")
     assert (again.next, again.recorded) == (0, 1)
     again.add(0, LOOKS)
     assert again.next == 2
-    assert Session(session.pictures, session.csv_path, "Ada").next == 2
-    assert Session(session.pictures, session.csv_path, "Cy").next == 0
+    assert Session(session.images, session.csv_path, "Ada").next == 2
+    assert Session(session.images, session.csv_path, "Cy").next == 0
     again.add(2, LOOKS)
     assert (again.next, again.recorded) == (None, 3)
     found = read_csv(session.csv_path).viewings
@@ -95,7 +95,7 @@ def test_a_session_goes_on_where_it_stopped(session: Session) -> None:
         (-1, LOOKS, "isn't the next one"),
         (0, LOOKS[:2], "2 clicks, needed are 3 to"),
         (0, LOOKS * MOST_CLICKS, "3000 clicks"),
-        (0, [*LOOKS, Fixation(80, 5, 1)], "(80, 5) isn't on a picture 80 wide and 60 high"),
+        (0, [*LOOKS, Fixation(80, 5, 1)], "(80, 5) isn't on an image 80 wide and 60 high"),
         (0, [*LOOKS, Fixation(5, 60, 1)], "(5, 60) isn't on"),
         (0, [*LOOKS, Fixation(-0.5, 5, 1)], "(-0.5, 5) isn't on"),
         (0, [*LOOKS, Fixation(float("nan"), 5, 1)], "(nan, 5) isn't on"),
@@ -163,15 +163,15 @@ def message(clicks: list[Fixation]) -> bytes:
 
 
 def send(address: str, number: object, data: bytes, kind: str = "application/json") -> tuple[int, Any]:
-    status, body, _ = ask(f"{address}pictures/{number}/clicks", data, Content_Type=kind)
+    status, body, _ = ask(f"{address}images/{number}/clicks", data, Content_Type=kind)
     return status, json.loads(body)
 
 
-def test_clicks_are_written_when_a_picture_is_done(session: Session, address: str) -> None:
+def test_clicks_are_written_when_an_image_is_done(session: Session, address: str) -> None:
     status, told = send(address, 0, message(LOOKS))
-    assert (status, told["recorded"], told["picture"]["number"]) == (200, 1, 1)
-    assert (told["picture"]["width"], told["picture"]["height"]) == (200, 50)
-    assert told["picture"]["radius"] == pytest.approx(0.06 * 200)
+    assert (status, told["recorded"], told["image"]["number"]) == (200, 1, 1)
+    assert (told["image"]["width"], told["image"]["height"]) == (200, 50)
+    assert told["image"]["radius"] == pytest.approx(0.06 * 200)
     assert list(read_csv(session.csv_path).viewings) == [Viewing("a.png", "Ada", tuple(LOOKS))]
     assert json.loads(ask(address + "session")[1]) == told
 
@@ -182,7 +182,7 @@ def test_clicks_are_written_when_a_picture_is_done(session: Session, address: st
         (1, message(LOOKS), "isn't the next one"),
         (99, message(LOOKS), "isn't the next one"),
         ("one", message(LOOKS), ""),
-        (0, message([*LOOKS, Fixation(80, 5, 1)]), "isn't on a picture"),
+        (0, message([*LOOKS, Fixation(80, 5, 1)]), "isn't on an image"),
         (0, message([*LOOKS, Fixation(float("nan"), 5, 1)]), "clicks.3.x"),
         (0, message([*LOOKS, Fixation(5, float("inf"), 1)]), "clicks.3.y"),
         (0, message([*LOOKS, Fixation(5, 5, -1)]), "clicks.3.duration_ms"),
@@ -216,10 +216,10 @@ def test_no_other_site_can_record_or_look(untouched: tuple[Session, str]) -> Non
     assert "access-control-allow-origin" not in headers
 
 
-def test_pictures_alone_are_served_sharp_and_blurred(untouched: tuple[Session, str]) -> None:
+def test_images_alone_are_served_sharp_and_blurred(untouched: tuple[Session, str]) -> None:
     found, address = {}, untouched[1]
     for kind in ("sharp", "blurred"):
-        status, body, headers = ask(f"{address}pictures/1/{kind}")
+        status, body, headers = ask(f"{address}images/1/{kind}")
         assert (status, headers["content-type"]) == (200, "image/png")
         with Image.open(BytesIO(body)) as image:
             found[kind] = np.asarray(image.convert("L"), dtype=float)
@@ -227,17 +227,17 @@ def test_pictures_alone_are_served_sharp_and_blurred(untouched: tuple[Session, s
     assert found["sharp"].std() == pytest.approx(127.5)
     assert found["blurred"].std() < 5
     assert found["blurred"].mean() == pytest.approx(127.5, abs=3)
-    paths = ("pictures/3/sharp", "pictures/-1/sharp", "pictures/0/deep", "pictures/0", "pictures/..%2Fsecret.txt/sharp")
+    paths = ("images/3/sharp", "images/-1/sharp", "images/0/deep", "images/0", "images/..%2Fsecret.txt/sharp")
     for path in (*paths, "secret.txt", "a.png", "server.py", "page/page.html", "docs", "openapi.json", "../session.py"):
         status, body, _ = ask(address + path)
         assert status in (404, 422), path
         assert b"secret" not in body.replace(b"secret.txt", b"")
 
 
-def test_a_large_picture_is_sent_blurred_as_a_small_one(tmp_path: Path) -> None:
+def test_a_large_image_is_sent_blurred_as_a_small_one(tmp_path: Path) -> None:
     Image.effect_noise((1000, 500), 90).save(tmp_path / "a.png")
     with served(Session(stimuli(tmp_path, refuse), tmp_path / "gaze.csv", "Ada")) as address:
-        body = ask(f"{address}pictures/0/blurred")[1]
+        body = ask(f"{address}images/0/blurred")[1]
     with Image.open(BytesIO(body)) as image:
         assert image.size == (200, 100)
 
@@ -257,7 +257,7 @@ class Told(Console):
         self.events.append(event)
 
 
-def test_the_command_says_where_and_ends_with_the_last_picture(folder: Path, tmp_path: Path) -> None:
+def test_the_command_says_where_and_ends_with_the_last_image(folder: Path, tmp_path: Path) -> None:
     console, out = Told(), tmp_path / "gaze.csv"
     write_csv(out, [Viewing("a.png", "Ada", tuple(LOOKS))])
     arguments = (folder, out, "Ada", Lens(least=1), "127.0.0.1", 0, console)
@@ -388,7 +388,7 @@ def test_a_page_that_is_loaded_again_goes_on(chromium: webdriver.Chrome, session
     session.add(0, LOOKS)
     chromium.get(address)
     until(chromium, "return !document.getElementById('start').disabled")
-    assert chromium.find_element(By.ID, "recorded").text == "You have seen 1 of 3 pictures; 2 to go."
+    assert chromium.find_element(By.ID, "recorded").text == "You have seen 1 of 3 images; 2 to go."
     chromium.find_element(By.ID, "start").click()
     until(chromium, READY)
     assert chromium.find_element(By.ID, "place").text == "2 of 3"
@@ -430,5 +430,5 @@ def test_everything_can_be_read_and_has_a_name(
     ratio, whose = chromium.execute_script(CONTRAST)
     assert ratio >= 4.5, whose
     stage = chromium.find_element(By.ID, "stage")
-    assert stage.accessible_name == "Picture 1 of 3, blurred"
-    assert chromium.find_element(By.ID, "next").accessible_name == "Next picture"
+    assert stage.accessible_name == "Image 1 of 3, blurred"
+    assert chromium.find_element(By.ID, "next").accessible_name == "Next image"

@@ -16,14 +16,14 @@ from sowa.data.boxes.sample import ROUNDING, checked
 from sowa.errors import InputError
 
 
-def picture(path: Path, width: int = 80, height: int = 60) -> Path:
+def image(path: Path, width: int = 80, height: int = 60) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(path)
     return path
 
 
 def coco(root: Path, split: str = "train", box: list[float] | None = None, **changes: object) -> Path:
-    picture(root / split / "a.png")
+    image(root / split / "a.png")
     content = {
         "images": [{"id": 7, "file_name": "a.png"}],
         "annotations": [{"image_id": 7, "category_id": 3, "bbox": box or [10, 20, 30, 15]}],
@@ -36,8 +36,8 @@ def coco(root: Path, split: str = "train", box: list[float] | None = None, **cha
 
 
 def yolo(root: Path, line: str = "1 0.5 0.5 0.25 0.5", names: str = "[star, ring]") -> Path:
-    picture(root / "images" / "train" / "a.png")
-    picture(root / "images" / "val" / "b.png")
+    image(root / "images" / "train" / "a.png")
+    image(root / "images" / "val" / "b.png")
     labels = root / "labels" / "train"
     labels.mkdir(parents=True)
     (labels / "a.txt").write_text(line)
@@ -47,7 +47,7 @@ def yolo(root: Path, line: str = "1 0.5 0.5 0.25 0.5", names: str = "[star, ring
 
 def boards(root: Path, line: str = "10 20 30 40 2", listed: str = "g/a.jpg g/a.txt") -> Path:
     for kind in ("test", "temp"):
-        picture(root / "g" / f"a_{kind}.jpg")
+        image(root / "g" / f"a_{kind}.jpg")
     (root / "g" / "a.txt").write_text(line)
     (root / "trainval.txt").write_text(listed)
     return root
@@ -63,13 +63,13 @@ def test_coco_boxes_are_corners_and_splits_come_from_file_names(tmp_path):
     assert found.of("train")[0].size == (60, 80)
 
 
-def test_coco_leaves_crowds_out_and_keeps_pictures_without_boxes(tmp_path):
+def test_coco_leaves_crowds_out_and_keeps_images_without_boxes(tmp_path):
     crowd = {"image_id": 7, "category_id": 3, "bbox": [0, 0, 9, 9], "iscrowd": 1}
     found = load_boxes("coco", coco(tmp_path, annotations=[crowd]) / "annotations" / "train.json")
     assert [sample.boxes for sample in found.samples] == [()]
 
 
-def test_yolo_boxes_are_parts_of_the_picture(tmp_path):
+def test_yolo_boxes_are_parts_of_the_image(tmp_path):
     found = load_boxes("yolo", yolo(tmp_path))
     assert found.of("train")[0].boxes == ((30, 15, 50, 45),)
     assert found.of("train")[0].labels == ("ring",)
@@ -93,21 +93,21 @@ def test_deeppcb_has_references_and_six_names(tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "make", "told"),
     [
-        ("coco", lambda root: coco(root, box=[70, 20, 30, 15]), "outside the picture of 80 x 60"),
+        ("coco", lambda root: coco(root, box=[70, 20, 30, 15]), "outside the image of 80 x 60"),
         ("coco", lambda root: coco(root, box=[70, 20, 0, 15]), "is empty"),
         ("coco", lambda root: coco(root, images=[{"id": 7, "file_name": "gone.png"}]), "gone.png, which is in none"),
         ("coco", lambda root: coco(root, categories=[{"id": 3, "name": "a"}, {"id": 4, "name": "a"}]), "there twice"),
         ("coco", lambda root: coco(root, categories=[{"id": 4, "name": "a"}]), "category 3"),
         ("coco", lambda root: coco(root, images="none"), "isn't COCO's"),
         ("coco", lambda root: root, "no *.json"),
-        ("yolo", lambda root: yolo(root, "1 0.9 0.5 0.5 0.5"), "outside the picture"),
+        ("yolo", lambda root: yolo(root, "1 0.9 0.5 0.5 0.5"), "outside the image"),
         ("yolo", lambda root: yolo(root, "2 0.5 0.5 0.5 0.5"), "none of the 2 classes"),
         ("yolo", lambda root: yolo(root, "1 0.5 0.5"), "2 numbers behind the class"),
         ("yolo", lambda root: yolo(root, "one 0.5"), "needed are numbers"),
         ("yolo", lambda root: yolo(root, names="[star, star]"), "there twice"),
         ("yolo", lambda root: root, "no *.yaml"),
         ("deeppcb", lambda root: boards(root, "10 20 30 40 7"), "type from 1 to 6"),
-        ("deeppcb", lambda root: boards(root, "10 20 90 40 1"), "outside the picture"),
+        ("deeppcb", lambda root: boards(root, "10 20 90 40 1"), "outside the image"),
         ("deeppcb", lambda root: boards(root, listed="g/b.jpg g/b.txt"), "b_test.jpg, which doesn't exist"),
         ("deeppcb", lambda root: root, "no list of pairs"),
         ("voc", lambda root: root, "'voc'"),
@@ -124,7 +124,7 @@ sides = st.floats(-50, 150)
 
 
 @given(st.tuples(sides, sides, sides, sides))
-def test_a_box_is_inside_its_picture_or_refused(box):
+def test_a_box_is_inside_its_image_or_refused(box):
     x1, y1, x2, y2 = box
     try:
         left, top, right, bottom = checked(box, (60, 80), "here")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import trees
 
+from sowa.core.types import Sample
 from sowa.data import DATASETS, categories, load
 from sowa.errors import InputError
-from sowa.types import Sample
 
 
 def counts(samples: list[Sample]) -> dict[tuple[str, int | None], int]:
@@ -33,14 +33,14 @@ def test_a_missing_root_is_named(tmp_path: Path, dataset: str) -> None:
     for ask in (load, categories):
         with pytest.raises(InputError, match="nowhere doesn't exist"):
             ask(dataset, tmp_path / "nowhere")
-    picture = trees.picture(tmp_path / "a.png")
+    image = trees.image(tmp_path / "a.png")
     with pytest.raises(InputError, match="is a file"):
-        load(dataset, picture)
+        load(dataset, image)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_an_empty_root_is_refused(tmp_path: Path, dataset: str) -> None:
-    with pytest.raises(InputError, match=r"holds no (picture|category), looked for"):
+    with pytest.raises(InputError, match=r"holds no (image|category), looked for"):
         load(dataset, tmp_path)
 
 
@@ -52,7 +52,7 @@ def test_unknown_names_list_what_exists_the_closest_first(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="unknown category 'tyle', there is: tile, bottle"):
         load("mvtec", tmp_path, "tyle")
     for index in range(30):
-        trees.picture(tmp_path / f"c{index}" / "train" / "good" / "a.png")
+        trees.image(tmp_path / f"c{index}" / "train" / "good" / "a.png")
     with pytest.raises(InputError, match=r"and 12 more$"):
         load("mvtec", tmp_path, "x")
 
@@ -79,7 +79,7 @@ def test_mvtec(tmp_path: Path) -> None:
     assert Counter(sample.category for sample in load("mvtec", root)) == {"bottle": 10, "tile": 10}
 
 
-def test_mvtec_mask_may_be_called_as_its_picture(tmp_path: Path) -> None:
+def test_mvtec_mask_may_be_called_as_its_image(tmp_path: Path) -> None:
     masks = trees.mvtec(tmp_path) / "tile" / "ground_truth" / "scratch"
     (masks / "000_mask.png").rename(masks / "000.png")
     assert load("mvtec", tmp_path, "tile")[-1].mask_path == masks / "000.png"
@@ -101,10 +101,10 @@ def test_mvtec_missing_folder(tmp_path: Path, missing: str) -> None:
         load("mvtec", tmp_path, "tile")
 
 
-def test_mvtec_without_normal_pictures(tmp_path: Path) -> None:
+def test_mvtec_without_normal_images(tmp_path: Path) -> None:
     shutil.rmtree(trees.mvtec(tmp_path) / "tile" / "train" / "good")
     (tmp_path / "tile" / "train" / "good").mkdir()
-    with pytest.raises(InputError, match="train/good holds no picture"):
+    with pytest.raises(InputError, match="train/good holds no image"):
         load("mvtec", tmp_path, "tile")
 
 
@@ -114,7 +114,7 @@ COLUMNS = ("object", "split", "label", "image", "mask")
 
 
 def split_rows(category: str = "candle") -> list[list[str]]:
-    """Four normal pictures for training, all others for the test."""
+    """Four normal images for training, all others for the test."""
     images = f"{category}/Data/Images"
     normal = [
         [category, "train" if index < 4 else "test", "normal", f"{images}/Normal/{index:03d}.JPG", ""]
@@ -214,7 +214,7 @@ def test_visa_missing_folders(tmp_path: Path) -> None:
         load("visa", root, "candle")
     shutil.rmtree(root / "pcb1/Data/Images/Normal")
     (root / "pcb1/Data/Images/Normal").mkdir()
-    with pytest.raises(InputError, match="Images/Normal holds no picture"):
+    with pytest.raises(InputError, match="Images/Normal holds no image"):
         load("visa", root, "pcb1")
 
 
@@ -245,27 +245,27 @@ def test_pairs_in_several_categories(tmp_path: Path) -> None:
 
 def test_pairs_that_do_not_match(tmp_path: Path) -> None:
     root = trees.pairs(tmp_path)
-    trees.picture(root / "images" / "lonely.bmp")
-    with pytest.raises(InputError, match="picture 'lonely' has no mask of the same name"):
+    trees.image(root / "images" / "lonely.bmp")
+    with pytest.raises(InputError, match="image 'lonely' has no mask of the same name"):
         load("pairs", root)
     (root / "images" / "lonely.bmp").unlink()
     for stem in ("x", "y"):
         trees.mask(root / "masks" / f"{stem}.png")
-    with pytest.raises(InputError, match=r"mask 'x' \(and 1 more\) has no picture of the same name"):
+    with pytest.raises(InputError, match=r"mask 'x' \(and 1 more\) has no image of the same name"):
         load("pairs", root)
 
 
 def test_pairs_with_two_files_of_one_stem(tmp_path: Path) -> None:
-    trees.picture(trees.pairs(tmp_path) / "images" / "a.png")
+    trees.image(trees.pairs(tmp_path) / "images" / "a.png")
     with pytest.raises(InputError, match="share the stem 'a'"):
         load("pairs", tmp_path)
 
 
 def test_pairs_with_broken_or_no_files(tmp_path: Path) -> None:
     (trees.pairs(tmp_path / "one") / "masks" / "c.png").write_text("no mask")
-    with pytest.raises(InputError, match=r"masks/c\.png is broken or not a picture"):
+    with pytest.raises(InputError, match=r"masks/c\.png is broken or not an image"):
         load("pairs", tmp_path / "one")
     for name in ("images", "masks"):
         (tmp_path / "two" / name).mkdir(parents=True)
-    with pytest.raises(InputError, match="images holds no picture"):
+    with pytest.raises(InputError, match="images holds no image"):
         load("pairs", tmp_path / "two")

@@ -10,9 +10,9 @@ import trees
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sowa.core.types import Sample
 from sowa.data import categories, choose_references, draw, expand_source, list_images, load, load_folder, split
 from sowa.errors import InputError
-from sowa.types import Sample
 
 
 def counts(samples: list[Sample]) -> dict[tuple[str, int | None], int]:
@@ -23,19 +23,19 @@ def counts(samples: list[Sample]) -> dict[tuple[str, int | None], int]:
 
 
 def test_list_images_is_recursive_and_sorted(tmp_path: Path) -> None:
-    wanted = trees.pictures(tmp_path, ["B.PNG", "a/z.Tiff", "a/ä.jpeg", "c.jpg"])
-    trees.pictures(tmp_path, [".hidden.png", ".cache/a.png"])
-    (tmp_path / "notes.txt").write_text("no picture")
+    wanted = trees.originals(tmp_path, ["B.PNG", "a/z.Tiff", "a/ä.jpeg", "c.jpg"])
+    trees.originals(tmp_path, [".hidden.png", ".cache/a.png"])
+    (tmp_path / "notes.txt").write_text("no image")
     assert list_images(tmp_path) == sorted(wanted)
     assert list_images(str(tmp_path)) == sorted(wanted)
 
 
 def test_list_images_follows_links_once(tmp_path: Path) -> None:
-    picture = trees.picture(tmp_path / "store" / "a.png")
+    image = trees.image(tmp_path / "store" / "a.png")
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "line1").symlink_to(tmp_path / "store")
     (tmp_path / "store" / "back").symlink_to(tmp_path / "store")
-    assert list_images(tmp_path / "parts") == [tmp_path / "parts" / "line1" / picture.name]
+    assert list_images(tmp_path / "parts") == [tmp_path / "parts" / "line1" / image.name]
 
 
 def test_list_images_refuses(tmp_path: Path) -> None:
@@ -43,17 +43,17 @@ def test_list_images_refuses(tmp_path: Path) -> None:
         list_images(tmp_path / "nowhere")
     with pytest.raises(InputError, match="doesn't exist"):
         list_images("x" * 5000)
-    with pytest.raises(InputError, match=r"holds no picture, looked for \.bmp .*\.png"):
+    with pytest.raises(InputError, match=r"holds no image, looked for \.bmp .*\.png"):
         list_images(tmp_path)
     with pytest.raises(InputError, match="is a file"):
-        list_images(trees.picture(tmp_path / "a.png"))
+        list_images(trees.image(tmp_path / "a.png"))
 
 
 def test_expand_source(tmp_path: Path) -> None:
-    first, second, third = trees.pictures(tmp_path, ["a.png", "b.JPG", "sub/c.png"])
-    odd = tmp_path / "picture"
+    first, second, third = trees.originals(tmp_path, ["a.png", "b.JPG", "sub/c.png"])
+    odd = tmp_path / "image"
     odd.write_bytes(first.read_bytes())
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     assert expand_source(first) == [first]
     assert expand_source(str(odd)) == [odd]
     assert expand_source(tmp_path) == [first, second, third]
@@ -65,7 +65,7 @@ def test_expand_source(tmp_path: Path) -> None:
 
 
 def test_a_file_name_may_look_like_a_pattern(tmp_path: Path) -> None:
-    path = trees.picture(tmp_path / "part[1].png")
+    path = trees.image(tmp_path / "part[1].png")
     assert expand_source(path) == [path]
 
 
@@ -73,7 +73,7 @@ def test_a_file_name_may_look_like_a_pattern(tmp_path: Path) -> None:
     ("source", "message"),
     [
         ("gone.png", r"gone\.png doesn't exist"),
-        ("*.png", r"pattern .*\*\.png matches no picture, looked for"),
+        ("*.png", r"pattern .*\*\.png matches no image, looked for"),
         ("x" * 5000, "doesn't exist"),
     ],
 )
@@ -84,7 +84,7 @@ def test_expand_source_refuses(tmp_path: Path, source: str, message: str) -> Non
 
 
 def test_expand_source_refuses_an_empty_list() -> None:
-    with pytest.raises(InputError, match="the list of pictures is empty"):
+    with pytest.raises(InputError, match="the list of images is empty"):
         expand_source([])
 
 
@@ -98,8 +98,8 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- folder
 
 
-def test_any_folder_of_pictures_is_normal(tmp_path: Path) -> None:
-    trees.pictures(tmp_path / "parts", ["a.png", "monday/b.png"])
+def test_any_folder_of_images_is_normal(tmp_path: Path) -> None:
+    trees.originals(tmp_path / "parts", ["a.png", "monday/b.png"])
     samples = load_folder(tmp_path / "parts")
     assert counts(samples) == {("train", 0): 2}
     assert categories("folder", tmp_path / "parts") == ["parts"] == [samples[0].category]
@@ -107,7 +107,7 @@ def test_any_folder_of_pictures_is_normal(tmp_path: Path) -> None:
 
 
 def test_the_root_gives_its_name_to_the_category(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trees.picture(tmp_path / "parts" / "good" / "a.png")
+    trees.image(tmp_path / "parts" / "good" / "a.png")
     (tmp_path / "link").symlink_to(tmp_path / "parts")
     assert categories("folder", tmp_path / "link") == ["link"]
     monkeypatch.chdir(tmp_path / "parts" / "good")
@@ -117,15 +117,15 @@ def test_the_root_gives_its_name_to_the_category(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("name", ["good", "Normal", "OK"])
 def test_normal_only_is_all_train(tmp_path: Path, name: str) -> None:
-    trees.pictures(tmp_path / name, trees.numbered(3))
+    trees.originals(tmp_path / name, trees.numbered(3))
     assert counts(load_folder(tmp_path)) == {("train", 0): 3}
 
 
 @pytest.mark.parametrize("names", [("good", "bad"), ("OK", "NG"), ("normal", "abnormal"), ("good", "scratch")])
 def test_normal_and_anomalous(tmp_path: Path, names: tuple[str, str]) -> None:
-    trees.pictures(tmp_path / names[0], trees.numbered(5))
-    trees.pictures(tmp_path / names[1], trees.numbered(3))
-    trees.picture(tmp_path / "masks" / "000.png")
+    trees.originals(tmp_path / names[0], trees.numbered(5))
+    trees.originals(tmp_path / names[1], trees.numbered(3))
+    trees.image(tmp_path / "masks" / "000.png")
     samples = load_folder(tmp_path)
     assert counts(samples) == {("train", 0): 3, ("test", 0): 2, ("test", 1): 3}
     train = [sample.image_path.name for sample in split(samples, "train")]
@@ -135,10 +135,10 @@ def test_normal_and_anomalous(tmp_path: Path, names: tuple[str, str]) -> None:
 
 
 def test_folder_with_train_and_test(tmp_path: Path) -> None:
-    trees.pictures(tmp_path / "train", ["a.png", "monday/b.png"])
-    trees.pictures(tmp_path / "test", ["good/a.png", "dent/a.png", "new.png"])
+    trees.originals(tmp_path / "train", ["a.png", "monday/b.png"])
+    trees.originals(tmp_path / "test", ["good/a.png", "dent/a.png", "new.png"])
     assert counts(load_folder(tmp_path)) == {("train", 0): 2, ("test", 0): 1, ("test", 1): 1, ("test", None): 1}
-    trees.pictures(tmp_path / "train", ["good/c.png", "ng/d.png"])
+    trees.originals(tmp_path / "train", ["good/c.png", "ng/d.png"])
     assert counts(load_folder(tmp_path))["train", 1] == 2  # beside good/, monday/ is a defect type too
 
 
@@ -152,8 +152,8 @@ def test_folder_reads_mvtec_without_masks(tmp_path: Path) -> None:
 
 
 def test_folder_categories(tmp_path: Path) -> None:
-    trees.pictures(tmp_path / "cap" / "good", ["a.png"])
-    trees.pictures(tmp_path / "nut", ["a.png", "b.png"])
+    trees.originals(tmp_path / "cap" / "good", ["a.png"])
+    trees.originals(tmp_path / "nut", ["a.png", "b.png"])
     assert categories("folder", tmp_path) == ["cap"]
     assert counts(load_folder(tmp_path, "nut")) == {("train", 0): 2}
     with pytest.raises(InputError, match="unknown category 'nuts', there is: nut, cap"):
@@ -163,16 +163,16 @@ def test_folder_categories(tmp_path: Path) -> None:
 
 
 def test_folder_refuses(tmp_path: Path) -> None:
-    trees.pictures(tmp_path / "a" / "bad", ["a.png"])
-    with pytest.raises(InputError, match="has no normal pictures: put them into a folder in it called good or"):
+    trees.originals(tmp_path / "a" / "bad", ["a.png"])
+    with pytest.raises(InputError, match="has no normal images: put them into a folder in it called good or"):
         load_folder(tmp_path / "a")
     trees.pairs(tmp_path / "b")
     with pytest.raises(InputError, match=r"has a folder of masks \(masks\), .*--dataset pairs"):
         load_folder(tmp_path / "b")
     (tmp_path / "c" / "train").mkdir(parents=True)
-    with pytest.raises(InputError, match="holds no picture"):
+    with pytest.raises(InputError, match="holds no image"):
         load_folder(tmp_path / "c")
-    trees.picture(tmp_path / "c" / "a.png")
+    trees.image(tmp_path / "c" / "a.png")
     with pytest.raises(InputError, match="none in train/ or test/"):
         load_folder(tmp_path / "c")
 

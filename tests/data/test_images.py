@@ -1,4 +1,4 @@
-"""Reading and resizing pictures and masks: every mode, every way a file can be wrong."""
+"""Reading and resizing images and masks: every mode, every way a file can be wrong."""
 
 import struct
 import warnings
@@ -129,7 +129,7 @@ def test_cmyk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
-def test_exif_orientation_is_applied_to_picture_and_mask(tmp_path: Path, orientation: int, suffix: str) -> None:
+def test_exif_orientation_is_applied_to_image_and_mask(tmp_path: Path, orientation: int, suffix: str) -> None:
     big = np.zeros((32, 48), np.uint8)
     big[:16, :16] = 255
     exif = Image.Exif()
@@ -171,17 +171,17 @@ def noise(kind: str, **options: object) -> bytes:
 
 BROKEN = {
     "zero bytes": (b"", r"is empty \(0 bytes\)"),
-    "text": (b"not a picture\n" * 50, "its format is unknown"),
+    "text": (b"not an image\n" * 50, "its format is unknown"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "its format is unknown"),
-    "truncated JPEG": (noise("JPEG")[:1500], "broken or not a picture"),
-    "truncated PNG": (noise("PNG")[:1500], "broken or not a picture"),
-    "truncated TIFF": (noise("TIFF")[:1500], "broken or not a picture"),
-    "truncated BMP": (noise("BMP")[:1500], "broken or not a picture"),
-    "truncated WebP": (noise("WEBP")[:300], "broken or not a picture"),
-    "header only": (noise("PNG")[:33], "broken or not a picture"),
+    "truncated JPEG": (noise("JPEG")[:1500], "broken or not an image"),
+    "truncated PNG": (noise("PNG")[:1500], "broken or not an image"),
+    "truncated TIFF": (noise("TIFF")[:1500], "broken or not an image"),
+    "truncated BMP": (noise("BMP")[:1500], "broken or not an image"),
+    "truncated WebP": (noise("WEBP")[:300], "broken or not an image"),
+    "header only": (noise("PNG")[:33], "broken or not an image"),
     "bomb over our limit": (bomb(12000, 12000), "12000 x 12000, more than the 134217728 pixels allowed"),
     "bomb over Pillow's limit": (bomb(2**31 - 1, 2**31 - 1), "more than the 134217728 pixels allowed"),
-    "large and empty": (bomb(10000, 10000), "broken or not a picture"),
+    "large and empty": (bomb(10000, 10000), "broken or not an image"),
 }
 
 
@@ -212,7 +212,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 @settings(max_examples=60)
 @given(st.sampled_from(["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP"]), st.data())
-def test_damaged_bytes_give_a_picture_or_an_input_error(kind: str, data: st.DataObject) -> None:
+def test_damaged_bytes_give_an_image_or_an_input_error(kind: str, data: st.DataObject) -> None:
     stream = bytearray(noise(kind))
     for _ in range(data.draw(st.integers(1, 8))):
         stream[data.draw(st.integers(0, min(400, len(stream) - 1)))] = data.draw(st.integers(0, 255))
@@ -253,7 +253,7 @@ def test_palette_and_transparent_masks(tmp_path: Path) -> None:
 def test_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "m.png", GREY)
     assert read_mask(path, (HEIGHT, WIDTH)).shape == (HEIGHT, WIDTH)
-    with pytest.raises(InputError, match=r"is 5 x 7 and its picture 7 x 5 .*must have its picture's size: .* or "):
+    with pytest.raises(InputError, match=r"is 5 x 7 and its image 7 x 5 .*must have its image's size: .* or "):
         read_mask(path, (WIDTH, HEIGHT))
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 
-def picture(path: Path, value: int = 90) -> Path:
-    """An 8 x 6 picture, its folders made."""
+def image(path: Path, value: int = 90) -> Path:
+    """An 8 x 6 image, its folders made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((8, 6, 3), value, np.uint8)).save(path)
     return path
@@ -23,8 +23,8 @@ def mask(path: Path, value: int = 255) -> Path:
     return path
 
 
-def pictures(folder: Path, names: Iterable[str]) -> list[Path]:
-    return [picture(folder / name) for name in names]
+def originals(folder: Path, names: Iterable[str]) -> list[Path]:
+    return [image(folder / name) for name in names]
 
 
 def numbered(count: int, suffix: str = ".png") -> list[str]:
@@ -34,10 +34,10 @@ def numbered(count: int, suffix: str = ".png") -> list[str]:
 def mvtec(root: Path) -> Path:
     for category, suffix in (("bottle", ".png"), ("tile", ".JPG")):
         folder = root / category
-        pictures(folder / "train" / "good", numbered(5, suffix))
-        pictures(folder / "test" / "good", numbered(2, suffix))
+        originals(folder / "train" / "good", numbered(5, suffix))
+        originals(folder / "test" / "good", numbered(2, suffix))
         for defect, count in (("broken", 2), ("scratch", 1)):
-            pictures(folder / "test" / defect, numbered(count, suffix))
+            originals(folder / "test" / defect, numbered(count, suffix))
             for name in numbered(count, "_mask.png"):
                 mask(folder / "ground_truth" / defect / name)
     (root / "readme.txt").write_text("licence")
@@ -47,17 +47,17 @@ def mvtec(root: Path) -> Path:
 def visa(root: Path) -> Path:
     for category in ("candle", "pcb1"):
         images, masks = root / category / "Data" / "Images", root / category / "Data" / "Masks" / "Anomaly"
-        pictures(images / "Normal", numbered(5, ".JPG"))
-        pictures(images / "Anomaly", numbered(3, ".JPG"))
+        originals(images / "Normal", numbered(5, ".JPG"))
+        originals(images / "Anomaly", numbered(3, ".JPG"))
         for index, name in enumerate(numbered(3)):
             mask(masks / name, index + 1)
     return root
 
 
 def pairs(root: Path, good: int = 3) -> Path:
-    """Pictures 0, 2, 4 are normal (empty mask), 1 and 3 anomalous."""
+    """Images 0, 2, 4 are normal (empty mask), 1 and 3 anomalous."""
     for index, stem in enumerate("abcde"):
-        picture(root / "images" / f"{stem}.jpg")
+        image(root / "images" / f"{stem}.jpg")
         mask(root / "masks" / f"{stem}.png", index % 2)
-    pictures(root / "good", numbered(good))
+    originals(root / "good", numbered(good))
     return root

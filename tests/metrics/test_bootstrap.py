@@ -1,4 +1,4 @@
-"""Bootstrap intervals against a plain loop that puts every resample together picture by picture."""
+"""Bootstrap intervals against a plain loop that puts every resample together image by image."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_pixel_intervals_equal_a_plain_loop_within_their_error(data: DataSet, se
         assert interval.error_bound == 0 or max_bins < 2048
 
 
-def test_every_resample_holds_as_many_pictures_as_the_data_set() -> None:
+def test_every_resample_holds_as_many_images_as_the_data_set() -> None:
     weights = bootstrap.draw(7, 200, seed=0)
     assert weights.shape == (200, 7)
     assert set(weights.sum(axis=1)) == {7}
@@ -112,7 +112,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert 0.85 <= np.mean(covered) <= 0.95
 
 
-def test_a_higher_level_and_fewer_pictures_widen_the_interval() -> None:
+def test_a_higher_level_and_fewer_images_widen_the_interval() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(400) % 2
     scores = rng.normal(size=400) + labels
@@ -127,7 +127,7 @@ def test_a_higher_level_and_fewer_pictures_widen_the_interval() -> None:
 
 def test_resamples_without_the_metric_are_left_out_and_counted() -> None:
     found = bootstrap_images([0.1, 0.2, 0.9], [0, 0, 1], 1000)
-    # The one anomalous picture is missing in (2/3)**3 of the resamples, and alone in (1/3)**3.
+    # The one anomalous image is missing in (2/3)**3 of the resamples, and alone in (1/3)**3.
     assert found["image_AP"].undefined == pytest.approx(1000 * 8 / 27, abs=60)
     assert found["image_AUROC"].undefined == pytest.approx(1000 * 9 / 27, abs=60)
     assert all(one.resamples + one.undefined == 1000 for one in found.values())

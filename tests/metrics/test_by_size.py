@@ -102,7 +102,7 @@ def test_a_region_on_an_edge_belongs_to_the_larger_range() -> None:
 
 def test_bad_options_and_pixels_are_refused() -> None:
     for edges in ((0.2, 0.1), (0.0, 0.5), (0.5, 1.0), (math.nan,)):
-        with pytest.raises(ValueError, match="ascending shares of the picture between 0 and 1"):
+        with pytest.raises(ValueError, match="ascending shares of the image between 0 and 1"):
             PixelMetricsBySize(edges)
     with pytest.raises(ValueError, match="max_scores is 4: give at least 5"):
         PixelMetricsBySize(max_scores=4)

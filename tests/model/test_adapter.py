@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from reference.slow_adapter import slow_adapter
 from torch import Tensor
 
-from sowa.config import AdapterConfig, ModelConfig
+from sowa.core.config import AdapterConfig, ModelConfig
+from sowa.core.types import FrozenAttention
 from sowa.errors import InputError
 from sowa.model.adapter import WindowAdapter, attention_mask, partition, relative_offsets, reverse
 from sowa.model.backbone import Backbone
 from sowa.model.sowa import SowaNetwork
-from sowa.types import FrozenAttention
 
 WIDTH = 12
 
@@ -160,12 +160,12 @@ def test_padding_takes_no_share_of_the_attention():
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (5, 3)])
-def test_no_picture_depends_on_the_others_of_its_batch(grid):
+def test_no_image_depends_on_the_others_of_its_batch(grid):
     adapter, frozen = random_adapter(window_size=2, depth=2), frozen_attention()
     tokens = random_tokens(grid, batch=3)
     with torch.no_grad():
         together = adapter(tokens, grid, frozen)
-        alone = torch.cat([adapter(picture[None], grid, frozen) for picture in tokens])
+        alone = torch.cat([adapter(image[None], grid, frozen) for image in tokens])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from sowa.core.maps import level_map, smooth, upsample
 from sowa.model.alignment import similarity, text_probabilities
-from sowa.model.maps import level_map, smooth, upsample
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -18,7 +18,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def slow_bilinear(values_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The corners of the grid lie on the corners of the picture; between them straight lines."""
+    """The corners of the grid lie on the corners of the image; between them straight lines."""
     (h, w), (height, width) = values_hw.shape, size
     out = np.zeros(size)
     for row in range(height):
@@ -34,17 +34,17 @@ def slow_bilinear(values_hw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return out
 
 
-def test_similarity_of_patches_is_the_cosine_with_the_text_of_the_pictures_own_class():
+def test_similarity_of_patches_is_the_cosine_with_the_text_of_the_images_own_class():
     patches, text = random(3, 5, 8), random(3, 2, 8, seed=1) * 4
     found = similarity(patches, text)
     expected = [
-        [[F.cosine_similarity(patch, state, dim=0) for state in states] for patch in picture]
-        for picture, states in zip(patches, text, strict=True)
+        [[F.cosine_similarity(patch, state, dim=0) for state in states] for patch in image]
+        for image, states in zip(patches, text, strict=True)
     ]
     torch.testing.assert_close(found, torch.tensor(expected))
 
 
-def test_similarity_of_a_picture_is_that_of_its_only_patch():
+def test_similarity_of_an_image_is_that_of_its_only_patch():
     feature, text = random(3, 8), random(3, 2, 8, seed=1)
     torch.testing.assert_close(similarity(feature, text), similarity(feature[:, None], text)[:, 0])
     assert similarity(feature, text).shape == (3, 2)

@@ -12,7 +12,7 @@ from sowa.model.backbone import CLIP_MEAN, CLIP_STD, Backbone, interpolate_posit
 from sowa.model.pretrained import build_backbone
 
 
-def pictures(*size: int, batch: int = 2) -> Tensor:
+def originals(*size: int, batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
@@ -24,7 +24,7 @@ def other_clip(text_layers: int = 1, **vision: object) -> CLIP:
 
 def test_levels_are_what_open_clip_gives_between_its_blocks():
     clip = tiny_clip(layers=8)
-    images = pictures(64, 64)
+    images = originals(64, 64)
     with torch.no_grad():
         levels = Backbone(clip, "tiny", levels=(1, 4, 7))(images)
         expected = clip.visual.forward_intermediates(images, indices=[1, 4, 7], output_fmt="NLC")
@@ -36,7 +36,7 @@ def test_levels_are_what_open_clip_gives_between_its_blocks():
 
 
 def test_patches_alone_need_no_block_behind_the_last_level():
-    backbone, images = Backbone(tiny_clip(), "tiny", levels=(1, 2)), pictures(64, 96)
+    backbone, images = Backbone(tiny_clip(), "tiny", levels=(1, 2)), originals(64, 96)
     levels = backbone(images)
     for block in backbone.visual.transformer.resblocks[3:]:
         block.ln_1.weight.fill_(torch.nan)
@@ -52,8 +52,8 @@ def test_patches_alone_need_no_block_behind_the_last_level():
     [(lambda: Backbone(tiny_clip(), "tiny"), 16), (lambda: build_backbone("mini:random"), 4)],
     ids=["patch embedding", "mini's stem"],
 )
-def test_early_features_see_near_things_alone_in_pictures_of_any_size(build, stride):
-    backbone, images = build(), pictures(96, 160)
+def test_early_features_see_near_things_alone_in_images_of_any_size(build, stride):
+    backbone, images = build(), originals(96, 160)
     before = backbone.early(images)
     assert before.shape[2:] == (96 // stride, 160 // stride)
     images[:, :, 40:44, 20:24] += 1
@@ -66,14 +66,14 @@ def test_early_features_see_near_things_alone_in_pictures_of_any_size(build, str
 
 @pytest.mark.parametrize("clip", [tiny_clip(), other_clip()], ids=["QuickGELU, one head", "GELU, two heads"])
 def test_the_image_feature_is_what_encode_image_gives(clip):
-    images = pictures(64, 64, batch=3)
+    images = originals(64, 64, batch=3)
     with torch.no_grad():
         feature = Backbone(clip, "tiny")(images).image_feature
         torch.testing.assert_close(feature, clip.encode_image(images), atol=1e-5, rtol=1e-5)
 
 
-def test_no_picture_depends_on_the_others_of_its_batch():
-    backbone, images = Backbone(tiny_clip(), "tiny"), pictures(64, 64, batch=3)
+def test_no_image_depends_on_the_others_of_its_batch():
+    backbone, images = Backbone(tiny_clip(), "tiny"), originals(64, 64, batch=3)
     together, alone = backbone(images), backbone(images[1:2])
     torch.testing.assert_close(together.image_feature[1:2], alone.image_feature, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(together.tokens[2][1:2], alone.tokens[2], atol=1e-5, rtol=1e-5)
@@ -112,8 +112,8 @@ def test_a_text_tower_of_its_own_and_a_projection_with_bias_are_read_too():
 @pytest.mark.parametrize(
     ("size", "grid"), [((64, 64), (4, 4)), ((96, 96), (6, 6)), ((32, 80), (2, 5)), ((79, 17), (4, 1))]
 )
-def test_pictures_of_any_size_give_their_own_grid(size, grid):
-    levels = Backbone(tiny_clip(), "tiny")(pictures(*size))
+def test_images_of_any_size_give_their_own_grid(size, grid):
+    levels = Backbone(tiny_clip(), "tiny")(originals(*size))
     assert levels.grid == grid
     for tokens, patches in zip(levels.tokens, levels.patches, strict=True):
         assert tokens.shape == (2, grid[0] * grid[1], 64)
@@ -123,9 +123,9 @@ def test_pictures_of_any_size_give_their_own_grid(size, grid):
 
 
 def test_rows_and_columns_of_a_non_square_grid_arent_mixed_up():
-    """A picture that changes in its last column of patches changes the input tokens of that column alone."""
+    """An image that changes in its last column of patches changes the input tokens of that column alone."""
     backbone = Backbone(tiny_clip(), "tiny")
-    images = pictures(32, 80, batch=1)
+    images = originals(32, 80, batch=1)
     changed = images.clone()
     changed[..., 64:] += 1
     before, after = (backbone._embed(x, (2, 5))[0, 1:].view(2, 5, -1) for x in (images, changed))
@@ -133,9 +133,9 @@ def test_rows_and_columns_of_a_non_square_grid_arent_mixed_up():
     assert moved.tolist() == [[False, False, False, False, True]] * 2
 
 
-def test_a_picture_smaller_than_a_patch_is_refused():
-    with pytest.raises(InputError, match=r"picture of 15 x 64 pixels is smaller than one patch \(16 x 16\)"):
-        Backbone(tiny_clip(), "tiny")(pictures(15, 64))
+def test_an_image_smaller_than_a_patch_is_refused():
+    with pytest.raises(InputError, match=r"image of 15 x 64 pixels is smaller than one patch \(16 x 16\)"):
+        Backbone(tiny_clip(), "tiny")(originals(15, 64))
 
 
 def test_positions_stay_as_they_are_on_the_grid_they_were_learned_for():
@@ -209,7 +209,7 @@ def test_the_backbone_is_frozen_whatever_is_asked():
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     assert backbone.train() is backbone
     assert not any(module.training for module in backbone.modules())
-    assert not backbone(pictures(64, 64)).tokens[0].requires_grad
+    assert not backbone(originals(64, 64)).tokens[0].requires_grad
 
 
 def test_the_frozen_attention_is_the_one_of_the_levels_block():

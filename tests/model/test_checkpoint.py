@@ -10,11 +10,11 @@ from conftest import tiny_clip
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sowa.config import AdapterConfig, ModelConfig, PromptConfig, to_dict
-from sowa.detector import Sowa
+from sowa.core.config import AdapterConfig, ModelConfig, PromptConfig, to_dict
+from sowa.core.files import read_safetensors, write_safetensors
+from sowa.core.headers import WEIGHTS_FORMAT, WeightsHeader, read_header
+from sowa.detector.detector import Sowa
 from sowa.errors import InputError
-from sowa.files import read_safetensors, write_safetensors
-from sowa.headers import WEIGHTS_FORMAT, WeightsHeader, read_header
 from sowa.model.authors import from_authors
 from sowa.model.backbone import Backbone
 from sowa.model.checkpoint import (

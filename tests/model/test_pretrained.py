@@ -33,16 +33,16 @@ def tiny_state() -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in tiny_clip().state_dict().items()}
 
 
-def pictures(size: int = 64) -> Tensor:
+def originals(size: int = 64) -> Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def agrees(backbone: Backbone, clip: open_clip.CLIP, tolerance: float) -> None:
     tokens = backbone.tokenize(["a damaged object."])
     with torch.no_grad():
-        image, text = clip.encode_image(pictures()), clip.encode_text(tokens)
+        image, text = clip.encode_image(originals()), clip.encode_text(tokens)
         found = backbone.encode_text(backbone.embed_tokens(tokens), tokens.argmax(dim=-1))
-        torch.testing.assert_close(backbone(pictures()).image_feature, image, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(backbone(originals()).image_feature, image, atol=tolerance, rtol=tolerance)
         torch.testing.assert_close(found, text, atol=tolerance, rtol=tolerance)
 
 
@@ -271,9 +271,9 @@ def things(images: Tensor, tensors: dict[str, Tensor]) -> tuple[np.ndarray, Tens
         pooled = network.forward_head(network.forward_features(images), pre_logits=True)
     fine, middle, coarse = (depths[stage].double().numpy() for stage in (2, 3, 4))
     tokens = []
-    for picture, row, column in np.ndindex(len(images), *coarse.shape[2:]):
-        square = fine[picture, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(-1)
-        parts = [square, *(depth[picture, :, row, column] for depth in (middle, coarse, deep))]
+    for image, row, column in np.ndindex(len(images), *coarse.shape[2:]):
+        square = fine[image, :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(-1)
+        parts = [square, *(depth[image, :, row, column] for depth in (middle, coarse, deep))]
         weighed = [weight * part / np.linalg.norm(part) for weight, part in zip((0.7, 1, 1, 1), parts, strict=True)]
         tokens.append(np.concatenate(weighed))
     return np.stack(tokens), pooled
@@ -302,7 +302,7 @@ def mini() -> Backbone:
 
 
 def test_minis_stem_is_two_published_networks_projected(mini):
-    images, tensors = pictures(96), load_file(weights_path())
+    images, tensors = originals(96), load_file(weights_path())
     with torch.no_grad():
         tokens, summary = mini.visual.conv1(images)
     joined, pooled = things(images, tensors)
@@ -324,8 +324,8 @@ def test_minis_levels_weigh_the_parts_of_a_token(mini):
         block.ls_1.gamma.data.zero_()
         block.ls_2.gamma.data.zero_()
     with torch.no_grad():
-        stem, summary = plain.visual.conv1(pictures(96))
-        levels = plain(pictures(96))
+        stem, summary = plain.visual.conv1(originals(96))
+        levels = plain(originals(96))
     tokens = stem.flatten(2).transpose(1, 2)
     for level, seen in enumerate(levels.tokens):
         gains = torch.cat([torch.full((part.width,), part.gains[level]) for part in PARTS.values()])
@@ -368,7 +368,7 @@ def test_mini_has_its_own_size_and_normalisation(mini):
 
 
 @pytest.mark.parametrize(("size", "grid"), [((64, 96), (4, 6)), ((79, 33), (4, 2)), ((16, 16), (1, 1))])
-def test_mini_reads_pictures_of_any_size(mini, size, grid):
+def test_mini_reads_images_of_any_size(mini, size, grid):
     with torch.no_grad():
         levels = mini(torch.randn(1, 3, *size))
     assert levels.grid == grid

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import tiny_clip
 
-from sowa.config import PromptConfig
+from sowa.core.config import PromptConfig
 from sowa.errors import InputError
 from sowa.model.backbone import Backbone
 from sowa.model.prompts import Prompts, sentences

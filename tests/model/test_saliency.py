@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sowa import Sowa
-from sowa.config import AdapterConfig, ModelConfig, SaliencyConfig
+from sowa.core.config import AdapterConfig, ModelConfig, SaliencyConfig
+from sowa.core.headers import Identity, WeightsHeader
+from sowa.core.types import FrozenAttention
 from sowa.errors import InputError
-from sowa.headers import Identity, WeightsHeader
 from sowa.model.adapter import WindowAdapter
 from sowa.model.checkpoint import pretrained_network, save_weights
 from sowa.model.saliency import CHANNELS, LIMIT, SPECTRUM, Saliency, standardise
-from sowa.types import FrozenAttention
 
 GRID, WIDTH = (12, 12), 6
 SHAPES = ((3 * WIDTH, WIDTH), (WIDTH, WIDTH), (WIDTH,))  # of a block's frozen attention
@@ -54,21 +54,21 @@ def test_what_is_odd_stands_out_in_every_channel():
     assert covered[whole.argmax()]
 
 
-def test_nothing_stands_out_of_an_even_picture():
+def test_nothing_stands_out_of_an_even_image():
     even = saliency()(torch.full((2, 3, 96, 96), 0.4), torch.ones(2, 144, WIDTH), GRID)
     assert even.abs().max() < 0.01
 
 
 @given(arrays.arrays(np.float32, (1, 3, 48, 32), elements=st.floats(0, 1, width=32)))
 @settings(max_examples=25)
-def test_any_picture_has_finite_saliency_within_the_limit(pixels):
+def test_any_image_has_finite_saliency_within_the_limit(pixels):
     found = saliency()(torch.from_numpy(pixels), early(1, (3, 2)), (3, 2))
     assert found.shape == (1, 6)
     assert found.isfinite().all()
     assert found.abs().max() <= LIMIT
 
 
-def test_a_picture_is_judged_by_itself_and_mirrored_as_what_it_shows():
+def test_an_image_is_judged_by_itself_and_mirrored_as_what_it_shows():
     pixels, _ = disc()
     batch, tokens = torch.cat([pixels, pixels.flip(3), torch.rand_like(pixels)]), early(1)
     mirrored = tokens.unflatten(1, GRID).flip(2).flatten(1, 2)

@@ -42,7 +42,7 @@ def attend(
     shift: int,
     value_only: bool,
 ) -> Array:
-    """Attention of every token of one picture inside its window, before the residual."""
+    """Attention of every token of one image inside its window, before the residual."""
     rows, columns = grid
     if min(grid) <= window:  # as in Swin: a window over the whole short side isn't shifted
         window, shift = min(grid), 0

@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
-from sowa.cli import run
+from sowa.cli.app import run
+from sowa.core.files import read_safetensors, write_safetensors
+from sowa.core.headers import CLASSIFY_FORMAT
+from sowa.data.class_folders import Labelled, read_folders, read_test
 from sowa.errors import InputError
-from sowa.files import read_safetensors, write_safetensors
-from sowa.headers import CLASSIFY_FORMAT
 from sowa.tasks.classification import Classifier
 from sowa.tasks.classification.comparing import OURS, Seen, compare
 from sowa.tasks.classification.config import ClassifyConfig
 from sowa.tasks.classification.evidence import Gaussians, class_means, worth_of_names
-from sowa.tasks.classification.folders import Labelled, read_folders, read_test
 from sowa.tasks.classification.learning import TRAINED_FROM, cosines, learn, new_head, train
 from sowa.tasks.classification.looks import Looks, coarsen, look
 from sowa.tasks.classification.measures import calibration_error, measure
@@ -34,7 +34,7 @@ QUICK = ClassifyConfig(steps=4)
 COLOURS = {"red_dot": (200, 40, 40), "green dot": (40, 180, 40), "blue dot": (40, 40, 210)}
 
 
-def picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
+def image(colour: tuple[int, int, int], seed: int) -> Image.Image:
     """A dot somewhere near the middle of grey noise."""
     random = np.random.default_rng(seed)
     pixels = random.integers(90, 160, (64, 64, 3), dtype=np.uint8)
@@ -45,12 +45,12 @@ def picture(colour: tuple[int, int, int], seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight pictures of each of three classes."""
+    """Eight images of each of three classes."""
     folder = tmp_path_factory.mktemp("classes")
     for label, (name, colour) in enumerate(COLOURS.items()):
         (folder / name).mkdir()
         for number in range(8):
-            picture(colour, 100 * label + number).save(folder / name / f"{number}.png")
+            image(colour, 100 * label + number).save(folder / name / f"{number}.png")
     return folder
 
 
@@ -71,7 +71,7 @@ def test_folders_are_classes_and_a_quarter_is_held_out(root):
     folders = read_folders(root, seed=3)
     assert folders.train.names == ("blue dot", "green dot", "red dot")  # underscores are spaces
     assert [len(folders.test.of_class(label)) for label in range(3)] == [2, 2, 2]
-    both = {p.name for p in folders.train.pictures} | {p.name for p in folders.test.pictures}
+    both = {p.name for p in folders.train.images} | {p.name for p in folders.test.images}
     assert len(both) == 24
     assert read_folders(root, seed=3) == folders
     assert read_folders(root, seed=4).test != folders.test
@@ -82,9 +82,9 @@ def test_folders_that_are_apart_stay_apart(root, tmp_path, test):
     for part, names in (("train", COLOURS), (test, list(COLOURS)[:2])):
         for name in names:
             (tmp_path / part / name).mkdir(parents=True)
-            picture((1, 2, 3), 0).save(tmp_path / part / name / "a.png")
+            image((1, 2, 3), 0).save(tmp_path / part / name / "a.png")
     folders = read_folders(tmp_path)
-    assert len(folders.train.pictures) == 3
+    assert len(folders.train.images) == 3
     assert sorted(folders.test.labels) == [1, 2]  # green and red of blue, green, red
     assert read_test(tmp_path, folders.train.names).labels == folders.test.labels
 
@@ -106,17 +106,17 @@ def test_a_file_says_what_folders_mean(root, tmp_path):
 def write(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        picture((9, 9, 9), 1).save(folder / name / "1.png")
-        picture((9, 9, 9), 2).save(folder / name / "2.png")
+        image((9, 9, 9), 1).save(folder / name / "1.png")
+        image((9, 9, 9), 2).save(folder / name / "2.png")
 
 
 @pytest.mark.parametrize(
     ("names", "spoil", "said"),
     [
         (("a",), lambda root: None, "needed are 2 or more"),
-        (("a", "b"), lambda root: (root / "c").mkdir(), "holds no picture"),
+        (("a", "b"), lambda root: (root / "c").mkdir(), "holds no image"),
         (("a b", "a_b"), lambda root: None, "stands for more than one class"),
-        (("a", "b"), lambda root: (root / "a" / "1.png").unlink(), "has 1 picture(s), needed are 2"),
+        (("a", "b"), lambda root: (root / "a" / "1.png").unlink(), "has 1 image(s), needed are 2"),
         (("train/a", "train/b", "test/c"), lambda root: None, "unknown class 'c'"),
         (("test/a", "test/b"), lambda root: None, "has test but no train"),
         (
@@ -127,7 +127,7 @@ def write(folder: Path, *names: str) -> None:
         (
             ("a", "b"),
             lambda root: [path.rename(path.with_suffix(".xyz")) for path in (root / "a").iterdir()],
-            "no pict",
+            "no image",
         ),
     ],
 )
@@ -160,16 +160,16 @@ def test_names_that_make_no_sense_are_refused_in_one_line(root, capsys, tiny_bac
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_it_tells_pictures_it_never_saw(classifier, tmp_path):
+def test_it_tells_images_it_never_saw(classifier, tmp_path):
     assert classifier.metrics_.top1 >= 5 / 6
     for name, colour in COLOURS.items():
-        found = classifier.predict(picture(colour, 999))[0]
+        found = classifier.predict(image(colour, 999))[0]
         assert found.name == name.replace("_", " ")
         assert sum(value for _, value in found.top) == pytest.approx(1, abs=1e-5)
         assert found.top[0] == (found.name, found.probability)
 
 
-def test_one_picture_does_not_depend_on_the_others(classifier, root):
+def test_one_image_does_not_depend_on_the_others(classifier, root):
     alone = classifier.predict(root / "red_dot" / "0.png")[0]
     among = classifier.predict([root / "blue dot", root / "red_dot" / "0.png"])[-1]
     assert alone.probability == pytest.approx(among.probability, abs=1e-4)
@@ -188,8 +188,8 @@ def test_what_was_learned_from_is_not_tested_on(classifier, root, tmp_path):
     labelled = read_test(root, classifier.names)
     again = Classifier.load(classifier.save(tmp_path / "dots.safetensors"))
     left = again.unlearned(labelled)
-    assert {p.name for p in left.pictures} == {p.name for p in read_folders(root).test.pictures}
-    with pytest.raises(InputError, match="all 18 pictures were learned from"):
+    assert {p.name for p in left.images} == {p.name for p in read_folders(root).test.images}
+    with pytest.raises(InputError, match="all 18 images were learned from"):
         again.unlearned(read_folders(root).train)
 
 
@@ -261,7 +261,7 @@ def test_steps_of_zero_train_nothing(classifier, seen):
     assert not learned.trained
 
 
-def test_pooling_starts_as_one_softmax_over_the_picture():
+def test_pooling_starts_as_one_softmax_over_the_image():
     tokens = torch.randn(3, 36, 8)
     pooled = Pooling(6, 8)(tokens)
     assert torch.allclose(pooled, middle(tokens[None]), atol=1e-5)
@@ -328,7 +328,7 @@ def test_evidence_that_tells_nothing_counts_little():
 def test_folds_share_every_class():
     labels = torch.tensor([0] * 6 + [1] * 3 + [2])
     fold = fold_of(labels, 3, seed=0)
-    assert fold[-1] == -1  # the only picture of its class
+    assert fold[-1] == -1  # the only image of its class
     for number in range(3):
         assert (labels[fold == number] == 0).sum() == 2
         assert (labels[fold == number] == 1).sum() == 1
@@ -346,7 +346,7 @@ def test_measures_agree_with_scikit_learn():
     assert found.confusion[2][3] == ((labels == 2) & (logits.argmax(1) == 3)).sum()
 
 
-def test_a_class_without_pictures_has_no_recall():
+def test_a_class_without_images_has_no_recall():
     found = measure(torch.eye(3)[:2], torch.tensor([0, 1]), ("a", "b", "c"))
     assert found.recall == {"a": 1.0, "b": 1.0, "c": None}
     assert found.balanced == 1.0
@@ -359,7 +359,7 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     assert calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
 
 
-def test_the_sharpness_that_explains_held_out_pictures_is_found():
+def test_the_sharpness_that_explains_held_out_images_is_found():
     random = torch.Generator().manual_seed(0)
     seen = torch.randn(4000, 5, generator=random)
     labels = torch.multinomial((12 * seen).softmax(dim=1), 1, generator=random)[:, 0]
@@ -376,7 +376,7 @@ def test_what_is_of_no_class_is_called_so(classifier, root):
     assert np.mean([found.name != NONE for found in known]) > 0.8
 
 
-def test_the_threshold_keeps_most_held_out_pictures():
+def test_the_threshold_keeps_most_held_out_images():
     held_out, none = torch.linspace(0, 1, 101), torch.zeros(3, 2)
     assert threshold_of(held_out, torch.eye(3), none) == pytest.approx(0.05)
     centres = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]), dim=-1)
@@ -437,7 +437,7 @@ def test_rivals_are_what_they_are_called():
     assert nearest_mean(features, labels, features, 2).tolist() == nearest.tolist()
 
 
-def test_everything_is_compared_on_the_same_pictures(classifier, root):
+def test_everything_is_compared_on_the_same_images(classifier, root):
     rows = compare(classifier.encoder, read_folders(root), [1, None], [0, 1], ClassifyConfig(steps=2))
     assert len(rows) == 4 * (1 + len(RIVALS))
     assert {row.method for row in rows} == {OURS, *RIVALS}
@@ -446,11 +446,11 @@ def test_everything_is_compared_on_the_same_pictures(classifier, root):
         compare(classifier.encoder, read_folders(root), [40], [0])
 
 
-def test_broken_pictures_are_left_out_and_told(classifier, root, tmp_path):
+def test_broken_images_are_left_out_and_told(classifier, root, tmp_path):
     write(tmp_path, "a", "b")
-    (tmp_path / "a" / "3.png").write_bytes(b"no picture")
+    (tmp_path / "a" / "3.png").write_bytes(b"no image")
     labelled = read_test(tmp_path, ("a", "b"))
-    looks = look(classifier.encoder, labelled.pictures)
+    looks = look(classifier.encoder, labelled.images)
     assert len(looks.features) == len(looks.kept) == 4
     assert 2 not in looks.kept
     assert "3.png" in looks.skipped[0][0]
@@ -479,7 +479,7 @@ def test_the_commands_train_test_and_predict(root, tiny_backbone, tmp_path, caps
     flags = ["--model", str(model), "--root", str(root), "--out", str(figure), "--json", str(numbers)]
     assert run(["classify", "test", *flags]) == 0
     found = json.loads(numbers.read_text())
-    assert found["pictures"] == 12  # of 24 the others were learned from
+    assert found["images"] == 12  # of 24 the others were learned from
     assert found["top1"] > 0.5
     with Image.open(figure) as drawn:
         assert drawn.size[0] > 100

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sowa.cli import run
+from sowa.cli.app import run
 from sowa.data import read_image
 from sowa.synthetic.scenes import Inventory, write_scenes
 
@@ -50,7 +50,7 @@ def test_what_was_trained_is_measured_and_used(model, scenes, tmp_path, capsys):
     assert run(shlex.split(f"detect test --model {model} --dataset coco --root {scenes} --json {out}")) == 0
     told = json.loads(out.read_text())
     assert told["split"] == "test"
-    assert told["pictures"] == 2
+    assert told["images"] == 2
     assert {"mAP50", "mAP50-95", "mAP50 small", "threshold", "false_alarms"} <= told.keys()
     capsys.readouterr()
     line = f"detect predict {scenes / 'test'} --model {model} --query ring 'red star' --least-score 0.01"
@@ -87,7 +87,7 @@ def test_references_are_a_second_input(boards, tiny_backbone, tmp_path, capsys):
     assert run(shlex.split(f"detect test {data} --model {out} --json {tmp_path / 'a.json'}")) == 0
     told = json.loads((tmp_path / "a.json").read_text())
     assert told["split"] == "held out in training"
-    assert told["pictures"] == 2
+    assert told["images"] == 2
     capsys.readouterr()
     line = f"detect predict {boards}/0_test.jpg --model {out} --reference {boards}/0_temp.jpg --least-score 0.01"
     assert run(shlex.split(line)) == 0

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sowa.config import AdapterConfig, DetectConfig, DetectTrainConfig
+from sowa.core.config import AdapterConfig, DetectConfig, DetectTrainConfig
 from sowa.data.boxes import BoxSample, load_boxes
 from sowa.errors import InputError, TrainingError
 from sowa.synthetic.scenes import Inventory, compose, write_scenes
@@ -53,7 +53,7 @@ def cells_of(encoder, size=(64, 64)):
         return network(tokens, encoder.backbone.grid(size), encoder.backbone).cells
 
 
-def test_cells_get_coarser_and_cover_the_picture(encoder):
+def test_cells_get_coarser_and_cover_the_image(encoder):
     assert scales(4) == (-1, 0, 1, 2)
     assert scales(1) == (-1,)
     cells = cells_of(encoder, (64, 96))
@@ -85,7 +85,7 @@ def test_small_things_are_found_early_and_large_ones_late(encoder):
     assert set(cells.level[assign(cells, large) == 0].tolist()) == {2}
 
 
-def test_losses_of_a_picture_without_boxes_teach_only_that_nothing_is_there(encoder):
+def test_losses_of_an_image_without_boxes_teach_only_that_nothing_is_there(encoder):
     network = BoxNetwork(["a", "b"], CONFIG, encoder.backbone)
     tokens, _ = encoder(np.zeros((1, 64, 64, 3), np.uint8))
     found = network(tokens, (4, 4), encoder.backbone)
@@ -107,11 +107,11 @@ def test_of_overlapping_boxes_of_a_class_the_likeliest_stays():
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_boxes_move_with_their_picture(name):
-    picture = np.zeros((1, 8, 8, 3), np.uint8)
-    picture[0, 1:3, 2:7] = 255
+def test_boxes_move_with_their_image(name):
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    image[0, 1:3, 2:7] = 255
     for view in VIEWS[name]:
-        rows, columns = np.nonzero(view.images(picture)[0, ..., 0])
+        rows, columns = np.nonzero(view.images(image)[0, ..., 0])
         seen = [columns.min() / 8, rows.min() / 8, (columns.max() + 1) / 8, (rows.max() + 1) / 8]
         assert view.boxes(torch.tensor([[2 / 8, 1 / 8, 7 / 8, 3 / 8]]))[0].tolist() == pytest.approx(seen)
 
@@ -141,7 +141,7 @@ def test_a_batch_is_asked_for_what_it_has_and_for_other_things():
 
 
 def examples_of(*placed: list[tuple[str, list[float]]]) -> Examples:
-    """Pictures of 4 x 4 patches of 16 pixels with these boxes, in patches."""
+    """Images of 4 x 4 patches of 16 pixels with these boxes, in patches."""
     samples = tuple(BoxSample(None, (64, 64), (), tuple(label for label, _ in boxes)) for boxes in placed)
     corners = tuple(torch.tensor([box for _, box in boxes]).reshape(-1, 4) for boxes in placed)
     return Examples(samples, (Seen((), None, corners),), (4, 4), ())
@@ -167,7 +167,7 @@ def test_boxes_that_are_right_are_worth_one_and_others_count_as_false_alarms():
 
 @given(st.lists(st.floats(0.0625, 0.9375, width=32), max_size=80), st.integers(1, 60))
 def test_a_query_for_what_is_not_there_is_answered_as_rarely_as_is_said(scores, count):
-    # Of two names the first is in every picture, the second in none.
+    # Of two names the first is in every image, the second in none.
     examples = examples_of(*[[("star", [0.0, 0, 1, 1])]] * count)
     nothing = Boxes(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
     wrong = Boxes(torch.zeros(len(scores), 4), torch.tensor(scores), torch.ones(len(scores), dtype=torch.long))
@@ -226,11 +226,11 @@ def test_a_saved_detector_finds_the_same(encoder, boxes, scenes, tiny_backbone, 
         assert (a.xyxy <= 64).all()
 
 
-def test_boxes_are_in_pixels_of_the_picture_itself(encoder, boxes):
+def test_boxes_are_in_pixels_of_the_image_itself(encoder, boxes):
     detector = detector_of(encoder, boxes)
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    wide = np.repeat(picture, 3, axis=1)
-    (small,), (large,) = (list(detector.predict(image, least=0.001)) for image in (picture, wide))
+    original = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    wide = np.repeat(original, 3, axis=1)
+    (small,), (large,) = (list(detector.predict(image, least=0.001)) for image in (original, wide))
     assert small.size == (64, 64)
     assert large.size == (64, 192)
     assert large.xyxy[:, 2].max() > 64
@@ -244,15 +244,15 @@ def test_supervision_takes_boxes_as_they_are(encoder, boxes, scenes):
 
 
 def test_references_are_asked_for_where_the_detector_has_them_and_nowhere_else(encoder, boxes, scenes):
-    picture = np.zeros((64, 64, 3), np.uint8)
+    image = np.zeros((64, 64, 3), np.uint8)
     plain, beside = detector_of(encoder, boxes), detector_of(encoder, boxes, reference=True)
-    assert len(list(beside.predict([picture, picture], reference=picture, least=0.001))) == 2
+    assert len(list(beside.predict([image, image], reference=image, least=0.001))) == 2
     with pytest.raises(InputError, match="give --reference"):
-        list(beside.predict(picture))
+        list(beside.predict(image))
     with pytest.raises(InputError, match="2 references for 1"):
-        list(beside.predict(picture, reference=[picture, picture]))
+        list(beside.predict(image, reference=[image, image]))
     with pytest.raises(InputError, match="leave --reference out"):
-        list(plain.predict(picture, reference=picture))
+        list(plain.predict(image, reference=image))
     with pytest.raises(InputError, match="has no reference"):
         see(encoder, boxes.of("train"), reference=True)
 
@@ -266,7 +266,7 @@ def test_queries_are_checked(encoder, boxes, queries):
 def test_nothing_to_validate_on_or_to_learn_is_said(boxes):
     training, held_out = hold_out(boxes, 0.5, 0)
     assert [sample.split for sample in training + held_out] == ["train"] * 6 + ["validation"] * 3
-    with pytest.raises(InputError, match="0 pictures to train on"):
+    with pytest.raises(InputError, match="0 images to train on"):
         hold_out(type(boxes)(boxes.names, tuple(boxes.of("test"))), 0.5, 0)
 
 

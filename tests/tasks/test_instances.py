@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sowa.cli import run
+from sowa.cli.app import run
+from sowa.core.maps import upsample
+from sowa.detector.instances import LEAST, SHARE, Instances, instances
+from sowa.detector.prediction import Prediction
+from sowa.detector.render import BOX, PALETTE, with_boxes
 from sowa.errors import InputError
-from sowa.model.maps import upsample
-from sowa.prediction import Prediction
-from sowa.render import BOX, PALETTE, with_boxes
-from sowa.tasks.instances import LEAST, SHARE, Instances, instances
 
 GRID, PATCH = (12, 16), 16
 SIZE = (GRID[0] * PATCH, GRID[1] * PATCH)
@@ -28,7 +28,7 @@ THRESHOLD = 1.0
 
 
 def prediction(summed: np.ndarray, size: tuple[int, int] = SIZE, levels: np.ndarray | None = None) -> Prediction:
-    """What a detector says of a picture of that size whose levels add up to ``summed`` (h, w)."""
+    """What a detector says of an image of that size whose levels add up to ``summed`` (h, w)."""
     values = summed.astype(np.float32)
     anomaly_map = upsample(torch.from_numpy(values).flatten()[None], values.shape, SIZE)[0].numpy()
     return Prediction(
@@ -61,7 +61,7 @@ def inside(box: np.ndarray, patch: tuple[int, int], size: tuple[int, int] = SIZE
     return bool(box[0] <= x <= box[2] and box[1] <= y <= box[3])
 
 
-def test_a_normal_picture_has_no_box() -> None:
+def test_a_normal_image_has_no_box() -> None:
     found = instances(prediction(blobs(value=THRESHOLD)))
     assert len(found) == 0
     assert found.xyxy.shape == (0, 4)
@@ -87,7 +87,7 @@ def test_separate_blobs_are_as_many_boxes_each_around_its_own(places: set[tuple[
 
 
 @given(summed=st.integers(0, 10**6), height=st.integers(1, 400), width=st.integers(1, 400))
-def test_every_box_lies_inside_the_picture_and_holds_its_area(summed: int, height: int, width: int) -> None:
+def test_every_box_lies_inside_the_image_and_holds_its_area(summed: int, height: int, width: int) -> None:
     random = np.random.default_rng(summed)
     found = instances(prediction(random.gamma(0.5, 1.0, GRID), (height, width)))
     left, top, right, bottom = found.xyxy.T
@@ -100,7 +100,7 @@ def test_every_box_lies_inside_the_picture_and_holds_its_area(summed: int, heigh
 
 
 @given(scale=st.integers(2, 9))
-def test_boxes_are_in_pixels_of_the_picture_and_not_of_the_network(scale: int) -> None:
+def test_boxes_are_in_pixels_of_the_image_and_not_of_the_network(scale: int) -> None:
     summed = blobs((2, 3), (8, 11), value=4.0)
     small = instances(prediction(summed))
     large = instances(prediction(summed, (SIZE[0] * scale, SIZE[1] * scale)))
@@ -225,14 +225,14 @@ def test_each_class_has_a_colour_and_each_box_its_name() -> None:
 
 
 @pytest.mark.parametrize("box", [(0, 0, 1, 1), (0, 0, 8, 6), (7, 5, 8, 6)])
-def test_boxes_are_drawn_in_the_smallest_pictures(box: tuple[int, int, int, int]) -> None:
+def test_boxes_are_drawn_in_the_smallest_images(box: tuple[int, int, int, int]) -> None:
     boxes = Instances(np.array([box], np.float32), np.array([0.7], np.float32), np.array([1]))
     assert with_boxes(np.zeros((6, 8, 3), np.uint8), boxes).shape == (6, 8, 3)
 
 
 @pytest.fixture(scope="module")
 def parts(judged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of several sizes, one with a plain defect."""
+    """Images of several sizes, one with a plain defect."""
     folder = tmp_path_factory.mktemp("parts")
     for index, path in enumerate(sorted(judged.glob("good/*.png"))):
         image = np.array(Image.open(path).convert("RGB").resize((96 + 40 * index, 96)))
@@ -278,8 +278,8 @@ def test_exports_tell_the_same_boxes(prompted: object, exported: Path, parts: Pa
 
 def test_boxes_of_an_export_need_no_torch(exported: Path, parts: Path) -> None:
     code = (
-        "import sys, sowa.commands.predict\nfrom sowa.runtime import ExportedSowa\n"
-        "from sowa.tasks.instances import instances\n"
+        "import sys, sowa.cli.predict\nfrom sowa.detector.exported import ExportedSowa\n"
+        "from sowa.detector.instances import instances\n"
         f"for each in ExportedSowa.load({str(exported)!r}).predict({str(parts)!r}): instances(each)\n"
         "sys.exit('torch' in sys.modules)"
     )

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sowa.cli import run
+from sowa.cli.app import run
 from sowa.data import read_image
+from sowa.data.checks import BITS, check, fingerprint, items
 from sowa.synthetic import generate
-from sowa.tasks.checking import BITS, check, fingerprint, items
 
 
 def save(path, image, **options):
@@ -25,14 +25,14 @@ def save(path, image, **options):
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return [generate("wood", size=96, seed=seed, style_seed=seed).image for seed in range(8)]
 
 
 @pytest.fixture
-def folders(tmp_path, pictures):
-    """Two classes in two splits, all pictures different."""
-    for number, image in enumerate(pictures):
+def folders(tmp_path, images):
+    """Two classes in two splits, all images different."""
+    for number, image in enumerate(images):
         split, kind = ("train", "test")[number // 4 % 2], ("oak", "ash tree")[number % 2]
         save(tmp_path / "data" / split / kind / f"{number}.png", image)
     return tmp_path / "data"
@@ -44,10 +44,10 @@ def test_good_data_has_counts_and_no_problems(folders):
     assert found.problems() == {}
 
 
-def test_broken_twice_and_leaked_pictures_are_found(folders, pictures):
-    (folders / "train" / "oak" / "broken.png").write_bytes(b"no picture")
+def test_broken_twice_and_leaked_images_are_found(folders, images):
+    (folders / "train" / "oak" / "broken.png").write_bytes(b"no image")
     (folders / "train" / "oak" / "copy.png").write_bytes((folders / "train" / "oak" / "0.png").read_bytes())
-    smaller = cv2.resize(pictures[1], (70, 70), interpolation=cv2.INTER_AREA)
+    smaller = cv2.resize(images[1], (70, 70), interpolation=cv2.INTER_AREA)
     save(folders / "test" / "oak" / "again.jpg", smaller, quality=80)
     found = check(items("imagefolder", folders)).problems()
     assert {what: len(examples) for what, examples in found.items()} == {"broken": 1, "same_file": 1, "leaked": 1}
@@ -71,7 +71,7 @@ def test_a_fingerprint_survives_scaling_and_brightness_and_tells_others_apart(se
     assert (fingerprint(seen[0]) != fingerprint(seen[1])).sum() > BITS
 
 
-def test_pictures_without_structure_are_not_called_alike(tmp_path):
+def test_images_without_structure_are_not_called_alike(tmp_path):
     for number in range(4):
         save(tmp_path / "ab"[number % 2] / f"{number}.png", np.full((30, 30, 3), 10 * number, np.uint8))
     assert check(items("imagefolder", tmp_path)).problems() == {}
@@ -84,11 +84,11 @@ def test_check_tells_counts_and_problems(folders, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out.splitlines()[-1]) == {
         "event": "data check",
-        "pictures": 9,
+        "images": 9,
         "without_boxes": 0,
         "same_file": 1,
     }
-    assert "1 group(s) of pictures that are the same file" in err
+    assert "1 group(s) of images that are the same file" in err
     assert json.loads((tmp_path / "found.json").read_text())["counts"]["oak"] == {"train": 3, "test": 2}
 
 
@@ -104,13 +104,13 @@ def test_the_configuration_is_what_the_command_reads_when_it_is_filled_in(task, 
     text = out.read_text()
     assert run([task, "train", "--config", str(out)]) == 2  # what is needed is still empty
     filled = yaml.safe_load(text)
-    needed = {"dataset": "coco", "root": "pictures", "out": "weights.safetensors"}
+    needed = {"dataset": "coco", "root": "images", "out": "weights.safetensors"}
     assert {name for name, value in filled.items() if value is None} <= needed.keys()
     out.write_text(yaml.safe_dump({name: needed.get(name, value) for name, value in filled.items()}))
     capsys.readouterr()
     assert run([task, "train", "--config", str(out), "--print-config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["root"] == "pictures"
+    assert printed["root"] == "images"
     assert printed["seed"] == 0
     assert all(line.startswith("#") or ":" in line for line in text.splitlines() if line)
     assert run(["task", "init", task, "--out", str(out)]) == 2  # never over a file that's there

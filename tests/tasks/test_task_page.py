@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sowa.cli import run
+from sowa.cli.app import run
 from sowa.report import Table
 from sowa.report.task import MOST, Card, TaskPage, write_task_page
 from sowa.synthetic.scenes import Inventory, write_scenes
@@ -22,7 +22,7 @@ EVIL = '<img src=x onerror="document.title=1">'
 
 
 def page(cards: int = 3, **changes: object) -> TaskPage:
-    picture = np.full((30, 40, 3), 120, np.uint8)
+    image = np.full((30, 40, 3), 120, np.uint8)
     parts = {
         "title": "Detection",
         "subject": EVIL,
@@ -31,7 +31,7 @@ def page(cards: int = 3, **changes: object) -> TaskPage:
         "facts": {"Backbone": EVIL},
         "classes": Table(["class", "mAP50"], [[EVIL, "0.1"]]),
         "legend": "White: what is there.",
-        "cards": [Card(f"{EVIL}/{place}.png", picture, "1 missed", EVIL, place == 0) for place in range(cards)],
+        "cards": [Card(f"{EVIL}/{place}.png", image, "1 missed", EVIL, place == 0) for place in range(cards)],
         "skipped": [(EVIL, "broken")],
     }
     return TaskPage(**{**parts, **changes})
@@ -48,7 +48,7 @@ def test_names_are_words_and_nothing_else(tmp_path):
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium (Debian: apt install chromium)")
-def test_a_browser_shows_every_picture(tmp_path):
+def test_a_browser_shows_every_image(tmp_path):
     path = tmp_path / "page.html"
     write_task_page(page(), path)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
@@ -88,6 +88,6 @@ def test_classify_test_writes_a_page_with_the_surest_errors_first(tiny_backbone,
     assert "Confusion matrix" in text
 
 
-def test_a_page_shows_no_more_pictures_than_a_browser_likes(tmp_path):
+def test_a_page_shows_no_more_images_than_a_browser_likes(tmp_path):
     write_task_page(page(cards=MOST + 1), tmp_path / "page.html")
     assert len(re.findall("<article", (tmp_path / "page.html").read_text())) == MOST

@@ -1,4 +1,4 @@
-"""Pictures and data sets on disk. Loaders list files as `Sample`s; only `pairs` and `kolektor` read masks
+"""Images and data sets on disk. Loaders list files as `Sample`s; only `pairs` and `kolektor` read masks
 while listing.
 
 No torch in here: everything is paths, numpy and Pillow.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sowa.core.types import Sample
 from sowa.data.dagm import DAGM
 from sowa.data.decode import MAX_PIXELS, to_rgb
 from sowa.data.files import expand_source, list_images
@@ -29,7 +30,6 @@ from sowa.data.mvtec2 import MVTEC2
 from sowa.data.pairs import PAIRS, load_pairs
 from sowa.data.sampling import choose_references, draw, split
 from sowa.data.visa import VISA, load_visa
-from sowa.types import Sample
 
 DATASETS: dict[str, DataSet] = {
     "folder": FOLDER,

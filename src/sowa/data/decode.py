@@ -1,6 +1,6 @@
-"""Decode one picture with Pillow so that nothing in the file can surprise the caller.
+"""Decode one image with Pillow so that nothing in the file can surprise the caller.
 
-Every picture comes out as (H, W, 3) uint8 RGB, upright. The file is not trusted: formats are a fixed list, the size
+Every image comes out as (H, W, 3) uint8 RGB, upright. The file is not trusted: formats are a fixed list, the size
 in the header is checked before a pixel is decoded, and whatever Pillow raises becomes one `InputError`.
 """
 
@@ -43,7 +43,7 @@ def reading(name: str) -> Iterator[None]:
     except Exception as error:  # Pillow's readers raise nearly anything on a broken file
         problem = "its format is unknown" if isinstance(error, UnidentifiedImageError) else _one_line(error)
         raise InputError(
-            f"{name} is broken or not a picture ({problem}): "
+            f"{name} is broken or not an image ({problem}): "
             "save it again as PNG, JPEG, TIFF, BMP, WebP, GIF or PPM, or take it out"
         ) from None
 
@@ -69,20 +69,20 @@ def decode(source: BinaryIO, name: str) -> Image.Image:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether the picture has one channel of more than 8 bits (Pillow modes I, I;16 and its kin, F)."""
+    """Whether the image has one channel of more than 8 bits (Pillow modes I, I;16 and its kin, F)."""
     return image.mode == "F" or image.mode.startswith("I")
 
 
-def to_rgb(image: Image.Image, name: str = "the picture") -> NDArray[np.uint8]:
-    """A Pillow picture as (H, W, 3) uint8 RGB; ``name`` stands for it in messages.
+def to_rgb(image: Image.Image, name: str = "the image") -> NDArray[np.uint8]:
+    """A Pillow image as (H, W, 3) uint8 RGB; ``name`` stands for it in messages.
 
     Transparency is composited over white. Grey of more than 8 bits is scaled by its depth, never by its content, so
-    that pictures stay comparable: 16 bits (and 32-bit integers in 0..65535) by 257, 12-bit TIFF by 4095 / 255,
+    that images stay comparable: 16 bits (and 32-bit integers in 0..65535) by 257, 12-bit TIFF by 4095 / 255,
     floats from 0..1, else 0..255, else 0..65535, the first range that holds them. Only values outside all of these
     are stretched from their minimum to their maximum.
 
     Raises:
-        InputError: a float picture holds NaN or infinity.
+        InputError: a float image holds NaN or infinity.
     """
     if is_deep(image):
         return np.repeat(_to_8_bits(image, name)[..., None], 3, axis=2)
@@ -112,10 +112,10 @@ def _bits(image: Image.Image) -> int:
 
 
 def _hush_pillow() -> None:
-    """Ignores Pillow's own warnings (large picture, odd EXIF or TIFF tag): what matters is raised as InputError.
+    """Ignores Pillow's own warnings (large image, odd EXIF or TIFF tag): what matters is raised as InputError.
 
-    The filter stays. `warnings.catch_warnings` around each picture isn't safe in threads, and it would make every
-    other library's once-only warning appear once per picture.
+    The filter stays. `warnings.catch_warnings` around each image isn't safe in threads, and it would make every
+    other library's once-only warning appear once per image.
     """
     if _PILLOW_FILTER not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -1,4 +1,4 @@
-"""Find pictures on disk: folders, glob patterns, lists."""
+"""Find images on disk: folders, glob patterns, lists."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def list_images(path: str | os.PathLike[str]) -> list[Path]:
-    """All pictures under a folder, sorted; hidden files and folders are skipped, suffixes may be upper case.
+    """All images under a folder, sorted; hidden files and folders are skipped, suffixes may be upper case.
 
     Raises:
-        InputError: the folder is missing, is a file, or holds no picture.
+        InputError: the folder is missing, is a file, or holds no image.
     """
     folder = require_folder(path)
     found = find_images(folder)
@@ -27,18 +27,18 @@ def list_images(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def expand_source(source: Source) -> list[Path]:
-    """The pictures that a file, a folder, a glob pattern (``**`` too) or a list of these stand for.
+    """The images that a file, a folder, a glob pattern (``**`` too) or a list of these stand for.
 
-    A file is taken whatever its suffix; a folder as by `list_images`; of what a pattern matches, pictures and the
-    pictures of folders, each once. An existing path is never read as a pattern.
+    A file is taken whatever its suffix; a folder as by `list_images`; of what a pattern matches, images and the
+    images of folders, each once. An existing path is never read as a pattern.
 
     Raises:
-        InputError: something doesn't exist, matches nothing, or holds no picture.
+        InputError: something doesn't exist, matches nothing, or holds no image.
     """
     if not isinstance(source, str | os.PathLike):
         parts = list(source)
         if not parts:
-            raise InputError("the list of pictures is empty: give at least one file, folder or pattern")
+            raise InputError("the list of images is empty: give at least one file, folder or pattern")
         return [path for part in parts for path in expand_source(part)]
     path = Path(source)
     if _true(path.is_dir):
@@ -46,10 +46,10 @@ def expand_source(source: Source) -> list[Path]:
     if _true(path.exists):
         return [path]
     if not has_magic(os.fspath(source)):
-        raise InputError(f"{source} doesn't exist: give a picture, a folder of pictures or a pattern")
+        raise InputError(f"{source} doesn't exist: give an image, a folder of images or a pattern")
     found = _expand_pattern(os.fspath(source))
     if not found:
-        raise InputError(f"pattern {source} matches no picture, looked for {_suffixes()}: check it")
+        raise InputError(f"pattern {source} matches no image, looked for {_suffixes()}: check it")
     return found
 
 
@@ -63,7 +63,7 @@ def require_folder(path: str | os.PathLike[str], fix: str = "check the path") ->
     if not _true(folder.exists):
         raise InputError(f"folder {folder} doesn't exist: {fix}")
     if not folder.is_dir():
-        raise InputError(f"{folder} is a file: give a folder of pictures")
+        raise InputError(f"{folder} is a file: give a folder of images")
     return folder
 
 
@@ -79,7 +79,7 @@ def find_images(folder: Path, recursive: bool = True) -> list[Path]:
             continue
         seen.add(real)
         names[:] = sorted(name for name in names if recursive and not name.startswith("."))
-        found += [here / name for name in files if _is_picture(here / name)]
+        found += [here / name for name in files if _is_image(here / name)]
     return sorted(found)
 
 
@@ -98,8 +98,8 @@ def sub_folders(folder: Path) -> list[Path]:
 def _expand_pattern(pattern: str) -> list[Path]:
     found: dict[Path, None] = {}
     for match in sorted(Path(name) for name in glob(pattern, recursive=True)):  # noqa: PTH207 (may be absolute)
-        pictures = find_images(match) if match.is_dir() else [match] * _is_picture(match)
-        found.update(dict.fromkeys(pictures))
+        images = find_images(match) if match.is_dir() else [match] * _is_image(match)
+        found.update(dict.fromkeys(images))
     return list(found)
 
 
@@ -111,12 +111,12 @@ def _true(question: Callable[[], bool]) -> bool:
         return False
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def _nothing_in(folder: Path) -> InputError:
-    return InputError(f"folder {folder} holds no picture, looked for {_suffixes()}: check the path or convert them")
+    return InputError(f"folder {folder} holds no image, looked for {_suffixes()}: check the path or convert them")
 
 
 def _suffixes() -> str:

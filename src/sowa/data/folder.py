@@ -1,25 +1,25 @@
-"""Plain folders of pictures, told apart by the folders' names.
+"""Plain folders of images, told apart by the folders' names.
 
 A category is a folder that holds one of
   good/ (normal/, ok/) and a folder per defect type (any name), or only good/
-  train/ and/or test/, each sorted in this way; pictures directly in train/ are normal, in test/ unknown
-  anything else: all pictures in it are normal and for training
+  train/ and/or test/, each sorted in this way; images directly in train/ are normal, in test/ unknown
+  anything else: all images in it are normal and for training
 Case doesn't matter. Folders of masks are not read; use the data sets `mvtec` or `pairs` for these.
 
-Split where there is no train/ or test/: anomalous pictures are all test; of the sorted normal ones the first,
-third, fifth ... are train and the rest test; without anomalous pictures all normal ones are train.
+Split where there is no train/ or test/: anomalous images are all test; of the sorted normal ones the first,
+third, fifth ... are train and the rest test; without anomalous images all normal ones are train.
 
-Refused: a folder that is missing or holds no picture, and the layout of another data set.
+Refused: a folder that is missing or holds no image, and the layout of another data set.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data.files import find_images, list_images, sub_folders
 from sowa.data.layout import DataSet, name_of, normal_samples
 from sowa.errors import InputError
-from sowa.types import ABNORMAL, NORMAL, Sample
 
 NORMAL_NAMES = ("good", "normal", "ok")
 ANOMALOUS_NAMES = (
@@ -32,7 +32,7 @@ _MASKS = ("ground_truth", "mask", "masks")
 
 class _PlainFolders(DataSet):
     def folders(self, root: Path, category: str | None = None) -> dict[str, Path]:
-        """The sorted folders inside ``root``, or ``root`` itself; any folder of pictures will do when it is named."""
+        """The sorted folders inside ``root``, or ``root`` itself; any folder of images will do when it is named."""
         found = super().folders(root) or {name_of(root): root}
         if category is not None and not self.is_category(root):
             found = {sub.name: sub for sub in sub_folders(root)} | found
@@ -59,7 +59,7 @@ def _load_sorted(folder: Path, category: str) -> list[Sample]:
     normal = [path for sub in _named(folder, NORMAL_NAMES) for path in find_images(sub)]
     if not normal:
         raise InputError(
-            f"{folder} has no normal pictures: put them into a folder in it called {' or '.join(NORMAL_NAMES)}"
+            f"{folder} has no normal images: put them into a folder in it called {' or '.join(NORMAL_NAMES)}"
         )
     anomalous = _anomalous(folder, category, "test")
     if not anomalous:
@@ -96,7 +96,7 @@ def _named(folder: Path, names: tuple[str, ...]) -> list[Path]:
 
 
 def _refuse_masks(folder: Path) -> None:
-    """Masks would be read as normal pictures, or an images/ beside them as a defect type."""
+    """Masks would be read as normal images, or an images/ beside them as a defect type."""
     masks = _named(folder, _MASKS)
     if masks and (_named(folder, ("images",)) or not _is_category(folder)):
         raise InputError(
@@ -106,9 +106,9 @@ def _refuse_masks(folder: Path) -> None:
 
 
 def _load_nothing(folder: Path) -> list[Sample]:
-    list_images(folder)  # raises where there is no picture at all
-    raise InputError(f"{folder} has pictures, but none in train/ or test/: move them there or remove these folders")
+    list_images(folder)  # raises where there is no image at all
+    raise InputError(f"{folder} has images, but none in train/ or test/: move them there or remove these folders")
 
 
-FOLDER = _PlainFolders("pictures", _is_category, _load_category)
+FOLDER = _PlainFolders("images", _is_category, _load_category)
 load_folder = FOLDER.load

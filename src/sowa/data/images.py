@@ -1,4 +1,4 @@
-"""Read and resize pictures and masks. H x W pixels; sizes are (height, width)."""
+"""Read and resize images and masks. H x W pixels; sizes are (height, width)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The picture as (H, W, 3) uint8 RGB: upright (EXIF), first frame, transparency over white, deep grey scaled
+    """The image as (H, W, 3) uint8 RGB: upright (EXIF), first frame, transparency over white, deep grey scaled
     as `to_rgb` says.
 
     Raises:
-        InputError: the file is missing, empty, broken, no picture, or larger than `MAX_PIXELS`.
+        InputError: the file is missing, empty, broken, no image, or larger than `MAX_PIXELS`.
     """
     file = _existing(path)
     with reading(str(path)), file.open("rb") as stream:
@@ -36,28 +36,28 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         InputError: as `read_image`.
     """
     if not data:
-        raise InputError(f"{name} is empty (0 bytes): send the picture's bytes")
+        raise InputError(f"{name} is empty (0 bytes): send the image's bytes")
     with reading(name):
         return to_rgb(decode(BytesIO(data), name), name)
 
 
 def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
     """The mask as (H, W) bool, anomalous where > 0: in any channel of a colour or palette mask, and only where a
-    mask with transparency isn't fully transparent. Upright by its EXIF orientation, as its picture is.
+    mask with transparency isn't fully transparent. Upright by its EXIF orientation, as its image is.
 
     Store masks without loss (PNG): the noise that JPEG adds is > 0.
 
     Raises:
-        InputError: as `read_image`; or ``size``, the picture's (height, width), isn't the mask's.
+        InputError: as `read_image`; or ``size``, the image's (height, width), isn't the mask's.
     """
     file = _existing(path)
     with reading(str(path)), file.open("rb") as stream:
         mask = _anomalous(decode(stream, str(path)))
     if size is not None and mask.shape != tuple(size):
         raise InputError(
-            f"mask {path} is {mask.shape[0]} x {mask.shape[1]} and its picture {size[0]} x {size[1]} "
-            "(height x width), but a mask must have its picture's size: export the mask at the picture's size, "
-            "or replace the picture by the one that the mask was drawn on"
+            f"mask {path} is {mask.shape[0]} x {mask.shape[1]} and its image {size[0]} x {size[1]} "
+            "(height x width), but a mask must have its image's size: export the mask at the image's size, "
+            "or replace the image by the one that the mask was drawn on"
         )
     return mask
 
@@ -75,18 +75,18 @@ def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bo
 
 
 def read_mask_at(
-    path: Path | None, size: tuple[int, int], picture_size: tuple[int, int] | None = None
+    path: Path | None, size: tuple[int, int], image_size: tuple[int, int] | None = None
 ) -> NDArray[np.bool_]:
-    """A picture's mask at ``size``; without a mask, as normal pictures are, nothing is anomalous.
+    """An image's mask at ``size``; without a mask, as normal images are, nothing is anomalous.
 
     Raises:
-        InputError: as `read_mask`, for ``picture_size``, and `resize_mask`.
+        InputError: as `read_mask`, for ``image_size``, and `resize_mask`.
     """
-    return np.zeros(size, dtype=bool) if path is None else resize_mask(read_mask(path, picture_size), size)
+    return np.zeros(size, dtype=bool) if path is None else resize_mask(read_mask(path, image_size), size)
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The (H, W, 3) uint8 picture at ``size``, antialiased bicubic.
+    """The (H, W, 3) uint8 image at ``size``, antialiased bicubic.
 
     Raises:
         InputError: a side of ``size`` is below 1.
@@ -117,7 +117,7 @@ def _existing(path: str | os.PathLike[str]) -> Path:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{str(path)!r} can't be opened ({reason}): check the path and its permissions") from None
     if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block for ever
-        raise InputError(f"{path} isn't a file: give the path of one picture")
+        raise InputError(f"{path} isn't a file: give the path of one image")
     if status.st_size == 0:
         raise InputError(f"{path} is empty (0 bytes): copy or export it again")
     return file

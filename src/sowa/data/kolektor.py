@@ -1,15 +1,15 @@
-"""KolektorSDD's and KolektorSDD2's layouts. Both give every picture a mask; it is anomalous where that is > 0 anywhere.
+"""KolektorSDD's and KolektorSDD2's layouts. Both give every image a mask; it is anomalous where that is > 0 anywhere.
 
-KolektorSDD: root/kosNN/PartN.jpg and PartN_label.bmp. It has no split of its own: anomalous pictures are test; of the
-normal ones, sorted by path, the first, third, fifth ... are train, the rest test. So both splits hold pictures of the
+KolektorSDD: root/kosNN/PartN.jpg and PartN_label.bmp. It has no split of its own: anomalous images are test; of the
+normal ones, sorted by path, the first, third, fifth ... are train, the rest test. So both splits hold images of the
 same commutator, but of different parts of its surface.
 
 KolektorSDD2: root/train and root/test with NNNNN.png and NNNNN_GT.png. The split is the data set's; train/ holds
-anomalous pictures too, which references are never drawn from. Files of other names are left out, since the published
+anomalous images too, which references are never drawn from. Files of other names are left out, since the published
 archive holds a stray "10301 (copy).png".
 
 The only category is called as its folder, which ``root`` is or holds. Defect types aren't told apart. Every mask is
-read, some milliseconds each. Refused: a picture without its mask, a mask without its picture, a broken mask.
+read, some milliseconds each. Refused: an image without its mask, a mask without its image, a broken mask.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data.files import find_images, require_folder, sub_folders
 from sowa.data.images import read_mask
 from sowa.data.layout import FIX_LAYOUT, DataSet, by_stem, normal_samples
 from sowa.errors import InputError
-from sowa.types import ABNORMAL, NORMAL, Sample
 
 
 def _read_first(folder: Path, category: str) -> list[Sample]:
@@ -40,11 +40,11 @@ def _read_second(folder: Path, category: str) -> list[Sample]:
 
 
 def _with_masks(folder: Path, name: str, suffix: str) -> list[tuple[Path, Path | None]]:
-    """Pictures whose stem is of the form ``name``, with the mask beside each where it isn't empty."""
+    """Images whose stem is of the form ``name``, with the mask beside each where it isn't empty."""
     files = by_stem(find_images(folder, recursive=False))
     stems = {stem.removesuffix(suffix) for stem in files if re.fullmatch(f"{name}({suffix})?", stem)}
     if not stems:
-        raise InputError(f"{folder} holds no picture of this data set: {FIX_LAYOUT}")
+        raise InputError(f"{folder} holds no image of this data set: {FIX_LAYOUT}")
     found = []
     for stem in sorted(stems):
         for needed, other in ((stem, stem + suffix), (stem + suffix, stem)):

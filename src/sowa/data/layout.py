@@ -1,4 +1,4 @@
-"""What a data set is, and what its loaders share: categories, masks by stem, the split of normal pictures."""
+"""What a data set is, and what its loaders share: categories, masks by stem, the split of normal images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data.files import find_images, require_folder, sub_folders
 from sowa.errors import InputError
-from sowa.types import ABNORMAL, NORMAL, Sample
 
 FIX_LAYOUT = "add it, or check --root and --dataset"
 
@@ -18,7 +18,7 @@ FIX_LAYOUT = "add it, or check --root and --dataset"
 class DataSet:
     """A layout on disk.
 
-    ``read`` lists the pictures of a category, given its folder and name. ``looked_for`` names the layout in messages.
+    ``read`` lists the images of a category, given its folder and name. ``looked_for`` names the layout in messages.
     """
 
     looked_for: str
@@ -42,7 +42,7 @@ class DataSet:
         return sorted(self.folders(Path(root)))
 
     def load(self, root: str | Path, category: str | None = None) -> list[Sample]:
-        """The pictures of one category, or of all.
+        """The images of one category, or of all.
 
         Raises:
             InputError: ``root`` or the category is missing, or what the data set's module says.
@@ -92,39 +92,39 @@ def unknown(what: str, value: str, available: Iterable[str]) -> InputError:
     return InputError(f"unknown {what} {value!r}, there is: {', '.join(ordered[:20])}{more}")
 
 
-def by_stem(pictures: Iterable[Path]) -> dict[str, Path]:
+def by_stem(images: Iterable[Path]) -> dict[str, Path]:
     """File name without suffix -> path.
 
     Raises:
         InputError: two files share a stem, so that it isn't clear which one is meant.
     """
     found: dict[str, Path] = {}
-    for path in pictures:
+    for path in images:
         other = found.setdefault(path.stem, path)
         if other is not path:
             raise InputError(f"{other} and {path.name} share the stem {path.stem!r}: rename or remove one of them")
     return found
 
 
-def normal_samples(pictures: Iterable[Path], category: str) -> list[Sample]:
-    """Normal pictures that no one has split: of the sorted ones the first, third, fifth ... are train."""
-    return [Sample(path, category, ("train", "test")[index % 2], NORMAL) for index, path in enumerate(sorted(pictures))]
+def normal_samples(images: Iterable[Path], category: str) -> list[Sample]:
+    """Normal images that no one has split: of the sorted ones the first, third, fifth ... are train."""
+    return [Sample(path, category, ("train", "test")[index % 2], NORMAL) for index, path in enumerate(sorted(images))]
 
 
 def anomalous_samples(
-    pictures: Sequence[Path], category: str, masks: Path, defect_types: Sequence[str | None], suffix: str = ""
+    images: Sequence[Path], category: str, masks: Path, defect_types: Sequence[str | None], suffix: str = ""
 ) -> list[Sample]:
-    """Anomalous test pictures with the masks of folder ``masks``, whose stems may end in ``suffix``.
+    """Anomalous test images with the masks of folder ``masks``, whose stems may end in ``suffix``.
 
-    The masks may lie beside the pictures: whatever isn't one of these is a mask.
+    The masks may lie beside the images: whatever isn't one of these is a mask.
 
     Raises:
-        InputError: a picture has no mask although the folder exists.
+        InputError: an image has no mask although the folder exists.
     """
-    own = set(pictures)
+    own = set(images)
     stems = by_stem(p for p in find_images(masks, recursive=False) if p not in own) if masks.is_dir() else None
     samples = []
-    for path, defect_type in zip(pictures, defect_types, strict=True):
+    for path, defect_type in zip(images, defect_types, strict=True):
         mask = None
         if stems is not None:
             mask = stems.get(path.stem + suffix) or stems.get(path.stem)

@@ -6,8 +6,8 @@ BTAD (categories 01, 02, 03; the masks of 03 are .bmp):
     root/category/train/ok/*, test/ok/*, test/ko/*, ground_truth/ko/NAME.png
 MVTec AD 2: see `mvtec2`.
 
-The split is the data set's. Suffixes may differ between pictures and masks; a mask may also be called as its picture.
-``root`` may be the category's folder itself. Refused: a missing folder, picture or mask. A defect type without a
+The split is the data set's. Suffixes may differ between images and masks; a mask may also be called as its image.
+``root`` may be the category's folder itself. Refused: a missing folder, image or mask. A defect type without a
 folder of masks is accepted, its samples have no mask.
 """
 
@@ -16,15 +16,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sowa.core.types import NORMAL, Sample
 from sowa.data.files import find_images, require_folder, sub_folders
 from sowa.data.layout import FIX_LAYOUT, DataSet, anomalous_samples
 from sowa.errors import InputError
-from sowa.types import NORMAL, Sample
 
 
 @dataclass(frozen=True)
 class MvtecLike:
-    """What a relative of MVTec AD calls its folders, and what the stem of a mask adds to its picture's."""
+    """What a relative of MVTec AD calls its folders, and what the stem of a mask adds to its image's."""
 
     normal: str = "good"
     test: str = "test"
@@ -36,32 +36,32 @@ class MvtecLike:
         return DataSet(f"CATEGORY/train/{self.normal} and CATEGORY/{self.test}", self.is_category, self.read)
 
     def is_category(self, folder: Path) -> bool:
-        """Whether ``folder`` holds at least one of the two folders of pictures."""
+        """Whether ``folder`` holds at least one of the two folders of images."""
         return (folder / "train" / self.normal).is_dir() or (folder / self.test).is_dir()
 
     def read(self, folder: Path, category: str) -> list[Sample]:
-        """Normal train pictures, normal test pictures, then each defect type."""
+        """Normal train images, normal test images, then each defect type."""
         samples = self.normal_in(folder / "train", "train", category)
         if not samples:
-            raise InputError(f"{folder / 'train' / self.normal} holds no picture: put normal pictures there")
+            raise InputError(f"{folder / 'train' / self.normal} holds no image: put normal images there")
         test, masks = require_folder(folder / self.test, FIX_LAYOUT), folder / self.masks
         if (test / self.normal).is_dir():
             samples += self.normal_in(test, "test", category)
         for kind in sub_folders(test):
             if kind.name != self.normal and kind != masks:
-                pictures = find_images(kind, recursive=False)
-                kinds = [kind.name] * len(pictures)
-                samples += anomalous_samples(pictures, category, masks / kind.name, kinds, self.suffix)
+                images = find_images(kind, recursive=False)
+                kinds = [kind.name] * len(images)
+                samples += anomalous_samples(images, category, masks / kind.name, kinds, self.suffix)
         return samples
 
     def normal_in(self, folder: Path, split: str, category: str) -> list[Sample]:
-        """The normal pictures of one of the category's folders.
+        """The normal images of one of the category's folders.
 
         Raises:
             InputError: it has no folder of them.
         """
-        pictures = find_images(require_folder(folder / self.normal, FIX_LAYOUT), recursive=False)
-        return [Sample(path, category, split, NORMAL) for path in pictures]
+        images = find_images(require_folder(folder / self.normal, FIX_LAYOUT), recursive=False)
+        return [Sample(path, category, split, NORMAL) for path in images]
 
 
 MVTEC = MvtecLike().data_set()

@@ -3,8 +3,8 @@
 root/category/train/good/*, validation/good/*, test_public/good/*, test_public/bad/*,
 test_public/ground_truth/bad/NAME_mask.png, test_private/*, test_private_mixed/*
 
-Split: train and test_public are the data set's. Normal pictures of validation/ have the split "validation", which
-neither references are drawn from nor metrics taken of; `sowa train` uses them. Pictures of the private test sets, whose
+Split: train and test_public are the data set's. Normal images of validation/ have the split "validation", which
+neither references are drawn from nor metrics taken of; `sowa train` uses them. Images of the private test sets, whose
 labels only the benchmark's server knows, are test with the label None, which metrics leave out. These three folders may
 be missing. ``root`` may be the category's folder itself.
 """
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sowa.core.types import Sample
 from sowa.data.files import find_images
 from sowa.data.layout import DataSet
 from sowa.data.mvtec import MvtecLike
-from sowa.types import Sample
 
 _PUBLIC = MvtecLike(test="test_public", masks="test_public/ground_truth")
 _PRIVATE = ("test_private", "test_private_mixed")

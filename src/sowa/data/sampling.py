@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from sowa.core.types import NORMAL, Sample
 from sowa.errors import InputError
-from sowa.types import NORMAL, Sample
 
 T = TypeVar("T")
 
@@ -34,19 +34,19 @@ def draw(items: Sequence[T], count: int, seed: int) -> list[T]:
         raise InputError(f"k-shot is {count} and seed is {seed}, both must be 0 or more")
     if count > len(items):
         raise InputError(
-            f"k-shot is {count}, but there are only {len(items)} normal pictures to choose from: "
-            f"choose k-shot 0 to {len(items)} or add normal pictures"
+            f"k-shot is {count}, but there are only {len(items)} normal images to choose from: "
+            f"choose k-shot 0 to {len(items)} or add normal images"
         )
     return [items[index] for index in np.random.default_rng(seed).permutation(len(items))[:count]]
 
 
 def choose_references(samples: Iterable[Sample], k_shot: int, seed: int) -> list[Sample]:
-    """``k_shot`` reference images of one category: random among its normal train pictures, by ``seed``.
+    """``k_shot`` reference images of one category: random among its normal train images, by ``seed``.
 
     For one seed a larger ``k_shot`` extends a smaller one, and the order in which the samples come doesn't matter.
 
     Raises:
-        InputError: ``k_shot`` or ``seed`` is negative, or there are fewer than ``k_shot`` such pictures.
+        InputError: ``k_shot`` or ``seed`` is negative, or there are fewer than ``k_shot`` such images.
     """
     normal = [sample for sample in split(samples, "train") if sample.label == NORMAL]
     return draw(sorted(normal, key=lambda sample: sample.image_path), k_shot, seed)

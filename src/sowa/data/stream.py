@@ -1,4 +1,4 @@
-"""Pictures from wherever a user has them, decoded and resized in the background, batch by batch."""
+"""Images from wherever a user has them, decoded and resized in the background, batch by batch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from sowa.core.types import Sample
 from sowa.data.decode import to_rgb
 from sowa.data.files import expand_source
 from sowa.data.images import read_image, resize_image
 from sowa.errors import InputError
-from sowa.types import Sample
 
 Image = NDArray[np.uint8]
 T = TypeVar("T")
@@ -27,8 +27,8 @@ PREFETCHED = 16
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that hasn't been read: its name and where to have it, a path or pixels (H, W, 3) uint8."""
+class ImageSource:
+    """An image that hasn't been read: its name and where to have it, a path or pixels (H, W, 3) uint8."""
 
     name: str
     origin: Path | Image
@@ -40,63 +40,63 @@ class Picture:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures that could be read, their own sizes (H', W'), and their pixels at one size, (B, H, W, 3) uint8."""
+    """Images that could be read, their own sizes (H', W'), and their pixels at one size, (B, H, W, 3) uint8."""
 
-    pictures: list[Picture]
+    sources: list[ImageSource]
     sizes: list[tuple[int, int]]
     images: NDArray[np.uint8]
 
 
-def pictures(source: Any) -> list[Picture]:
-    """Every picture of a source, in a stable order.
+def image_sources(source: Any) -> list[ImageSource]:
+    """Every image of a source, in a stable order.
 
-    ``source`` is a file, folder or glob pattern, a PIL picture, an array (H, W, 3) or (H, W) uint8, a tensor
+    ``source`` is a file, folder or glob pattern, a PIL image, an array (H, W, 3) or (H, W) uint8, a tensor
     (3, H, W) or (B, 3, H, W) in 0..1 or uint8, or a list of those. Raises InputError for anything else.
     """
     if isinstance(source, (list, tuple)):
-        found = [picture for part in source for picture in pictures(part)]
+        found = [original for part in source for original in image_sources(part)]
         if not found:
-            raise InputError("the list of pictures is empty; give at least one")
+            raise InputError("the list of images is empty; give at least one")
         return [
-            Picture(f"array-{index:04d}", picture.origin) if isinstance(picture.origin, np.ndarray) else picture
-            for index, picture in enumerate(found)
+            ImageSource(f"array-{index:04d}", original.origin) if isinstance(original.origin, np.ndarray) else original
+            for index, original in enumerate(found)
         ]
     if isinstance(source, (str, Path)):
-        return [Picture(str(path), path) for path in expand_source(source)]
-    return [Picture(f"array-{index:04d}", image) for index, image in enumerate(_arrays(source))]
+        return [ImageSource(str(path), path) for path in expand_source(source)]
+    return [ImageSource(f"array-{index:04d}", image) for index, image in enumerate(_arrays(source))]
 
 
-def sample_pictures(samples: Iterable[Sample]) -> list[Picture]:
-    """The picture of each sample, called by its path."""
-    return [Picture(str(sample.image_path), sample.image_path) for sample in samples]
+def sample_sources(samples: Iterable[Sample]) -> list[ImageSource]:
+    """The image of each sample, called by its path."""
+    return [ImageSource(str(sample.image_path), sample.image_path) for sample in samples]
 
 
 def read_batches(
-    wanted: Iterable[Picture],
+    wanted: Iterable[ImageSource],
     size: tuple[int, int],
     batch_size: int,
-    on_skip: Callable[[Picture, str], None],
+    on_skip: Callable[[ImageSource, str], None],
     limit: int | None = None,
 ) -> Iterator[Batch]:
-    """Batches of at most ``batch_size`` pictures at ``size`` (H, W), in order.
+    """Batches of at most ``batch_size`` images at ``size`` (H, W), in order.
 
-    Decoding and resizing run ahead in threads. A picture that can't be read is handed to ``on_skip`` with the reason
+    Decoding and resizing run ahead in threads. An image that can't be read is handed to ``on_skip`` with the reason
     and left out, so batches stay full; the first ``limit`` readable ones are taken where it's given.
     """
 
     if batch_size < 1:
         raise InputError(f"batch size is {batch_size}, allowed is 1 and more")
 
-    def load(picture: Picture) -> tuple[Picture, tuple[int, int], Image]:
-        image = picture.read()
-        return picture, (image.shape[0], image.shape[1]), resize_image(image, size)
+    def load(source: ImageSource) -> tuple[ImageSource, tuple[int, int], Image]:
+        image = source.read()
+        return source, (image.shape[0], image.shape[1]), resize_image(image, size)
 
-    def readable() -> Iterator[tuple[Picture, tuple[int, int], Image]]:
-        for picture, future in _ahead(load, wanted):
+    def readable() -> Iterator[tuple[ImageSource, tuple[int, int], Image]]:
+        for source, future in _ahead(load, wanted):
             try:
                 yield future.result()
             except InputError as error:
-                on_skip(picture, str(error))
+                on_skip(source, str(error))
 
     stream = islice(readable(), limit)
     while group := list(islice(stream, batch_size)):
@@ -104,15 +104,15 @@ def read_batches(
         yield Batch(list(found), list(sizes), np.stack(images))
 
 
-def skipped_into(skipped: list[tuple[str, str]]) -> Callable[[Picture, str], None]:
-    """What ``read_batches`` calls for a broken picture: adds its name and the reason to a list."""
-    return lambda picture, why: skipped.append((picture.name, why))
+def skipped_into(skipped: list[tuple[str, str]]) -> Callable[[ImageSource, str], None]:
+    """What ``read_batches`` calls for a broken image: adds its name and the reason to a list."""
+    return lambda image, why: skipped.append((image.name, why))
 
 
 def variants(image: Image) -> NDArray[np.uint8]:
-    """What the same part may look like in another picture: a little nearer and aside, brighter or darker.
+    """What the same part may look like in another image: a little nearer and aside, brighter or darker.
 
-    ``image`` (H, W, 3) uint8 gives (3, H, W, 3) uint8. Cut from the picture itself, so that no border is invented.
+    ``image`` (H, W, 3) uint8 gives (3, H, W, 3) uint8. Cut from the image itself, so that no border is invented.
     """
     cuts = ((0.97, 0.0, 0.0, 1.07), (0.97, 1.0, 1.0, 0.93), (0.94, 0.0, 1.0, 1.0))
     return np.stack([_nearer(image, *cut) for cut in cuts])
@@ -126,10 +126,10 @@ def _nearer(image: Image, part: float, down: float, right: float, brightness: fl
     return nearer
 
 
-def _ahead(work: Callable[[Picture], T], items: Iterable[Picture]) -> Iterator[tuple[Picture, Future[T]]]:
+def _ahead(work: Callable[[ImageSource], T], items: Iterable[ImageSource]) -> Iterator[tuple[ImageSource, Future[T]]]:
     """Each item with its future result, at most PREFETCHED of them under way."""
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[tuple[Picture, Future[T]]] = deque()
+        waiting: deque[tuple[ImageSource, Future[T]]] = deque()
         try:
             for item in items:
                 waiting.append((item, pool.submit(work, item)))
@@ -149,8 +149,8 @@ def _arrays(source: Any) -> list[Image]:
     known = array.ndim == 2 or (array.ndim in (3, 4) and array.shape[-1] == 3)
     if array.dtype != np.uint8 or not known or 0 in array.shape:
         raise InputError(
-            f"picture of shape {array.shape} and type {array.dtype} isn't understood; give (H, W, 3) uint8, a tensor "
-            "(3, H, W) in 0..1, a PIL picture, a path or a list of those"
+            f"image of shape {array.shape} and type {array.dtype} isn't understood; give (H, W, 3) uint8, a tensor "
+            "(3, H, W) in 0..1, a PIL image, a path or a list of those"
         )
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=-1)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from sowa.data.stream import Picture
+from sowa.core.files import is_file
+from sowa.data.stream import ImageSource
 from sowa.errors import InputError
-from sowa.files import is_file
 
 Numbered = Generator[tuple[int, Any]]
 
 
-def frames(source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[Picture]:
+def frames(source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[ImageSource]:
     """Each ``every``-th frame, named ``source#000000`` by its number.
 
     ``source`` is a video file, whose frames all come in order, or something live: a camera's number or the address of
@@ -37,7 +37,7 @@ def frames(source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[Pic
     with closing(_newest(numbered) if live else numbered) as found:
         for number, frame in found:
             none = False
-            yield Picture(f"{source}#{number:06d}", np.ascontiguousarray(frame[..., ::-1]))
+            yield ImageSource(f"{source}#{number:06d}", np.ascontiguousarray(frame[..., ::-1]))
     if none:
         raise InputError(f"video {source} holds no frame that can be read; save it again as MP4 or AVI")
 

@@ -2,10 +2,10 @@
 
 root/category/Data/Images/{Normal,Anomaly}/*, Data/Masks/Anomaly/NAME.png (class ids, anomalous > 0) and, optional,
 image_anno.csv with the defect types. The split is that of root/split_csv/1cls.csv where this file exists; without
-it anomalous pictures are test, and of the sorted normal ones the first, third, fifth ... are train, the rest test.
+it anomalous images are test, and of the sorted normal ones the first, third, fifth ... are train, the rest test.
 ``root`` may be the category's folder itself.
 
-Refused: a missing folder, picture or mask (a category without the folder of masks is accepted), and a broken CSV
+Refused: a missing folder, image or mask (a category without the folder of masks is accepted), and a broken CSV
 file; the message then names its line.
 """
 
@@ -14,10 +14,10 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data.files import find_images, require_folder
 from sowa.data.layout import DataSet, anomalous_samples, listed, normal_samples, unknown
 from sowa.errors import InputError
-from sowa.types import ABNORMAL, NORMAL, Sample
 
 _SPLIT_FILE = Path("split_csv", "1cls.csv")
 _LABELS = {"normal": NORMAL, "anomaly": ABNORMAL}
@@ -37,7 +37,7 @@ def _load_category(folder: Path, category: str) -> list[Sample]:
     normal = find_images(require_folder(images / "Normal"), recursive=False)
     anomalous = find_images(require_folder(images / "Anomaly"), recursive=False)
     if not normal:
-        raise InputError(f"{images / 'Normal'} holds no picture: put normal pictures there")
+        raise InputError(f"{images / 'Normal'} holds no image: put normal images there")
     kinds = [defect_types.get(path.name) for path in anomalous]
     return normal_samples(normal, category) + anomalous_samples(
         anomalous, category, folder / "Data" / "Masks" / "Anomaly", kinds
@@ -66,7 +66,7 @@ def _load_split(root: Path, category: str, defect_types: dict[str, str]) -> list
 
 
 def _defect_types(file: Path) -> dict[str, str]:
-    """Name of each anomalous picture -> what image_anno.csv calls its defects."""
+    """Name of each anomalous image -> what image_anno.csv calls its defects."""
     if not file.is_file():
         return {}
     rows = _read_csv(file, ("image", "label"))

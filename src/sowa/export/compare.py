@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sowa.detector import Sowa
-from sowa.progress import Report, silent
-from sowa.runtime.engines import Engine
+from sowa.core.progress import Report, silent
+from sowa.detector.detector import Sowa
+from sowa.encoders.engines import Engine
 
 # Largest difference of raw scores and maps that still counts as equal, in parts of their thresholds.
 TOLERANCES = {"fp32": 0.001, "fp16": 0.02, "int8": 0.05}
-BATCH = 3  # the last one is shorter where the pictures aren't a multiple: the batch's size must not matter
+BATCH = 3  # the last one is shorter where the images aren't a multiple: the batch's size must not matter
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Largest differences on ``pictures``: of raw scores and of maps, in parts of their thresholds, and how many
+    """Largest differences on ``images``: of raw scores and of maps, in parts of their thresholds, and how many
     verdicts flip."""
 
-    pictures: int
+    images: int
     raw_score: float
     anomaly_map: float
     flips: int
@@ -37,7 +37,7 @@ class Comparison:
 
 
 def compare(detector: Sowa, engine: Engine, images: NDArray[np.uint8], report: Report = silent) -> Comparison:
-    """Both on the same pictures (N, H, W, 3) uint8."""
+    """Both on the same images (N, H, W, 3) uint8."""
     calibration = detector.calibration_
     scores, maps, flips = 0.0, 0.0, 0
     for start in range(0, len(images), BATCH):

@@ -13,12 +13,12 @@ import torch
 import torch.fx.config
 from numpy.typing import NDArray
 
-from sowa.detector import Sowa
+from sowa.detector.detector import Sowa
+from sowa.encoders.engines import INPUT, OUTPUTS
 from sowa.errors import InputError
 from sowa.export.graph import BANK, DetectorGraph
 from sowa.export.optimise import optimise_onnx
 from sowa.export.quantise import mark_exact, quantise_onnx, quantised_openvino
-from sowa.runtime.engines import INPUT, OUTPUTS
 
 OPSET = 20
 EXAMPLES = 2  # a batch of one would be taken for a constant

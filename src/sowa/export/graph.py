@@ -1,6 +1,6 @@
-"""The whole detector as one module that can be exported: pictures in, raw verdicts out.
+"""The whole detector as one module that can be exported: images in, raw verdicts out.
 
-Shapes: B pictures, H x W pixels, L levels, K reference images, k of them in a chunk, P patches, E joint width.
+Shapes: B images, H x W pixels, L levels, K reference images, k of them in a chunk, P patches, E joint width.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from sowa.detector import Sowa
-from sowa.memory import CHUNK, normalise, search
+from sowa.core.memory import CHUNK, normalise, search
+from sowa.core.scoring import judge
+from sowa.detector.detector import Sowa
+from sowa.encoders.observer import Observer
 from sowa.model.backbone import interpolate_positions
-from sowa.observer import Observer
-from sowa.scoring import judge
 
 BANK = "bank"  # its tensors' names begin so
 
@@ -45,7 +45,7 @@ class DetectorGraph(nn.Module):
                 self.chunks = index + 1
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures (B, H, W, 3) uint8 to raw scores (B,), maps (B, H, W) and level maps (B, L, h, w)."""
+        """Images (B, H, W, 3) uint8 to raw scores (B,), maps (B, H, W) and level maps (B, L, h, w)."""
         text = self.class_text.expand(images.shape[0], -1, -1) if self.prompts else None
         observation = self.observer(images, text)
         query_LBPE = normalise(observation.patches)

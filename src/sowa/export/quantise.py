@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sowa.runtime.engines import INPUT, OUTPUTS
+from sowa.encoders.engines import INPUT, OUTPUTS
 
 KINDS = ["Gemm", "MatMul"]
 # Distances to the bank show in the third digit. Rounded patch embeddings cost 0.007 and 0.011 of image AUROC on two

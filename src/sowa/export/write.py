@@ -12,21 +12,21 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sowa.detector import Sowa
+from sowa.core.files import make_folder
+from sowa.core.progress import Report, silent
+from sowa.core.types import Calibration
+from sowa.detector.detector import Sowa
+from sowa.detector.exported_metadata import NAME, ExportedBoundary, Metadata, sha256
+from sowa.encoders.engines import open_engine
 from sowa.errors import ExportError, InputError
 from sowa.export.compare import TOLERANCES, Comparison, compare
 from sowa.export.examples import examples
 from sowa.export.formats import write_model
-from sowa.files import make_folder
-from sowa.progress import Report, silent
-from sowa.runtime.engines import open_engine
-from sowa.runtime.metadata import NAME, ExportedBoundary, Metadata, sha256
-from sowa.types import Calibration
 
 Format = Literal["onnx", "openvino", "torch"]
 Precision = Literal["fp32", "fp16", "int8"]
 FORMATS, PRECISIONS = get_args(Format), get_args(Precision)
-# Rates at which normal pictures are exceeded, between which the table of percentiles runs, and its length.
+# Rates at which normal images are exceeded, between which the table of percentiles runs, and its length.
 RATES, TABLE = (1 - 1e-4, 1e-5), 513
 
 
@@ -36,23 +36,23 @@ def export(
     format: Format = "onnx",
     precision: Precision = "fp32",
     *,
-    pictures: Any = None,
+    images: Any = None,
     tolerance: float | None = None,
     report: Report = silent,
 ) -> Metadata:
     """Writes the fitted detector into the folder ``out`` as one graph with ``metadata.json`` beside it.
 
     Memory bank, prompts and scoring are in the graph, the thresholds in the metadata. ``precision`` "fp16" halves the
-    size; "int8" (onnx, openvino) is faster on a CPU and is fitted to ``pictures``, which are also what the export is
+    size; "int8" (onnx, openvino) is faster on a CPU and is fitted to ``images``, which are also what the export is
     compared on: a folder or what else `Sowa.fit` takes, by default the references, read again from disk. An earlier
     export in ``out`` is replaced. Nothing is left behind where anything fails.
 
-    Raises InputError where the detector isn't fitted, the pictures can't be read, or ``out`` is taken; ExportError
+    Raises InputError where the detector isn't fitted, the images can't be read, or ``out`` is taken; ExportError
     where raw scores or maps differ from the original's by more than ``tolerance`` (a part of the threshold, by default
     that of `TOLERANCES`).
     """
     _check(detector, format, precision)
-    shown = examples(detector, pictures, report)
+    shown = examples(detector, images, report)
     with _folder(Path(out)) as folder:
         report("write the graph", 0, 1)
         model = write_model(detector, folder, format, precision, shown)
@@ -85,7 +85,7 @@ def _refused(comparison: Comparison, tolerance: float, precision: str) -> str:
     return (
         f"the export differs from the original by {comparison.raw_score:.2%} of the threshold in raw score and "
         f"{comparison.anomaly_map:.2%} in maps, allowed are {tolerance:.2%} ({comparison.flips} of "
-        f"{comparison.pictures} verdicts flip), so nothing was written; "
+        f"{comparison.images} verdicts flip), so nothing was written; "
         + ("allow more with --tolerance" if precision == "fp32" else "choose a higher precision, or --tolerance")
     )
 
@@ -115,7 +115,7 @@ def _metadata(
             "references": detector.references_,
             "seed": detector.seed_,
             "rule": detector.calibration_.rule,
-            "normal_pictures_seen": detector.calibration_.seen,
+            "normal_images_seen": detector.calibration_.seen,
         },
         comparison=comparison,
     )

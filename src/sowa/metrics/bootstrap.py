@@ -1,11 +1,11 @@
-"""Confidence intervals by the bootstrap: what a metric would be on other pictures of the same kind.
+"""Confidence intervals by the bootstrap: what a metric would be on other images of the same kind.
 
-Pictures, not pixels, are drawn again with replacement, since pixels of one picture resemble each other. The interval
+Images, not pixels, are drawn again with replacement, since pixels of one image resemble each other. The interval
 goes from one percentile of the resampled metrics to another (Efron, Bootstrap methods: another look at the jackknife,
-1979; Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13). Resamples are weights of pictures, so
+1979; Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 13). Resamples are weights of images, so
 that the metrics of all of them are matrix products and cumulated sums.
 
-Shapes: N pictures; M resamples; D distinct scores; B bins of scores; P pixels; G regions.
+Shapes: N images; M resamples; D distinct scores; B bins of scores; P pixels; G regions.
 """
 
 import math
@@ -29,7 +29,7 @@ from sowa.metrics.histogram import (
     sum_equal_keys,
 )
 from sowa.metrics.image import checked_scores
-from sowa.metrics.picture import checked, regions_of
+from sowa.metrics.regions import checked, regions_of
 
 _BLOCK = 2**18
 """Numbers per matrix: few enough to stay in the processor's cache."""
@@ -78,11 +78,11 @@ _PIXEL_METRICS = (
 )
 
 
-def draw(n_pictures: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """How often each picture is in each resample (M, N); each row adds up to N. The same for the same numbers."""
-    if not n_pictures:
+def draw(n_images: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each image is in each resample (M, N); each row adds up to N. The same for the same numbers."""
+    if not n_images:
         return np.zeros((resamples, 0), np.int64)
-    return np.random.default_rng(seed).multinomial(n_pictures, np.full(n_pictures, 1 / n_pictures), resamples)
+    return np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), resamples)
 
 
 def bootstrap_images(
@@ -95,7 +95,7 @@ def bootstrap_images(
     _check(resamples, level)
     score_N, label_N = checked_scores(scores, labels)
     order = np.argsort(-score_N, kind="stable")
-    last_D = np.flatnonzero(np.diff(score_N[order], append=math.nan))  # of each distinct score, its last picture
+    last_D = np.flatnonzero(np.diff(score_N[order], append=math.nan))  # of each distinct score, its last image
     anomalous_N = label_N[order]
 
     def curves_of(weight_MN: NDArray[np.int64]) -> ScoreCurve:
@@ -108,11 +108,11 @@ def bootstrap_images(
 
 
 class PixelBootstrap:
-    """Accumulates anomaly maps and masks picture by picture; computes intervals of the pixel metrics.
+    """Accumulates anomaly maps and masks image by image; computes intervals of the pixel metrics.
 
-    Of each picture only counts per bin of scores are kept. Bins are as in `PixelMetrics`: every distinct score its
-    own, until there are more than `max_bins`; then neighbours are merged, in all pictures alike. Memory is at most
-    40 bytes x max_bins for each picture, and what the merging can do to an interval is in its `error_bound`.
+    Of each image only counts per bin of scores are kept. Bins are as in `PixelMetrics`: every distinct score its
+    own, until there are more than `max_bins`; then neighbours are merged, in all images alike. Memory is at most
+    40 bytes x max_bins for each image, and what the merging can do to an interval is in its `error_bound`.
     """
 
     def __init__(self, max_bins: int = 2**11) -> None:
@@ -127,7 +127,7 @@ class PixelBootstrap:
         self._dropped_bits = 0
 
     def update(self, anomaly_map: ArrayLike, mask: ArrayLike) -> None:
-        """Add one picture; see `PixelMetrics.update`, also for what it raises."""
+        """Add one image; see `PixelMetrics.update`, also for what it raises."""
         score_HW, mask_HW = checked(anomaly_map, mask, len(self._normal))
         key_HW = keys_of(score_HW)
         region_P, size_G = regions_of(mask_HW)
@@ -139,9 +139,9 @@ class PixelBootstrap:
             self._coarsen()
 
     def intervals(self, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
-        """Intervals of the pixel metrics by name, AUPRO the standard one; more pictures may follow.
+        """Intervals of the pixel metrics by name, AUPRO the standard one; more images may follow.
 
-        The same seed draws the same pictures as in `bootstrap_images`.
+        The same seed draws the same images as in `bootstrap_images`.
         Raises ValueError if resamples < 1 or if level isn't between 0 and 1.
         """
         _check(resamples, level)
@@ -172,15 +172,15 @@ class PixelBootstrap:
         self._dropped_bits = int(np.argmax(remaining <= self.max_bins))
         mask = key_mask(self._dropped_bits)
         self._keys = distinct(self._keys & mask)
-        for pictures in (self._normal, self._anomalous):
-            pictures[:] = [sum_equal_keys(rows._replace(keys=rows.keys & mask)) for rows in pictures]
+        for images in (self._normal, self._anomalous):
+            images[:] = [sum_equal_keys(rows._replace(keys=rows.keys & mask)) for rows in images]
 
 
-def _cumulated(descending: NDArray[np.uint32], pictures: list[Rows], field: str) -> Floats:
-    """What lies at or above each key in each picture (N, B)."""
-    if not pictures:
+def _cumulated(descending: NDArray[np.uint32], images: list[Rows], field: str) -> Floats:
+    """What lies at or above each key in each image (N, B)."""
+    if not images:
         return np.zeros((0, len(descending)))
-    return np.stack([curves.at_or_above(descending, rows.keys, getattr(rows, field)) for rows in pictures])
+    return np.stack([curves.at_or_above(descending, rows.keys, getattr(rows, field)) for rows in images])
 
 
 def _check(resamples: int, level: float) -> None:

@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sowa.metrics.histogram import ScoreHistograms, keys_of
-from sowa.metrics.picture import checked, regions_of
 from sowa.metrics.pixel import PixelMetricsResult, result_of
+from sowa.metrics.regions import checked, regions_of
 
 SIZE_EDGES = (0.001, 0.01, 0.05)
-"""Shares of the picture at which a region counts as larger: under 0.1 %, up to 1 %, up to 5 %, and above."""
+"""Shares of the image at which a region counts as larger: under 0.1 %, up to 1 %, up to 5 %, and above."""
 
 
 @dataclass(frozen=True)
 class OfSize:
-    """The metrics of regions that cover at least `smallest` and less than `largest` of their picture, in 0..1.
+    """The metrics of regions that cover at least `smallest` and less than `largest` of their image, in 0..1.
 
-    The last range includes 1, a region as large as the picture.
+    The last range includes 1, a region as large as the image.
     """
 
     smallest: float
@@ -40,13 +40,13 @@ class PixelMetricsBySize:
     def __init__(
         self, edges: Sequence[float] = SIZE_EDGES, max_scores: int = 2**22, buffer_pixels: int | None = None
     ) -> None:
-        """edges: (K - 1,) ascending shares of the picture between 0 and 1.
+        """edges: (K - 1,) ascending shares of the image between 0 and 1.
 
         Raises ValueError for other edges, if max_scores < K + 1 or if buffer_pixels < 1.
         """
         self._bounds = (0.0, *edges, 1.0)
         if not all(low < high for low, high in pairwise(self._bounds)):
-            raise ValueError(f"size edges are {list(edges)}: give ascending shares of the picture between 0 and 1")
+            raise ValueError(f"size edges are {list(edges)}: give ascending shares of the image between 0 and 1")
         self.n_images = 0
         self._histograms = ScoreHistograms(len(self._bounds), max_scores, buffer_pixels)
         self._normal, *self._anomalous = self._histograms.all  # grouped by region

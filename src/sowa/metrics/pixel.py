@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from sowa.metrics import curve as curves
 from sowa.metrics.curve import Estimate, ScoreCurve
 from sowa.metrics.histogram import GroupedHistogram, ScoreHistograms, keys_of, scores_of
-from sowa.metrics.picture import checked, regions_of
 from sowa.metrics.points import Curve, pro_curve
+from sowa.metrics.regions import checked, regions_of
 from sowa.metrics.value import MetricValue
 
 Aupro = Literal["standard", "authors"]

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sowa.config import AdapterConfig
-from sowa.types import FrozenAttention
+from sowa.core.config import AdapterConfig
+from sowa.core.types import FrozenAttention
 
 MAX_LOGIT_SCALE = math.log(100.0)
 SHIFT_PENALTY = -100.0  # as in Swin: tokens that the cyclic shift brought together
@@ -184,7 +184,7 @@ class AdapterBlock(nn.Module):
 class WindowAdapter(nn.Module):
     """The adapter of one level: ``depth`` blocks, every odd one with shifted windows.
 
-    ``salient`` has it learn to use what stands out of a picture. Raises ValueError where the heads don't divide the
+    ``salient`` has it learn to use what stands out of an image. Raises ValueError where the heads don't divide the
     width.
     """
 

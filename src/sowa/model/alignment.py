@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def similarity(features: Tensor, class_text: Tensor) -> Tensor:
-    """Cosine similarity of picture or patch features with the text of each state.
+    """Cosine similarity of image or patch features with the text of each state.
 
     ``features`` (B, E) or (B, P, E) and ``class_text`` (B, S, E) give (B, S) or (B, P, S), each in -1..1.
     """
@@ -22,5 +22,5 @@ def similarity(features: Tensor, class_text: Tensor) -> Tensor:
 
 
 def text_probabilities(image_feature: Tensor, class_text: Tensor, temperature: float) -> Tensor:
-    """Probability of each state of the whole picture, (B, S)."""
+    """Probability of each state of the whole image, (B, S)."""
     return (similarity(image_feature, class_text) / temperature).softmax(dim=-1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sowa.config import AdapterConfig, ModelConfig, PromptConfig
+from sowa.core.config import AdapterConfig, ModelConfig, PromptConfig
 from sowa.errors import InputError
 from sowa.model.pretrained import read_state_dict
 

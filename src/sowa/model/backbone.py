@@ -17,8 +17,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from sowa.core.types import FrozenAttention, Levels
 from sowa.errors import InputError
-from sowa.types import FrozenAttention, Levels
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -80,7 +80,7 @@ class Backbone(nn.Module):
 
     @property
     def embed_dim(self) -> int:
-        """E, the width of the joint space of pictures and texts."""
+        """E, the width of the joint space of images and texts."""
         return int(self.visual.proj.shape[1])
 
     @property
@@ -89,11 +89,11 @@ class Backbone(nn.Module):
         return int(self.text.token_embedding.weight.shape[1])
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """How many patches (h, w) a picture of ``size`` (H, W) has. Raises InputError where it's smaller than one."""
+        """How many patches (h, w) an image of ``size`` (H, W) has. Raises InputError where it's smaller than one."""
         rows, columns = (side // patch for side, patch in zip(size, self.patch_size, strict=True))
         if min(rows, columns) < 1:
             raise InputError(
-                f"picture of {size[0]} x {size[1]} pixels is smaller than one patch "
+                f"image of {size[0]} x {size[1]} pixels is smaller than one patch "
                 f"({self.patch_size[0]} x {self.patch_size[1]}); enlarge it"
             )
         return rows, columns
@@ -103,7 +103,7 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Levels:
-        """Pictures (B, 3, H, W), normalised by ``mean`` and ``std``, to their levels in one pass."""
+        """Images (B, 3, H, W), normalised by ``mean`` and ``std``, to their levels in one pass."""
         x_BND, tokens, grid = self._read(images, len(self.visual.transformer.resblocks))
         # Only the class token goes through the final LayerNorm, so nothing is normalised in vain.
         image_feature = self.visual.ln_post(x_BND[:, 0]) @ self.visual.proj
@@ -115,7 +115,7 @@ class Backbone(nn.Module):
         return tuple(self.project(t) for t in tokens), grid
 
     def _read(self, images: Tensor, depth: int) -> tuple[Tensor, tuple[Tensor, ...], tuple[int, int]]:
-        """What the first ``depth`` blocks make of pictures, the levels' tokens among them, and the grid."""
+        """What the first ``depth`` blocks make of images, the levels' tokens among them, and the grid."""
         grid = self.grid((images.shape[-2], images.shape[-1]))
         x_BND = self._embed(images, grid)
         tokens = []
@@ -137,7 +137,7 @@ class Backbone(nn.Module):
         return embedded
 
     def early(self, images: Tensor) -> Tensor:
-        """Features (B, C, h, w) of the first layers alone, of pictures (B, 3, H, W) of any size, normalised as for
+        """Features (B, C, h, w) of the first layers alone, of images (B, 3, H, W) of any size, normalised as for
         ``forward`` and at a small part of its cost. Here they are the patch embeddings."""
         features: Tensor = self.visual.conv1(images)
         return features
@@ -190,13 +190,13 @@ class Backbone(nn.Module):
         )
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Pictures (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W)."""
+        """Images (B, H, W, 3) uint8 to what the backbone was trained on, (B, 3, H, W)."""
         pixels = images.permute(0, 3, 1, 2).float() / 255
         pixels = ((pixels - self.mean) / self.std).to(self.visual.proj.dtype)
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def unnormalise(self, images: Tensor) -> Tensor:
-        """Pictures normalised by ``mean`` and ``std`` back to 0..1."""
+        """Images normalised by ``mean`` and ``std`` back to 0..1."""
         return torch.addcmul(self.mean, images, self.std)
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sowa.config import ModelConfig, SaliencyConfig, to_dict
-from sowa.errors import InputError
-from sowa.files import file_format, is_file, read_safetensors, write_safetensors
-from sowa.headers import (
+from sowa.core.config import ModelConfig, SaliencyConfig, to_dict
+from sowa.core.files import file_format, is_file, read_safetensors, write_safetensors
+from sowa.core.headers import (
     DETECTOR_FORMAT,
     NAMER_FORMAT,
     WEIGHTS_FORMAT,
@@ -22,10 +21,11 @@ from sowa.headers import (
     WeightsHeader,
     read_header,
 )
+from sowa.errors import InputError
+from sowa.extensions.names.namer import Namer
 from sowa.model.authors import read_authors
 from sowa.model.backbone import Backbone
 from sowa.model.mini import namer_path, trained_weights_path
-from sowa.model.namer import Namer
 from sowa.model.pretrained import build_backbone
 from sowa.model.sowa import SowaNetwork
 

@@ -13,13 +13,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sowa.errors import InputError
 from sowa.model.mini import fold_norms
 
-STAGE = 1  # of timm's stages from 0: at a quarter of the picture's sides in most CNNs
+STAGE = 1  # of timm's stages from 0: at a quarter of the image's sides in most CNNs
 RANDOM = ":random"
 TRIED = (96, 128)  # pixels, a size that no network was made for
 
 
 class EarlyLayers(nn.Module):
-    """Pictures (B, 3, H, W) in 0..1 to the features (B, C, h, w) of an early stage of the CNN ``name``.
+    """Images (B, 3, H, W) in 0..1 to the features (B, C, h, w) of an early stage of the CNN ``name``.
 
     The weights are seeded random ones until ``download`` was called or a file of weights was read, which holds them;
     ``name`` may end with ":random". Raises InputError for a CNN that timm doesn't have or that needs statistics beside
@@ -79,5 +79,5 @@ def _build(name: str, pretrained: bool) -> nn.Module:
         with torch.no_grad():
             layers(torch.zeros(1, 3, *TRIED))
     except Exception as error:  # whatever a network of one size makes of another
-        raise InputError(f"{plain!r} of timm takes pictures of one size only; name a CNN, such as resnet18") from error
+        raise InputError(f"{plain!r} of timm takes images of one size only; name a CNN, such as resnet18") from error
     return layers

@@ -70,13 +70,13 @@ class WindowAttention(timm_tiny_vit.Attention):
 
 
 class HybridStem(nn.Module):
-    """Pictures (B, 3, H, W) to patch tokens (B, 256, H / 16, W / 16) and summaries (B, 256).
+    """Images (B, 3, H, W) to patch tokens (B, 256, H / 16, W / 16) and summaries (B, 256).
 
-    Two frozen networks look at a picture. EfficientNet-Lite0 knows what things are: four of its depths are each
+    Two frozen networks look at an image. EfficientNet-Lite0 knows what things are: four of its depths are each
     L2-normalised and joined (standardising them instead costs up to 0.15 image AUROC). MobileSAM's TinyViT, which
     learned to outline anything, knows where one thing ends and the next begins: "edges" are what enters its third
     stage, "regions" what leaves its last. Fixed projections keep the directions in which each source differs most;
-    they aren't centred, so cosines stay. The summary is what the whole picture shows.
+    they aren't centred, so cosines stay. The summary is what the whole image shows.
     """
 
     def __init__(self, efficientnet: Any, tiny_vit: Any) -> None:
@@ -135,7 +135,7 @@ class HybridStem(nn.Module):
         middle = self.middle(fine)
         coarse = self.coarse(middle)
         deep = self.deep(coarse)
-        # "Same" padding rounds up; a picture that 16 doesn't divide loses its rest, as in a plain patch embedding.
+        # "Same" padding rounds up; an image that 16 doesn't divide loses its rest, as in a plain patch embedding.
         height, width = images.shape[-2] // PATCH_SIZE, images.shape[-1] // PATCH_SIZE
         depths = (
             F.pixel_unshuffle(fine[..., : 2 * height, : 2 * width], 2),
@@ -172,7 +172,7 @@ def emphases() -> list[Tensor]:
 
 
 class MiniBackbone(Backbone):
-    """``mini`` as a backbone: its class token begins with what the stem makes of the whole picture."""
+    """``mini`` as a backbone: its class token begins with what the stem makes of the whole image."""
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         patches_BDhw, summary_BD = self.visual.conv1(images)
@@ -180,7 +180,7 @@ class MiniBackbone(Backbone):
         return tokens
 
     def early(self, images: Tensor) -> Tensor:
-        """As `Backbone.early`: here Lite0's first two stages, at a quarter of a picture's sides."""
+        """As `Backbone.early`: here Lite0's first two stages, at a quarter of an image's sides."""
         stem = self.visual.conv1
         features: Tensor = stem.fine[:2](stem.entry(images))
         return features

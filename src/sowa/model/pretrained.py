@@ -16,8 +16,8 @@ from open_clip.model import build_model_from_openai_state_dict, get_model_prepro
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from sowa.core.files import is_file
 from sowa.errors import InputError
-from sowa.files import is_file
 from sowa.model.backbone import Backbone
 from sowa.model.mini import build_mini
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sowa.config import PromptConfig
-from sowa.types import TextTower
+from sowa.core.config import PromptConfig
+from sowa.core.types import TextTower
 
 
 class Prompts(nn.Module):

@@ -1,9 +1,9 @@
-"""Bottom-up saliency: what stands out of a picture by itself, before anybody asks for anything.
+"""Bottom-up saliency: what stands out of an image by itself, before anybody asks for anything.
 
 Low-level contrasts (Itti, Koch and Niebur 1998), the spectral residual (Hou and Zhang 2007), and contrasts of early
-network features are each standardised inside a picture and added with learned weights.
+network features are each standardised inside an image and added with learned weights.
 
-Shapes: B pictures, H x W pixels, P = h * w patches, E width of early features, C channels, O orientations, S side of
+Shapes: B images, H x W pixels, P = h * w patches, E width of early features, C channels, O orientations, S side of
 the spectrum.
 """
 
@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sowa.config import SaliencyConfig
+from sowa.core.config import SaliencyConfig
 from sowa.model.early import EarlyLayers
 
 FINE = 4  # samples along a patch's side that low-level contrasts are computed at
 SURROUNDS = ((3, 9), (5, 17))  # sides of centre and surround, in such samples
 ORIENTATIONS, GABOR = 4, 7
-SPECTRUM = 64  # the side at which Hou and Zhang look at a picture
+SPECTRUM = 64  # the side at which Hou and Zhang look at an image
 NEIGHBOURS = 5  # side of a patch's surround, in patches
 ROUNDING = 1e-4  # of a squared amplitude; one grey value of one pixel has 1.5e-5
 LIMIT = 4.0  # standard deviations; what stands out more counts as much
@@ -30,9 +30,9 @@ CHANNELS = ("intensity", "red_green", "blue_yellow", "orientation", "texture", "
 
 
 class Saliency(nn.Module):
-    """How much each patch stands out, in about standard deviations of a picture; its softmax is where one would look.
+    """How much each patch stands out, in about standard deviations of an image; its softmax is where one would look.
 
-    Learned are the weight of each of ``CHANNELS``, the pull of the picture's centre, and a direction in the space of
+    Learned are the weight of each of ``CHANNELS``, the pull of the image's centre, and a direction in the space of
     early features. They start as the channels' mean, without a centre and without a direction. Early features are the
     first level's patches of the backbone, or of the CNN that the configuration names.
 
@@ -55,7 +55,7 @@ class Saliency(nn.Module):
         self.register_buffer("sine", angle.sin().float(), persistent=False)
 
     def forward(self, images: Tensor, early_BPE: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Pictures (B, 3, H, W) in 0..1 and the backbone's early patches (B, P, E) to the saliency of patches (B, P).
+        """Images (B, 3, H, W) in 0..1 and the backbone's early patches (B, P, E) to the saliency of patches (B, P).
 
         ``grid`` (h, w) with h * w = P.
         """
@@ -96,7 +96,7 @@ class Saliency(nn.Module):
         return torch.cat([low, spectrum, _unlike(unit_BPE, grid)], dim=1)
 
     def _spectral_residual(self, images: Tensor) -> Tensor:
-        """What a picture's spectrum has over its own smooth course, back in the picture, (B, 1, S, S).
+        """What an image's spectrum has over its own smooth course, back in the image, (B, 1, S, S).
 
         Products with the matrices of the Fourier transform: at this size no slower than the fast one, and exportable.
         """
@@ -128,7 +128,7 @@ def _stands_out(channels: Tensor) -> Tensor:
 
 
 def _unlike(unit_BPE: Tensor, grid: tuple[int, int]) -> Tensor:
-    """How far each patch's early features point from those of its neighbours and of the picture, (B, 2, P)."""
+    """How far each patch's early features point from those of its neighbours and of the image, (B, 2, P)."""
     rows, columns = (_band(length, NEIGHBOURS).to(unit_BPE.device) for length in grid)
     along_BhwE = columns @ unit_BPE.unflatten(1, grid)
     around = (rows @ along_BhwE.flatten(2)).unflatten(2, along_BhwE.shape[2:]).flatten(1, 2)  # a fifth of `_box`

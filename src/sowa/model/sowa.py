@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sowa.config import ModelConfig
+from sowa.core.config import ModelConfig
+from sowa.core.maps import level_map
+from sowa.core.types import Output
 from sowa.errors import InputError
 from sowa.model.adapter import WindowAdapter
 from sowa.model.alignment import similarity, text_probabilities
 from sowa.model.backbone import Backbone
-from sowa.model.maps import level_map
 from sowa.model.prompts import Prompts
 from sowa.model.saliency import Saliency
-from sowa.types import Output
 
 
 class SowaNetwork(nn.Module):
@@ -40,16 +40,16 @@ class SowaNetwork(nn.Module):
         self.saliency = Saliency(config.saliency, backbone.embed_dim) if config.saliency else None
 
     def forward(self, images: Tensor, class_index: Tensor | None = None) -> Output:
-        """Normalised pictures (B, 3, H, W) to everything the method knows of them.
+        """Normalised images (B, 3, H, W) to everything the method knows of them.
 
-        ``class_index`` (B,) says which class's prompts a picture is compared with; None means the first.
+        ``class_index`` (B,) says which class's prompts an image is compared with; None means the first.
         """
         if class_index is None:
             class_index = torch.zeros(len(images), dtype=torch.long, device=images.device)
         return self.compare(images, self.prompts(self.backbone)[class_index])
 
     def compare(self, images: Tensor, class_text: Tensor) -> Output:
-        """As ``forward``, with the text features (B, S, E) that each picture is compared with."""
+        """As ``forward``, with the text features (B, S, E) that each image is compared with."""
         # The backbone is frozen, but what it computes is differentiated by nobody: no graph is kept for it.
         with torch.no_grad():
             levels = self.backbone(images)
@@ -73,7 +73,7 @@ class SowaNetwork(nn.Module):
         )
 
     def stands_out(self, images: Tensor, early: Tensor, grid: tuple[int, int]) -> Tensor | None:
-        """Saliency (B, P) of normalised pictures (B, 3, H, W) with the first level's patches ``early`` (B, P, E).
+        """Saliency (B, P) of normalised images (B, 3, H, W) with the first level's patches ``early`` (B, P, E).
 
         None where the configuration has no saliency.
         """

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sowa.config import WordsConfig
+from sowa.core.config import WordsConfig
+from sowa.core.types import TextTower
 from sowa.errors import InputError
-from sowa.types import TextTower
 
 
 def check_names(names: Sequence[str], what: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One HTML file that shows what was judged, how well, and every picture, the worst errors first."""
+"""One HTML file that shows what was judged, how well, and every image, the worst errors first."""
 
 from sowa.report.summary import Plot, Summary, Table
 from sowa.report.writer import ReportWriter, open_report

@@ -85,8 +85,8 @@ def histogram(normal: Sequence[float], anomalous: Sequence[float], labelled: boo
     for ratio, kind in _ticks(low, high, width / (high - low)).items():
         parts.append(_text(place(math.log2(ratio)), TOP + height + 16, f"{ratio:g}", "middle", kind))
     parts.append(_text(LEFT + width / 2, TOP + height + 34, "raw score ÷ threshold", "middle", "name"))
-    parts.append(_upright(TOP + height / 2, "pictures"))
-    words = f"{len(anomalous)} anomalous and {len(normal)} normal pictures by raw score over threshold"
+    parts.append(_upright(TOP + height / 2, "images"))
+    words = f"{len(anomalous)} anomalous and {len(normal)} normal images by raw score over threshold"
     return _svg(width, height, f"Histogram of {words}", parts)
 
 
@@ -104,7 +104,7 @@ def _range(ratios: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _counts(ratios: Iterable[float], low: float, high: float, bar: float) -> list[int]:
-    """Pictures in each bar. A score at the threshold is normal, so it belongs to the bar below."""
+    """Images in each bar. A score at the threshold is normal, so it belongs to the bar below."""
     places = np.array([octaves(ratio) for ratio in ratios])
     bars = round((high - low) / bar)
     index = np.clip(np.ceil(np.round((places - low) / bar, 9)).astype(int) - 1, 0, bars - 1)

@@ -1,4 +1,4 @@
-"""What a report says before it comes to the pictures. Built by the command, which knows it."""
+"""What a report says before it comes to the images. Built by the command, which knows it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Plot:
 class Summary:
     """The head of a report.
 
-    ``facts`` are names and values in the order to be read. ``references`` are names of pictures, ``plots`` curves, both
-    by category. ``skipped`` are pictures that couldn't be read, and why. ``command`` is what was typed.
+    ``facts`` are names and values in the order to be read. ``references`` are names of images, ``plots`` curves, both
+    by category. ``skipped`` are images that couldn't be read, and why. ``command`` is what was typed.
     """
 
     title: str

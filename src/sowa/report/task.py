@@ -1,4 +1,4 @@
-"""A page about a test of detection or classification: figures, classes, and pictures, the worst errors first.
+"""A page about a test of detection or classification: figures, classes, and images, the worst errors first.
 
 One file without a script, which needs no network.
 """
@@ -15,21 +15,21 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 import sowa
-from sowa.files import write_bytes
-from sowa.report.pictures import jpeg
+from sowa.core.files import write_bytes
 from sowa.report.summary import Table
+from sowa.report.thumbnails import jpeg
 from sowa.report.writer import TEMPLATES, templates
 
-SIDE, MOST = 448, 200  # longer side of a picture in pixels, and pictures on a page
+SIDE, MOST = 448, 200  # longer side of an image in pixels, and images on a page
 FIGURE = 720  # pixels that a drawing is wide
 
 
 @dataclass(frozen=True)
 class Card:
-    """A picture (H, W, 3) uint8 as it's to be shown, what was said of it (``tag``) and more (``note``)."""
+    """An image (H, W, 3) uint8 as it's to be shown, what was said of it (``tag``) and more (``note``)."""
 
     path: str
-    picture: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     tag: str
     note: str
     wrong: bool
@@ -42,7 +42,7 @@ class Card:
     @property
     def photo(self) -> str:
         """Base64 of a JPEG."""
-        return b64encode(jpeg(self.picture, SIDE)).decode("ascii")
+        return b64encode(jpeg(self.image, SIDE)).decode("ascii")
 
 
 @dataclass(frozen=True)

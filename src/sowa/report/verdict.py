@@ -1,13 +1,13 @@
-"""What a picture's card is filed under, and which card comes first."""
+"""What an image's card is filed under, and which card comes first."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from sowa.prediction import Prediction
+from sowa.core.types import ABNORMAL
+from sowa.detector.prediction import Prediction
 from sowa.report.charts import octaves
-from sowa.types import ABNORMAL
 
 Kind = Literal["missed", "alarm", "found", "passed", "anomalous", "normal"]
 """The first four where the truth is known, the others where it isn't."""
@@ -37,7 +37,7 @@ FILTERS: dict[str, tuple[Kind, ...]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What is kept of a picture while its card lies on disk, ``length`` bytes from ``start``."""
+    """What is kept of an image while its card lies on disk, ``length`` bytes from ``start``."""
 
     kind: Kind
     category: str

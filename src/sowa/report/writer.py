@@ -19,12 +19,12 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 import sowa
-from sowa.files import replacing
-from sowa.prediction import Prediction
-from sowa.render import Boxes
+from sowa.core.files import replacing
+from sowa.detector.prediction import Prediction
+from sowa.detector.render import Boxes
 from sowa.report.charts import curve_plot, histogram
-from sowa.report.pictures import pictures_of
 from sowa.report.summary import Summary
+from sowa.report.thumbnails import thumbnails
 from sowa.report.verdict import FILTERS, LABELLED_FILTERS, TAGS, Entry, Kind, kind_of
 
 TEMPLATES = Path(__file__).with_name("template")
@@ -45,18 +45,18 @@ def templates() -> Environment:
 
 
 @contextmanager
-def open_report(path: Path, pictures: int) -> Iterator[ReportWriter]:
+def open_report(path: Path, images: int) -> Iterator[ReportWriter]:
     """A writer whose report becomes ``path`` when the block ends well; otherwise ``path`` stays as it was.
 
-    ``pictures`` is about how many there will be. Raises InputError at once where the folder can't be written, and later
+    ``images`` is about how many there will be. Raises InputError at once where the folder can't be written, and later
     where the disk is full.
     """
     with replacing(path) as page, tempfile.TemporaryFile(dir=path.parent) as cards:
-        yield ReportWriter(page, cards, SHARP if pictures <= FEW else SMALL)
+        yield ReportWriter(page, cards, SHARP if images <= FEW else SMALL)
 
 
 class ReportWriter:
-    """Takes pictures one by one, in any order and number; memory holds some hundred bytes of each."""
+    """Takes images one by one, in any order and number; memory holds some hundred bytes of each."""
 
     def __init__(self, page: Path, cards: IO[bytes], side: int) -> None:
         self._page, self._cards, self._side = page, cards, side
@@ -77,10 +77,10 @@ class ReportWriter:
         defect_type: str | None = None,
         boxes: Boxes | None = None,
     ) -> None:
-        """Draws a picture's card, with ``boxes`` in its pixels. What is known of it beforehand, as in `Sample`; the
+        """Draws an image's card, with ``boxes`` in its pixels. What is known of it beforehand, as in `Sample`; the
         mask (H, W) at the map's size.
 
-        Raises InputError where the picture can't be read again.
+        Raises InputError where the image can't be read again.
         """
         kind, name = kind_of(prediction, label), "/".join(Path(prediction.image_path).parts[-2:])
         card = self._card.render(
@@ -91,7 +91,7 @@ class ReportWriter:
             category=category,
             labelled=label is not None,
             defect_type=defect_type,
-            pictures=pictures_of(prediction, true_mask, self._side, boxes),
+            images=thumbnails(prediction, true_mask, self._side, boxes),
         )
         ratio = prediction.raw_score / prediction.threshold
         self._thresholds[category] = prediction.threshold, prediction.pixel_threshold
@@ -102,7 +102,7 @@ class ReportWriter:
         self._end += len(data)
 
     def finish(self, summary: Summary) -> None:
-        """Writes the page: what ``summary`` says, then the pictures."""
+        """Writes the page: what ``summary`` says, then the images."""
         self._entries.sort(key=lambda entry: entry.rank)
         groups = [
             _Group(name, [entry for entry in self._entries if entry.category == name], summary)
@@ -136,7 +136,7 @@ class ReportWriter:
             yield Markup(self._cards.read(entry.length).decode())
 
     def _filters(self) -> list[tuple[str, str, int]]:
-        """Names of filters, the kinds that pass, and how many pictures do."""
+        """Names of filters, the kinds that pass, and how many images do."""
         labelled = any(entry.kind in LABELLED_FILTERS["All"] for entry in self._entries)
         return [
             (name, " ".join(kinds), sum(entry.kind in kinds for entry in self._entries))

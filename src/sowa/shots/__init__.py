@@ -1,4 +1,4 @@
-"""How many reference pictures a product needs: by cross-validation, by growing, or by what other products taught."""
+"""How many reference images a product needs: by cross-validation, by growing, or by what other products taught."""
 
 from sowa.shots.curve import Choice, Point
 from sowa.shots.folds import cross_validate, suited

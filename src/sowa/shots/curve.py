@@ -30,8 +30,8 @@ class Choice:
 
     ``chosen`` is the number to take, ``best`` the one with the highest mean. ``labels`` says what the metric was
     measured on: "real" anomalies, "generated" ones, or "none" where it's predicted. ``fits`` are the banks that were
-    judged, ``encoded`` the pictures that went through the network, ``seconds`` what all of it took, and ``encoding``
-    how many of these reading and encoding pictures took.
+    judged, ``encoded`` the images that went through the network, ``seconds`` what all of it took, and ``encoding``
+    how many of these reading and encoding images took.
     """
 
     method: str
@@ -57,7 +57,7 @@ class Choice:
 
 
 def point(shots: int, by_fold: Sequence[float]) -> Point:
-    """From one mean per fold: folds are apart, the draws inside one share its pictures."""
+    """From one mean per fold: folds are apart, the draws inside one share its images."""
     values = np.asarray(by_fold, dtype=np.float64)
     mean = float(values.mean())
     if len(values) < 2:

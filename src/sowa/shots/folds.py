@@ -1,4 +1,4 @@
-"""Cross-validation: what each number of shots is worth on pictures that the bank hasn't seen."""
+"""Cross-validation: what each number of shots is worth on images that the bank hasn't seen."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from sowa.config import ShotsConfig
+from sowa.core.config import ShotsConfig
+from sowa.core.progress import Report, silent
+from sowa.core.scoring import few_shot_scores
 from sowa.data.sampling import draw
 from sowa.errors import InputError
 from sowa.metrics import image_metrics
-from sowa.progress import Report, silent
-from sowa.scoring import few_shot_scores
 from sowa.shots.curve import Choice, one_standard_error, point
 from sowa.shots.pool import Clock, Pool
 
@@ -21,25 +21,25 @@ DRAWN_FROM = 2  # times the most shots: so many references of a fold are searche
 
 
 def check(pool: Pool, config: ShotsConfig) -> None:
-    """Raises InputError where there are too few normal pictures for the folds or the most shots."""
+    """Raises InputError where there are too few normal images for the folds or the most shots."""
     normal, most = len(pool.normal), max(config.candidates)
     if normal < config.folds:
-        raise InputError(f"{normal} normal pictures, needed are {config.folds}, one for each fold; lower --folds")
+        raise InputError(f"{normal} normal images, needed are {config.folds}, one for each fold; lower --folds")
     left = _left(normal, config.folds)
     if left < most:
         raise InputError(
-            f"{most} shots of {normal} normal pictures in {config.folds} folds, allowed are {left}, since a fold is "
-            "judged and the rest are references; lower --candidates or give more pictures"
+            f"{most} shots of {normal} normal images in {config.folds} folds, allowed are {left}, since a fold is "
+            "judged and the rest are references; lower --candidates or give more images"
         )
 
 
 def _left(normal: int, folds: int) -> int:
-    """Of so many normal pictures those that references can be drawn from while the largest fold is judged."""
+    """Of so many normal images those that references can be drawn from while the largest fold is judged."""
     return normal - -(-normal // folds)
 
 
 def suited(config: ShotsConfig, normal: int) -> ShotsConfig:
-    """The candidates and folds of ``config`` as far as so many normal pictures allow.
+    """The candidates and folds of ``config`` as far as so many normal images allow.
 
     Raises InputError where they allow none.
     """
@@ -47,16 +47,16 @@ def suited(config: ShotsConfig, normal: int) -> ShotsConfig:
     candidates = tuple(shots for shots in config.candidates if count and shots <= _left(normal, count))
     if not candidates:
         raise InputError(
-            f"{normal} normal picture(s) can't tell how many are needed, {min(config.candidates) + 1} could; give more "
+            f"{normal} normal image(s) can't tell how many are needed, {min(config.candidates) + 1} could; give more "
             "or say how many shots"
         )
     return replace(config, candidates=candidates, folds=count)
 
 
 def folds(pool: Pool, config: ShotsConfig) -> list[tuple[list[int], list[int]]]:
-    """For each fold the numbers of the pictures to draw references from, and of those to judge, both kinds.
+    """For each fold the numbers of the images to draw references from, and of those to judge, both kinds.
 
-    A generated defect is judged in the fold of the picture that it lies on.
+    A generated defect is judged in the fold of the image that it lies on.
     """
     place = dict(
         zip(draw(range(len(pool.normal)), len(pool.normal), config.seed), range(len(pool.normal)), strict=True)
@@ -74,7 +74,7 @@ def folds(pool: Pool, config: ShotsConfig) -> list[tuple[list[int], list[int]]]:
 
 
 def judged_by(pool: Pool, judged: Sequence[int]) -> tuple[list[int], list[bool]]:
-    """The readable ones of a fold's pictures to judge, and whether each is anomalous.
+    """The readable ones of a fold's images to judge, and whether each is anomalous.
 
     Raises InputError where there is none of a kind.
     """
@@ -82,8 +82,8 @@ def judged_by(pool: Pool, judged: Sequence[int]) -> tuple[list[int], list[bool]]
     labels = [number >= len(pool.normal) for number in readable]
     if len(set(labels)) < 2:
         raise InputError(
-            f"{len(labels) - sum(labels)} normal and {sum(labels)} anomalous pictures can be read in a fold, needed is "
-            "one of each; lower --folds or give more pictures"
+            f"{len(labels) - sum(labels)} normal and {sum(labels)} anomalous images can be read in a fold, needed is "
+            "one of each; lower --folds or give more images"
         )
     return readable, labels
 
@@ -95,12 +95,12 @@ def drawn(pool: Pool, references: Sequence[int], needed: int, seed: int, at_most
     """
     found = pool.readable(draw(references, len(references), seed), at_most or needed)
     if len(found) < needed:
-        raise InputError(f"only {len(found)} normal pictures can be read, needed are {needed}; lower --candidates")
+        raise InputError(f"only {len(found)} normal images can be read, needed are {needed}; lower --candidates")
     return found
 
 
 def auroc(distances_LQP: Tensor, labels: Sequence[bool]) -> float:
-    """Image AUROC of pictures by their distances to a bank."""
+    """Image AUROC of images by their distances to a bank."""
     return float(image_metrics(few_shot_scores(distances_LQP).cpu().numpy(), labels).image_AUROC)
 
 
@@ -108,7 +108,7 @@ def cross_validate(pool: Pool, config: ShotsConfig, report: Report = silent) -> 
     """Every number of shots on every fold, with several draws of references.
 
     The draws of a fold are orders of the same few references, so one search serves them all. Chosen is the smallest
-    number within one standard error of the best. Raises InputError where pictures are too few.
+    number within one standard error of the best. Raises InputError where images are too few.
     """
     check(pool, config)
     clock, shots = Clock(pool), sorted(config.candidates)

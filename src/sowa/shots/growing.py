@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sowa.config import ShotsConfig
-from sowa.progress import Report, silent
+from sowa.core.config import ShotsConfig
+from sowa.core.progress import Report, silent
 from sowa.shots.curve import Choice, Point, point
 from sowa.shots.folds import auroc, check, drawn, folds, judged_by
 from sowa.shots.pool import Clock, Pool
@@ -20,7 +20,7 @@ DRAWS = 2
 
 
 class Round:
-    """A fold whose bank grows: what its pictures are nearest to so far."""
+    """A fold whose bank grows: what its images are nearest to so far."""
 
     def __init__(self, pool: Pool, references: Sequence[int], judged: Sequence[int], seed: int) -> None:
         self.pool, self.references, self.seed = pool, references, seed
@@ -41,7 +41,7 @@ def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
     """From the smallest number of shots upwards, each judged on every fold in `DRAWS` orders of its references.
 
     It ends when ``config.patience`` larger numbers in a row haven't brought ``config.tolerance`` more than the best
-    before them, or at the largest. Raises InputError where pictures are too few.
+    before them, or at the largest. Raises InputError where images are too few.
     """
     check(pool, config)
     clock, shots = Clock(pool), sorted(config.candidates)

@@ -1,4 +1,4 @@
-"""Encoded pictures in a folder, so that a run that was stopped goes on where it was."""
+"""Encoded images in a folder, so that a run that was stopped goes on where it was."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.detector import Sowa
+from sowa.core.files import make_folder, read_safetensors, write_safetensors
+from sowa.detector.detector import Sowa
 from sowa.errors import InputError
-from sowa.files import make_folder, read_safetensors, write_safetensors
 from sowa.model.checkpoint import identity
 
 FORMAT = "sowa-features"
 
 
 class Kept:
-    """Unit vectors (L, P, E) of pictures (H, W, 3) uint8 as one detector sees them, in 16 bits, a file each.
+    """Unit vectors (L, P, E) of images (H, W, 3) uint8 as one detector sees them, in 16 bits, a file each.
 
     A file's name is the hash of the pixels and of everything that their vectors depend on, so a folder may serve any
     detectors and products, and nothing is ever mixed. Raises InputError where the folder can't be made.
@@ -35,7 +35,7 @@ class Kept:
         self.shape = (len(backbone.levels), math.prod(backbone.grid(detector.image_size)), backbone.embed_dim)
 
     def read(self, image: NDArray[np.uint8]) -> Tensor | None:
-        """The picture's vectors, None where they aren't there or the file is broken."""
+        """The image's vectors, None where they aren't there or the file is broken."""
         try:
             tensors, _ = read_safetensors(self._path(image), FORMAT)
         except InputError:
@@ -44,7 +44,7 @@ class Kept:
         return unit_LPE if unit_LPE.shape == self.shape and bool(unit_LPE.isfinite().all()) else None
 
     def write(self, image: NDArray[np.uint8], unit_LPE: Tensor) -> None:
-        """Keeps the picture's vectors. Raises InputError where the file can't be written."""
+        """Keeps the image's vectors. Raises InputError where the file can't be written."""
         write_safetensors(self._path(image), {"features": unit_LPE.cpu().contiguous()}, FORMAT, {})
 
     def _path(self, image: NDArray[np.uint8]) -> Path:

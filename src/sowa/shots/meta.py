@@ -1,8 +1,8 @@
-"""A prediction of the whole curve from a few normal pictures, learned from other products.
+"""A prediction of the whole curve from a few normal images, learned from other products.
 
-``pretrain/shots.py`` measured what shots were worth on many products, and what a few normal pictures of each told of
+``pretrain/shots.py`` measured what shots were worth on many products, and what a few normal images of each told of
 it. A product is compared with these (Gaussian process regression; Rasmussen and Williams, 2006, section 2.2), so
-nothing is encoded but a handful of pictures.
+nothing is encoded but a handful of images.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
-from sowa.config import ShotsConfig, from_dict
+from sowa.core.config import ShotsConfig, from_dict
+from sowa.core.progress import Report, silent
 from sowa.data.sampling import draw
 from sowa.errors import InputError
 from sowa.model.mini import packaged
-from sowa.progress import Report, silent
 from sowa.shots.curve import CONFIDENCE, Choice, Point
 from sowa.shots.pool import Clock, Pool
 from sowa.shots.traits import FEWEST, traits
@@ -48,11 +48,11 @@ class Task:
 @dataclass(frozen=True)
 class Learned:
     """What was measured, and with which numbers of ``shots``; ``traits`` names the traits, which were read from so many
-    ``pictures`` of each product."""
+    ``images`` of each product."""
 
     shots: tuple[int, ...]
     traits: tuple[str, ...]
-    pictures: int
+    images: int
     tasks: tuple[Task, ...]
 
     @classmethod
@@ -102,11 +102,11 @@ def learned() -> Learned:
 
 
 def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Learned | None = None) -> Choice:
-    """Predicts the curve from a few normal pictures, as many as the traits in ``known`` were read from.
+    """Predicts the curve from a few normal images, as many as the traits in ``known`` were read from.
 
     Chosen is the smallest number that is predicted to come within ``config.tolerance`` of the best. The reason says
     where the product is unlike all that were measured. ``known`` is by default what the package ships.
-    Raises InputError where fewer than `FEWEST` pictures can be read, candidates are outside what was measured, or the
+    Raises InputError where fewer than `FEWEST` images can be read, candidates are outside what was measured, or the
     backbone has other levels.
     """
     clock, shots = Clock(pool), sorted(config.candidates)
@@ -116,7 +116,7 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
             f"candidates are {shots}, but what meta learned is about {known.shots[0]} to {known.shots[-1]} shots; "
             "change --candidates or take another --method"
         )
-    some = pool.readable(draw(range(len(pool.normal)), len(pool.normal), config.seed), known.pictures)
+    some = pool.readable(draw(range(len(pool.normal)), len(pool.normal), config.seed), known.images)
     forecast = known.forecast(_traits(pool, some, known), shots)
     report("foresee", 1, 1)
     half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
@@ -128,7 +128,7 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
     chosen = min(each.shots for each in points if each.mean >= best.mean - config.tolerance)
     reason = (
         f"{chosen} is the smallest number within {config.tolerance:g} of the best, {best.shots}, as {len(some)} "
-        f"pictures and what was measured of {len(known.tasks)} products tell"
+        f"images and what was measured of {len(known.tasks)} products tell"
     )
     if forecast.distance > 1:
         reason += (
@@ -148,9 +148,9 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
 
 
 def _traits(pool: Pool, some: Sequence[int], known: Learned) -> NDArray[np.float64]:
-    """Of the pictures ``some`` of a pool. Raises InputError where they are too few, or of other levels than known."""
+    """Of the images ``some`` of a pool. Raises InputError where they are too few, or of other levels than known."""
     if len(some) < FEWEST:
-        raise InputError(f"{len(some)} normal pictures can be read, needed are {FEWEST} for --method meta; add some")
+        raise InputError(f"{len(some)} normal images can be read, needed are {FEWEST} for --method meta; add some")
     backbone = pool.detector.network.backbone
     seen = traits(pool.features(some).cpu(), backbone.grid(pool.detector.image_size))
     if len(seen) != len(known.traits):

@@ -1,6 +1,6 @@
-"""Every picture's patches, encoded once and on demand, and how far they are from each other.
+"""Every image's patches, encoded once and on demand, and how far they are from each other.
 
-Shapes: L levels, N pictures, P patches of a picture, E joint width, K references, Q judged pictures.
+Shapes: L levels, N images, P patches of an image, E joint width, K references, Q judged images.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.data.stream import Picture, read_batches, skipped_into
-from sowa.detector import Sowa
-from sowa.memory import MemoryBank, normalise
-from sowa.progress import Report, silent
+from sowa.core.memory import MemoryBank, normalise
+from sowa.core.progress import Report, silent
+from sowa.data.stream import ImageSource, read_batches, skipped_into
+from sowa.detector.detector import Sowa
 from sowa.shots.kept import Kept
 from sowa.synthetic import DAMAGE_TYPES, damage
 
-JUDGED = 8  # pictures compared with a bank at once
+JUDGED = 8  # images compared with a bank at once
 
 
 class Pool:
-    """Normal pictures, numbered from 0, and as many with a defect behind them, each encoded when first asked for.
+    """Normal images, numbered from 0, and as many with a defect behind them, each encoded when first asked for.
 
-    ``anomalous`` are real ones; without them each normal picture gets a generated defect (`sowa.synthetic.damage`) at
-    the size that the detector sees. Features are kept in 16 bits: 1.2 MB a picture with ``mini``, also on disk where
-    ``kept`` names a folder for them. ``encoded`` counts the pictures that went through the network, ``encoding`` the
+    ``anomalous`` are real ones; without them each normal image gets a generated defect (`sowa.synthetic.damage`) at
+    the size that the detector sees. Features are kept in 16 bits: 1.2 MB an image with ``mini``, also on disk where
+    ``kept`` names a folder for them. ``encoded`` counts the images that went through the network, ``encoding`` the
     seconds that reading and encoding took, ``skipped`` lists what couldn't be read, and why.
     """
 
     def __init__(
         self,
         detector: Sowa,
-        normal: Sequence[Picture],
-        anomalous: Sequence[Picture] | None = None,
+        normal: Sequence[ImageSource],
+        anomalous: Sequence[ImageSource] | None = None,
         *,
         seed: int = 0,
         batch_size: int = 8,
@@ -55,15 +55,15 @@ class Pool:
 
     @property
     def labels(self) -> str:
-        """What the anomalous pictures are, "generated" or "real"."""
+        """What the anomalous images are, "generated" or "real"."""
         return "generated" if self.generated else "real"
 
     def defect_of(self, index: int) -> int:
-        """The number of the ``index``-th anomalous picture."""
+        """The number of the ``index``-th anomalous image."""
         return len(self.normal) + index
 
     def readable(self, numbers: Sequence[int], at_most: int | None = None) -> list[int]:
-        """The first ``at_most`` of the pictures ``numbers`` that can be read; they are encoded."""
+        """The first ``at_most`` of the images ``numbers`` that can be read; they are encoded."""
         wanted = len(numbers) if at_most is None else at_most
         found: list[int] = []
         rest = list(numbers)
@@ -75,7 +75,7 @@ class Pool:
 
     @torch.inference_mode()
     def distances(self, references: Sequence[int], judged: Sequence[int]) -> Tensor:
-        """Distance of each patch of ``judged`` pictures to each of the ``references``, (L, Q, P, K).
+        """Distance of each patch of ``judged`` images to each of the ``references``, (L, Q, P, K).
 
         Both must be readable. What a bank of some of them finds nearest is the minimum over these.
         """
@@ -84,27 +84,27 @@ class Pool:
         return torch.cat([bank.distances_by_image(tuple(part), precision) for part in parts], dim=1)
 
     def features(self, numbers: Sequence[int]) -> Tensor:
-        """Unit vectors (L, N, P, E) of pictures that are `readable`."""
+        """Unit vectors (L, N, P, E) of images that are `readable`."""
         features = [self._features[number] for number in numbers]
         return torch.stack([one for one in features if one is not None], dim=1).float()
 
     def _encode(self, numbers: Sequence[int]) -> None:
-        started, pictures = time.perf_counter(), self.normal + self.anomalous
+        started, sources = time.perf_counter(), self.normal + self.anomalous
         missing = [number for number in dict.fromkeys(numbers) if number not in self._features]
-        wanted = [Picture(str(number), pictures[number].origin) for number in missing]
+        wanted = [ImageSource(str(number), sources[number].origin) for number in missing]
         broken: list[tuple[str, str]] = []
         for batch in read_batches(wanted, self.detector.image_size, self.batch_size, skipped_into(broken)):
-            found = [int(picture.name) for picture in batch.pictures]
+            found = [int(source.name) for source in batch.sources]
             images = [self._shown(image, number) for image, number in zip(batch.images, found, strict=True)]
             self._features |= dict(zip(found, self._seen(images), strict=True))
-            self.report("encode pictures", len(self._features), len(pictures))
+            self.report("encode images", len(self._features), len(sources))
         for name, why in broken:
             self._features[int(name)] = None
-            self.skipped.append((pictures[int(name)].name, why))
+            self.skipped.append((sources[int(name)].name, why))
         self.encoding += time.perf_counter() - started
 
     def _seen(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor | None]:
-        """Unit vectors (L, P, E) of each picture, from disk where they are kept there."""
+        """Unit vectors (L, P, E) of each image, from disk where they are kept there."""
         found = [self.kept.read(image) if self.kept else None for image in images]
         missing = [index for index, unit_LPE in enumerate(found) if unit_LPE is None]
         if missing:
@@ -117,7 +117,7 @@ class Pool:
         return found
 
     def _shown(self, image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-        """The picture, with a defect drawn onto it where its number says so."""
+        """The image, with a defect drawn onto it where its number says so."""
         return self._damaged(image, number) if self.generated and number >= len(self.normal) else image
 
     def _damaged(self, image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
-"""What a few normal pictures tell of their product: how alike they are, at which level, and in which way.
+"""What a few normal images tell of their product: how alike they are, at which level, and in which way.
 
-Shapes: L levels, N pictures, P = h * w patches of a picture, E joint width.
+Shapes: L levels, N images, P = h * w patches of an image, E joint width.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.memory import MemoryBank
-from sowa.scoring import few_shot_scores, top_mean
+from sowa.core.memory import MemoryBank
+from sowa.core.scoring import few_shot_scores, top_mean
 
-FEWEST = 3  # pictures without which nothing can be told of how much a further one brings
-NEIGHBOURS = 2  # patches of the same picture this near in both directions are alike in any picture
+FEWEST = 3  # images without which nothing can be told of how much a further one brings
+NEIGHBOURS = 2  # patches of the same image this near in both directions are alike in any image
 LOWEST = 1e-4  # distances below it are rounding
 
 
@@ -35,17 +35,17 @@ def names(levels: int) -> tuple[str, ...]:
 def traits(unit_LNPE: Tensor, grid: tuple[int, int]) -> NDArray[np.float64]:
     """The traits of a product, in the order of `names`: logarithms, so that they add up.
 
-    ``unit_LNPE`` are unit vectors of at least `FEWEST` pictures, ``grid`` (h, w) is how the patches lie.
+    ``unit_LNPE`` are unit vectors of at least `FEWEST` images, ``grid`` (h, w) is how the patches lie.
 
-    - distance: how far the worst hundredth of a picture lies from another picture, level by level;
+    - distance: how far the worst hundredth of an image lies from another image, level by level;
     - coverage: what all others bring over a single one, for each doubling of their number;
-    - spread: how differently far pictures lie from the others, standard deviation;
-    - peak: the worst hundredth of a picture against its average patch;
-    - texture: how far a patch is from the rest of its own picture, against how far from another; low where the
-      picture repeats itself;
-    - alignment: how far it is from the same place of another picture, against the nearest place; 0 where all parts
+    - spread: how differently far images lie from the others, standard deviation;
+    - peak: the worst hundredth of an image against its average patch;
+    - texture: how far a patch is from the rest of its own image, against how far from another; low where the
+      image repeats itself;
+    - alignment: how far it is from the same place of another image, against the nearest place; 0 where all parts
       lie alike;
-    - modes: how many kinds of pictures there seem to be, against their number (exponential of the entropy of the
+    - modes: how many kinds of images there seem to be, against their number (exponential of the entropy of the
       eigenvalues of their similarity).
     """
     count = unit_LNPE.shape[1]
@@ -76,25 +76,25 @@ def _log(values: Tensor) -> Tensor:
 
 
 def _within(unit_LNPE: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Mean distance of a patch to the nearest one of its own picture that isn't beside it."""
+    """Mean distance of a patch to the nearest one of its own image that isn't beside it."""
     rows, columns = (torch.arange(side) for side in grid)
     place = torch.cartesian_prod(rows, columns)
     beside_PP = (place[:, None] - place).abs().amax(dim=2) <= NEIGHBOURS
-    beside_PP &= ~beside_PP.all(dim=1)  # in a picture of so few patches all are beside each other
+    beside_PP &= ~beside_PP.all(dim=1)  # in an image of so few patches all are beside each other
     cosine_LNPP = unit_LNPE @ unit_LNPE.transpose(2, 3)
     return (1 - cosine_LNPP.masked_fill(beside_PP, -1.0).amax(dim=3)).clamp(min=0).mean()
 
 
 def _in_place(unit_LNPE: Tensor) -> Tensor:
-    """Mean distance of a patch to that of another picture at the same place."""
+    """Mean distance of a patch to that of another image at the same place."""
     count = unit_LNPE.shape[1]
-    sums_LPE = unit_LNPE.sum(dim=1)  # the sum over pairs of different pictures is that over all, less the same ones
+    sums_LPE = unit_LNPE.sum(dim=1)  # the sum over pairs of different images is that over all, less the same ones
     cosines = (sums_LPE.square().sum(dim=2) - count) / (count * (count - 1))
     return (1 - cosines).clamp(min=0).mean()
 
 
 def _modes(distances_NN: NDArray[np.float64]) -> float:
-    """Effective number of kinds among N pictures, 1 to N."""
+    """Effective number of kinds among N images, 1 to N."""
     both = (distances_NN + distances_NN.T) / 2
     np.fill_diagonal(both, 0)
     scale = both[np.triu_indices(len(both), 1)].mean()

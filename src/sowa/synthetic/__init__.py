@@ -1,4 +1,4 @@
-"""Photo-like pictures of manufactured surfaces and parts, with realistic defects and exact masks."""
+"""Photo-like images of manufactured surfaces and parts, with realistic defects and exact masks."""
 
 from sowa.synthetic.damage import DAMAGE_TYPES, damage
 from sowa.synthetic.dataset import write_dataset

@@ -167,7 +167,7 @@ def _warp(layer: Stencil, plane: Plane) -> Field:
 
 
 def _populate(scene: Scene, plane: Plane, bare: Material, components: list[Component]) -> Material:
-    """Solder every component on: painted in place within its own window of the picture."""
+    """Solder every component on: painted in place within its own window of the image."""
     albedo, height, gloss = bare.albedo.copy(), bare.height.copy(), bare.gloss.copy()
     labels = np.zeros(scene.shape, np.int32)
     fine = fractal(scene.piece, scene.shape, 3.0, octaves=2)
@@ -189,7 +189,7 @@ def _populate(scene: Scene, plane: Plane, bare: Material, components: list[Compo
 
 
 def _window(plane: Plane, part: Component) -> tuple[slice, slice]:
-    """The picture's rows and columns that a component (with its leads) can touch."""
+    """The image's rows and columns that a component (with its leads) can touch."""
     reach = float(np.hypot(part.half_width, part.half_height)) + 14
     near = (np.abs(plane.x - np.float32(part.x)) < reach) & (np.abs(plane.y - np.float32(part.y)) < reach)
     rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))

@@ -15,27 +15,27 @@ from sowa.synthetic.material import Material
 
 @dataclass(frozen=True)
 class Camera:
-    """Lighting and imaging of one picture."""
+    """Lighting and imaging of one image."""
 
     light: tuple[float, float, float]  # unit vector towards the key light
     ambient: float  # share of light that comes from everywhere, 0..1
     tint: Field  # (3,) colour of the light
     falloff: tuple[float, float]  # relative brightness change from the middle to the right and the bottom
     vignette: float  # brightness lost in the corners, 0..1
-    highlight: tuple[float, float]  # where in the picture a flat mirror would show the light, -1..1
+    highlight: tuple[float, float]  # where in the image a flat mirror would show the light, -1..1
     environment: tuple[float, float, float]  # bands mirrored by metal: frequency, direction, phase
     exposure: float
     target: float  # mean brightness aimed at, linear
     blur: float  # lens blur, reference pixels
     read_noise: float
     shot_noise: float
-    noise_size: float  # blur of the noise by demosaicing, picture pixels
+    noise_size: float  # blur of the noise by demosaicing, image pixels
     sharpen: float
     jpeg_quality: int  # 0: not compressed
 
 
 def draw_camera(style: Generator, piece: Generator) -> Camera:
-    """Set a camera up for a product line (`style`) with the small drift of one picture (`piece`)."""
+    """Set a camera up for a product line (`style`) with the small drift of one image (`piece`)."""
     azimuth = style.uniform(0, 2 * np.pi) + piece.normal(0, 0.05)
     elevation = style.uniform(0.45, 1.1) + piece.normal(0, 0.015)
     warmth, green = style.normal(0, 0.05), style.normal(0, 0.012)
@@ -94,7 +94,7 @@ def _occlusion(material: Material) -> Field:
 
 
 def _mirror(material: Material, camera: Camera, nx: Field, ny: Field) -> Field:
-    """Reflection of the key light (near, so it moves over the picture) and, for metal, of bands round it."""
+    """Reflection of the key light (near, so it moves over the image) and, for metal, of bands round it."""
     height, width = material.shape
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :] - np.float32(camera.highlight[0])
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] - np.float32(camera.highlight[1])

@@ -1,4 +1,4 @@
-"""Generated defects on pictures that exist: what a scratch or a stain would do to them, with its exact mask."""
+"""Generated defects on images that exist: what a scratch or a stain would do to them, with its exact mask."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def damage(
     severity: float | None = None,
     region: NDArray[np.bool_] | None = None,
 ) -> SyntheticImage:
-    """Put a defect on a picture; what the defect doesn't touch stays as it was, bit by bit.
+    """Put a defect on an image; what the defect doesn't touch stays as it was, bit by bit.
 
     Args:
         image: (H, W, 3) uint8 RGB, each side at least 64.
@@ -50,7 +50,7 @@ def damage(
     _check(image, defect_type, seed, severity, region)
     shape = (image.shape[0], image.shape[1])
     light, rng = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
-    # The picture has been lit, exposed and developed already: a plain camera with a light from some side.
+    # The image has been lit, exposed and developed already: a plain camera with a light from some side.
     camera = replace(
         draw_camera(light, light), tint=field([1, 1, 1]), falloff=(0.0, 0.0), vignette=0.0, highlight=(0.0, 0.0)
     )
@@ -64,8 +64,8 @@ def damage(
     normal = expose(illuminate(surface, camera), camera, 1.0)
     defective, mask = damaged(surface, normal, camera, 1.0, defect_type, rng, strength)
     change = np.float32(255) * (np.sqrt(np.maximum(defective, 0)) - np.sqrt(np.maximum(normal, 0)))
-    picture = np.clip(image + np.round(change), 0, 255).astype(np.uint8)
-    return SyntheticImage(picture, mask, "picture", defect_type, seed)
+    source = np.clip(image + np.round(change), 0, 255).astype(np.uint8)
+    return SyntheticImage(source, mask, "image", defect_type, seed)
 
 
 def _check(
@@ -81,7 +81,7 @@ def _check(
             f"{SMALLEST_SIZE} pixels"
         )
     if defect_type not in DAMAGE_TYPES:
-        raise InputError(f"defect type {defect_type!r} can't be put on a picture; choose one of {list(DAMAGE_TYPES)}")
+        raise InputError(f"defect type {defect_type!r} can't be put on an image; choose one of {list(DAMAGE_TYPES)}")
     if seed < 0:
         raise InputError(f"seed {seed} is negative; give 0 or more")
     if severity is not None and not 0 <= severity <= 1:

@@ -1,4 +1,4 @@
-"""Write generated pictures as a data set in the MVTec AD layout."""
+"""Write generated images as a data set in the MVTec AD layout."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sowa.core.files import write_bytes
 from sowa.errors import InputError
-from sowa.files import write_bytes
 from sowa.synthetic.generator import SyntheticImage, defect_types, generate
 
 Progress = Callable[[int, int], None]
@@ -37,13 +37,13 @@ def write_dataset(
     Args:
         root: folder to write to, made when missing.
         categories: names from `CATEGORIES`.
-        train: normal pictures in train/good of each category.
-        test_good: normal pictures in test/good.
-        test_per_defect: pictures in test/<defect type>, with masks 0/255 in ground_truth/<defect type>.
+        train: normal images in train/good of each category.
+        test_good: normal images in test/good.
+        test_per_defect: images in test/<defect type>, with masks 0/255 in ground_truth/<defect type>.
         size: side, or (height, width), in pixels.
         seed: product lines of the data set; another seed gives other products.
         severity: how plain the defects are, 0..1; each draws its own by default.
-        progress: called with (pictures written, pictures in all) after each one.
+        progress: called with (images written, images in all) after each one.
 
     Returns:
         `root` as a Path.
@@ -66,7 +66,7 @@ def write_dataset(
 
 def _save(made: SyntheticImage, folder: Path, split: str, index: int) -> None:
     kind = made.defect_type or "good"
-    if made.defect_type is not None:  # the mask first: a picture is never without it
+    if made.defect_type is not None:  # the mask first: an image is never without it
         mask = made.mask.astype(np.uint8) * np.uint8(255)
         _write(folder / "ground_truth" / kind / f"{index:03d}_mask.png", mask)
     _write(folder / split / kind / f"{index:03d}.png", made.image[..., ::-1])
@@ -75,7 +75,7 @@ def _save(made: SyntheticImage, folder: Path, split: str, index: int) -> None:
 def _plan(
     category: str, train: int, test_good: int, test_per_defect: int
 ) -> Iterator[tuple[str, str | None, int, int]]:
-    """Split, defect type, index and piece seed of every picture of a category."""
+    """Split, defect type, index and piece seed of every image of a category."""
     for index in range(train):
         yield "train", None, index, _TRAIN + index
     for index in range(test_good):

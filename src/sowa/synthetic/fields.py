@@ -1,7 +1,7 @@
 """Two-dimensional fields that surfaces and defects are made of: noise, shapes, coordinates, colours.
 
-All lengths are in *reference pixels*: 1/384 of the picture's shorter side, so that a scene looks the same at
-any size. Angles are in radians, y points down. Fields are float32; suffix legend: H, W picture size.
+All lengths are in *reference pixels*: 1/384 of the image's shorter side, so that a scene looks the same at
+any size. Angles are in radians, y points down. Fields are float32; suffix legend: H, W image size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def field(array: Any) -> Field:
 
 
 def pixels_per_unit(shape: Shape) -> float:
-    """Return how many pixels one reference pixel is in a picture of this shape."""
+    """Return how many pixels one reference pixel is in an image of this shape."""
     return min(shape) / REFERENCE_SIZE
 
 
@@ -48,12 +48,12 @@ def mix(a: Field, b: Field, weight: Field) -> Field:
 
 
 def stack(planes: list[Any]) -> Field:
-    """Three (H, W) planes as one (H, W, 3) picture."""
+    """Three (H, W) planes as one (H, W, 3) image."""
     return field(cv2.merge([field(plane_) for plane_ in planes]))
 
 
 def blur(image: Field, sigma: float) -> Field:
-    """Gaussian blur, sigma in picture pixels; nothing below 0.2."""
+    """Gaussian blur, sigma in image pixels; nothing below 0.2."""
     if sigma < 0.2:
         return image
     return field(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101))
@@ -130,7 +130,7 @@ class Plane:
 
     x: Field
     y: Field
-    unit: float  # picture pixels per reference pixel
+    unit: float  # image pixels per reference pixel
 
     def cover(self, distance: Field) -> Field:
         """Turn a signed distance (negative inside) into anti-aliased coverage 0..1."""
@@ -138,7 +138,7 @@ class Plane:
 
 
 def plane(shape: Shape, *, shift: tuple[float, float] = (0.0, 0.0), angle: float = 0.0) -> Plane:
-    """Coordinates of an object whose centre lies `shift` (x, y) from the picture's, turned by `angle`."""
+    """Coordinates of an object whose centre lies `shift` (x, y) from the image's, turned by `angle`."""
     unit = pixels_per_unit(shape)
     y = (np.arange(shape[0], dtype=np.float32)[:, None] + 0.5 - shape[0] / 2) / np.float32(unit) - np.float32(shift[1])
     x = (np.arange(shape[1], dtype=np.float32)[None, :] + 0.5 - shape[1] / 2) / np.float32(unit) - np.float32(shift[0])

@@ -1,4 +1,4 @@
-"""From a category and a seed to a picture with its mask."""
+"""From a category and a seed to an image with its mask."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFECT_TYPES: tuple[str, ...] = tuple(DEFECTS)
 SMALLEST_SIZE = 64
 VISIBLE = 0.05  # difference of displayed brightness (0..1) that counts as defective
 FEWEST_PIXELS = 12
-LARGEST_SHARE = 0.5  # of the picture that a defect may cover
+LARGEST_SHARE = 0.5  # of the image that a defect may cover
 
 _ANYWHERE = ("scratch", "stain", "contamination", "discoloration")
 _DEFECTS_OF: dict[str, tuple[str, ...]] = {
@@ -59,10 +59,10 @@ _DEFECTS_OF: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class SyntheticImage:
-    """One picture and where its defect is.
+    """One image and where its defect is.
 
-    `image` is (H, W, 3) uint8 RGB; `mask` is (H, W) bool, True where the defect changes the picture visibly,
-    all False for a normal picture (`defect_type` None).
+    `image` is (H, W, 3) uint8 RGB; `mask` is (H, W) bool, True where the defect changes the image visibly,
+    all False for a normal image (`defect_type` None).
     """
 
     image: NDArray[np.uint8]
@@ -91,12 +91,12 @@ def generate(
     style_seed: int = 0,
     severity: float | None = None,
 ) -> SyntheticImage:
-    """Make one picture of a product; the same arguments give the same bits.
+    """Make one image of a product; the same arguments give the same bits.
 
     Args:
         category: one of `CATEGORIES`.
-        defect_type: one of `defect_types(category)`, or None for a normal picture.
-        size: side of a square picture, or (height, width); each at least 64.
+        defect_type: one of `defect_types(category)`, or None for a normal image.
+        size: side of a square image, or (height, width); each at least 64.
         seed: the individual piece, 0 or more; the same piece, light and noise with and without a defect.
         style_seed: the product line (colours, pattern, layout, camera, lighting), 0 or more.
         severity: size and strength of the defect, 0..1; None draws it from the seed.
@@ -112,11 +112,11 @@ def generate(
     camera = draw_camera(style_camera, piece_camera)
     light = illuminate(clean, camera)
     exposure = gain(light, camera)
-    picture, mask = expose(light, camera, exposure), np.zeros(shape, np.bool_)
+    image, mask = expose(light, camera, exposure), np.zeros(shape, np.bool_)
     if defect_type is not None:
         strength = float(damage.uniform(0.25, 1.0)) if severity is None else severity
-        picture, mask = damaged(clean, picture, camera, exposure, defect_type, damage, strength)
-    return SyntheticImage(sense(picture, camera, noise), mask, category, defect_type, seed)
+        image, mask = damaged(clean, image, camera, exposure, defect_type, damage, strength)
+    return SyntheticImage(sense(image, camera, noise), mask, category, defect_type, seed)
 
 
 def _generators(entropy: list[int], count: int) -> list[Generator]:
@@ -149,7 +149,7 @@ def damaged(
 
 
 def changed(normal: Field, defective: Field, threshold: float) -> Mask:
-    """Where two noise-free pictures (H, W, 3) differ visibly when displayed: (H, W) bool, without specks."""
+    """Where two noise-free images (H, W, 3) differ visibly when displayed: (H, W) bool, without specks."""
     red, green, blue = cv2.split(np.abs(np.sqrt(np.maximum(defective, 0)) - np.sqrt(np.maximum(normal, 0))))
     difference = blur(field(np.maximum(np.maximum(red, green), blue)), 0.6)
     reach = max(1, round(2.5 * pixels_per_unit(_shape(difference))))

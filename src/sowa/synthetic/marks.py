@@ -20,7 +20,7 @@ def distance_inside(mask: Mask, unit: float) -> Field:
 
 
 def pick(rng: Generator, where: Mask, fallback: Mask) -> tuple[int, int]:
-    """A random True pixel (row, column) of `where`, away from the picture's border if possible."""
+    """A random True pixel (row, column) of `where`, away from the image's border if possible."""
     inner = np.zeros_like(where)
     border_y, border_x = where.shape[0] // 10, where.shape[1] // 10
     inner[border_y:-border_y, border_x:-border_x] = True

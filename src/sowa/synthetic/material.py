@@ -13,7 +13,7 @@ from sowa.synthetic.fields import Field, Mask, Plane, Shape, mix, pixels_per_uni
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture to be made.
+    """One image to be made.
 
     `style` draws what all pieces of a product line share, `piece` draws what differs from piece to piece. A
     surface must take the same number of draws from `style` whatever `piece` says.
@@ -25,7 +25,7 @@ class Scene:
 
     @property
     def unit(self) -> float:
-        """Picture pixels per reference pixel."""
+        """Image pixels per reference pixel."""
         return pixels_per_unit(self.shape)
 
     def plane(self, *, shift: float = 6.0, turn: float = 0.06, angle: float = 0.0) -> Plane:
@@ -59,7 +59,7 @@ class Material:
 
     @property
     def unit(self) -> float:
-        """Picture pixels per reference pixel."""
+        """Image pixels per reference pixel."""
         return pixels_per_unit(self.shape)
 
     def blend(

@@ -1,7 +1,7 @@
 """Scenes of coloured things of two sizes on surfaces, with boxes: to learn, and to test, what words mean.
 
 Every thing is called "<size> <colour> <kind>", such as "big red star". Some pairs of colour and kind can be kept out of
-the training pictures, so that a test on them asks for what was never shown.
+the training images, so that a test on them asks for what was never shown.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from sowa.core.files import write_bytes
 from sowa.errors import InputError
-from sowa.files import write_bytes
 from sowa.synthetic.fields import Field, field
 from sowa.synthetic.generator import generate
 from sowa.synthetic.surfaces import TEXTURES
@@ -39,15 +39,15 @@ COLOURS: dict[str, tuple[float, float, tuple[float, float], tuple[float, float]]
     "white": (0, 180, (0.0, 0.05), (0.92, 1.0)),
     "black": (0, 180, (0.0, 0.3), (0.03, 0.12)),
 }
-SIZES = {"small": (0.09, 0.15), "big": (0.26, 0.4)}  # longer side in parts of the picture's
+SIZES = {"small": (0.09, 0.15), "big": (0.26, 0.4)}  # longer side in parts of the image's
 MOST, TRIES = 6, 40  # things in a scene, and tries to find a place for one
-APART = 0.02  # of the picture, between two things
+APART = 0.02  # of the image, between two things
 SMOOTH = 4  # a shape is drawn so many times as large and shrunk
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture (H, W, 3) uint8 RGB, ``boxes`` x1, y1, x2, y2 in pixels, and what each of them is called."""
+    """An image (H, W, 3) uint8 RGB, ``boxes`` x1, y1, x2, y2 in pixels, and what each of them is called."""
 
     image: Image
     boxes: tuple[tuple[float, float, float, float], ...]
@@ -56,8 +56,8 @@ class Scene:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What scenes are made of: ``cutouts`` RGBA pictures by the name of their kind beside the `SHAPES`, and
-    ``surfaces`` RGB pictures to lay things on, generated ones by default."""
+    """What scenes are made of: ``cutouts`` RGBA images by the name of their kind beside the `SHAPES`, and
+    ``surfaces`` RGB images to lay things on, generated ones by default."""
 
     cutouts: Mapping[str, Sequence[Image]]
     surfaces: Sequence[Image] = ()
@@ -256,7 +256,7 @@ def _free_spot(
 
 
 def _lay(image: Image, thing: Image, spot: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Lays a thing into the picture in place; returns its box."""
+    """Lays a thing into the image in place; returns its box."""
     (top, left), (height, width) = spot, thing.shape[:2]
     part = image[top : top + height, left : left + width]
     alpha = thing[..., 3:].astype(np.float32) / 255

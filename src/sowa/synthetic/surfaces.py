@@ -1,4 +1,4 @@
-"""Textures: surfaces that fill the picture. `TEXTURES` maps a category to its function."""
+"""Textures: surfaces that fill the image. `TEXTURES` maps a category to its function."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What every task reads: the frozen levels of pictures, at one size.
+"""What every task reads: the frozen levels of images, at one size.
 
-Shapes: N pictures, H x W pixels, L levels, P = h * w patches, D vision width, E joint width.
+Shapes: N images, H x W pixels, L levels, P = h * w patches, D vision width, E joint width.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.data.stream import Picture, read_batches, skipped_into
-from sowa.devices import Precision, autocast, choose_device, choose_precision
+from sowa.core.headers import TaskHeader
+from sowa.core.progress import Report, silent
+from sowa.core.tiling import check_image_size
+from sowa.data.stream import ImageSource, read_batches, skipped_into
+from sowa.encoders.devices import Precision, autocast, choose_device, choose_precision
 from sowa.errors import InputError
-from sowa.headers import TaskHeader
 from sowa.model.backbone import Backbone
 from sowa.model.pretrained import build_backbone
-from sowa.progress import Report, silent
-from sowa.tiling import check_image_size
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Of N pictures: ``tokens`` L times (N, P, D) in half precision, ``features`` (N, E), their own ``sizes`` (H', W').
+    """Of N images: ``tokens`` L times (N, P, D) in half precision, ``features`` (N, E), their own ``sizes`` (H', W').
 
     ``kept`` are the places of those that could be read among those that were asked for, ``skipped`` the others with the
     reason.
@@ -42,7 +42,7 @@ class Encoded:
 
 
 class Encoder:
-    """A frozen backbone at one picture size (H, W), by default its own.
+    """A frozen backbone at one image size (H, W), by default its own.
 
     Raises InputError for an unknown backbone, device or precision, and for a size that doesn't fit its patches.
     """
@@ -84,12 +84,12 @@ class Encoder:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(h, w) patches of a picture."""
+        """(h, w) patches of an image."""
         return self.backbone.grid(self.image_size)
 
     @torch.no_grad()
     def __call__(self, images: NDArray[np.uint8]) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Pictures (B, H, W, 3) uint8 to tokens L times (B, P, D) and features (B, E), in single precision."""
+        """Images (B, H, W, 3) uint8 to tokens L times (B, P, D) and features (B, E), in single precision."""
         pixels = self.backbone.normalise(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
         with autocast(self.device, self.precision):
             levels = self.backbone(pixels)
@@ -97,22 +97,22 @@ class Encoder:
 
     def encode(
         self,
-        pictures: Sequence[Picture],
+        images: Sequence[ImageSource],
         batch_size: int = 8,
         report: Report = silent,
         change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
     ) -> Encoded:
-        """Every picture that can be read, in order, on the CPU. ``change`` is applied to each batch (B, H, W, 3)."""
+        """Every image that can be read, in order, on the CPU. ``change`` is applied to each batch (B, H, W, 3)."""
         skipped: list[tuple[str, str]] = []
         parts, features, sizes, kept = [], [], list[tuple[int, int]](), list[int]()
-        place = {id(picture): index for index, picture in enumerate(pictures)}
-        for batch in read_batches(pictures, self.image_size, batch_size, skipped_into(skipped)):
+        place = {id(image): index for index, image in enumerate(images)}
+        for batch in read_batches(images, self.image_size, batch_size, skipped_into(skipped)):
             tokens, feature = self(change(batch.images) if change else batch.images)
             parts.append([level.half().cpu() for level in tokens])
             features.append(feature.cpu())
             sizes += batch.sizes
-            kept += [place[id(picture)] for picture in batch.pictures]
-            report("encode", len(kept) + len(skipped), len(pictures))
+            kept += [place[id(image)] for image in batch.sources]
+            report("encode", len(kept) + len(skipped), len(images))
         rows, columns = self.grid
         empty = [torch.zeros(0, rows * columns, self.backbone.width) for _ in self.backbone.levels]
         tokens = tuple(torch.cat(level) for level in zip(*parts, strict=True)) if parts else tuple(empty)

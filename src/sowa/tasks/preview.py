@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sowa.config import WordsConfig
+from sowa.core.config import WordsConfig
 from sowa.model.pretrained import build_backbone
 from sowa.model.words import Words
 

@@ -1,4 +1,4 @@
-"""Pictures with boxes around named things, in the layouts that users have: COCO, YOLO, DeepPCB."""
+"""Images with boxes around named things, in the layouts that users have: COCO, YOLO, DeepPCB."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["BOX_FORMATS", "BoxSample", "BoxSet", "load_boxes"]
 
 
 def load_boxes(dataset: str, root: str | Path) -> BoxSet:
-    """The pictures and boxes of a data set.
+    """The images and boxes of a data set.
 
     Raises:
         InputError: an unknown format (the message lists what exists), or what the format's module says.

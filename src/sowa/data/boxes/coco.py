@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from sowa.data.boxes.sample import BoxSample, BoxSet, check_classes, checked, found, picture_size, split_of
+from sowa.data.boxes.sample import BoxSample, BoxSet, check_classes, checked, found, image_size, split_of
 from sowa.errors import InputError
 
 
@@ -42,8 +42,8 @@ def load_coco(root: Path) -> BoxSet:
     out.
 
     Raises:
-        InputError: no such file, or one that isn't COCO's; a picture that is missing; a box that is empty or outside
-            its picture.
+        InputError: no such file, or one that isn't COCO's; an image that is missing; a box that is empty or outside
+            its image.
     """
     base = root if root.is_dir() else root.parent.parent if root.parent.name == "annotations" else root.parent
     files = [root] if root.is_file() else sorted({*root.glob("*.json"), *root.glob("*/*.json")})
@@ -79,8 +79,8 @@ def _read(file: Path, root: Path) -> tuple[tuple[str, ...], list[BoxSample]]:
             annotations.setdefault(annotation.image_id, []).append(annotation)
     samples = []
     for image in parsed.images:
-        path = _picture(image.file_name, file, root)
-        size, boxes = picture_size(path), annotations.get(image.id, [])
+        path = _image(image.file_name, file, root)
+        size, boxes = image_size(path), annotations.get(image.id, [])
         where = f"{file}: {image.file_name}"
         corners = tuple(checked(_corners(one.bbox), size, where) for one in boxes)
         samples.append(BoxSample(path, size, corners, tuple(by_id[one.category_id] for one in boxes), split))
@@ -92,8 +92,8 @@ def _corners(bbox: tuple[float, float, float, float]) -> tuple[float, float, flo
     return x, y, x + width, y + height
 
 
-def _picture(name: str, file: Path, root: Path) -> Path:
-    """Where tools put a picture: beside its JSON file, under the root, or in the split's folder."""
+def _image(name: str, file: Path, root: Path) -> Path:
+    """Where tools put an image: beside its JSON file, under the root, or in the split's folder."""
     stem = file.stem.removeprefix("instances_")
     places = [file.parent, root, root / "images", root / stem, root / "images" / stem]
     for place in places:

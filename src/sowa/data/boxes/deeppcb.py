@@ -1,4 +1,4 @@
-"""DeepPCB (Tang et al., 2019): pictures of printed circuit boards, each with a template, and six types of defects.
+"""DeepPCB (Tang et al., 2019): images of printed circuit boards, each with a template, and six types of defects.
 
 ``NAME_test.jpg`` has defects, ``NAME_temp.jpg`` is the same board without any, and a text file has a line
 ``x1 y1 x2 y2 type`` for each. Lists at the root pair them: ``trainval.txt`` and ``test.txt``, or any other.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sowa.data.boxes.sample import BoxSample, BoxSet, checked, found, picture_size, split_of
+from sowa.data.boxes.sample import BoxSample, BoxSet, checked, found, image_size, split_of
 from sowa.errors import InputError
 
 NAMES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")
@@ -18,8 +18,8 @@ def load_deeppcb(root: Path) -> BoxSet:
     """The pairs that the lists at ``root`` name.
 
     Raises:
-        InputError: no list; a picture, template or text file that is missing; a line that isn't understood, of an
-            unknown type, or with a box that is empty or outside its picture.
+        InputError: no list; an image, template or text file that is missing; a line that isn't understood, of an
+            unknown type, or with a box that is empty or outside its image.
     """
     lists = sorted(root.glob("*.txt"))
     if not lists:
@@ -31,13 +31,13 @@ def load_deeppcb(root: Path) -> BoxSet:
 def _sample(root: Path, line: str, file: Path) -> BoxSample:
     parts = line.split()
     if len(parts) != 2:
-        raise InputError(f"{file}: {line!r} isn't understood, needed are a picture and its text file")
-    picture, boxes = root / parts[0], root / parts[1]
-    tested, reference = (picture.with_name(f"{picture.stem}_{kind}{picture.suffix}") for kind in ("test", "temp"))
+        raise InputError(f"{file}: {line!r} isn't understood, needed are an image and its text file")
+    image, boxes = root / parts[0], root / parts[1]
+    tested, reference = (image.with_name(f"{image.stem}_{kind}{image.suffix}") for kind in ("test", "temp"))
     missing = next((path for path in (tested, reference, boxes) if not path.is_file()), None)
     if missing is not None:
         raise InputError(f"{file} needs {missing}, which doesn't exist; copy it there, or remove the line")
-    size = picture_size(tested)
+    size = image_size(tested)
     corners, labels = [], []
     for count, numbers in enumerate(_lines(boxes), 1):
         where = f"{boxes}, line {count}"

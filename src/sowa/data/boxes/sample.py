@@ -19,9 +19,9 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class BoxSample:
-    """A picture, not yet read, with ``boxes`` x1, y1, x2, y2 in its pixels and the name of what is in each.
+    """An image, not yet read, with ``boxes`` x1, y1, x2, y2 in its pixels and the name of what is in each.
 
-    ``split`` is one of `SPLITS` or "" where the data set doesn't say. ``reference`` is a picture of the same part
+    ``split`` is one of `SPLITS` or "" where the data set doesn't say. ``reference`` is an image of the same part
     without anything to find, where there is one.
     """
 
@@ -35,29 +35,29 @@ class BoxSample:
 
 @dataclass(frozen=True)
 class BoxSet:
-    """All pictures of a data set, and the ``names`` of what may be in them, in the data set's order."""
+    """All images of a data set, and the ``names`` of what may be in them, in the data set's order."""
 
     names: tuple[str, ...]
     samples: tuple[BoxSample, ...]
 
     def of(self, split: str) -> list[BoxSample]:
-        """The pictures of one split."""
+        """The images of one split."""
         return [sample for sample in self.samples if sample.split == split]
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(H, W) in pixels as the picture is shown, from its header. Raises InputError where there is no such picture."""
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) in pixels as the image is shown, from its header. Raises InputError where there is no such image."""
     try:
         with Image.open(path) as image:
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) >= 5  # the camera was held upright: rows are columns
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} can't be read as a picture ({error}): check the path or leave it out") from None
+        raise InputError(f"{path} can't be read as an image ({error}): check the path or leave it out") from None
     return (width, height) if turned else (height, width)
 
 
 def checked(box: Sequence[float], size: tuple[int, int], where: str) -> Box:
-    """A box inside a picture of ``size`` (H, W), clipped where rounding put it outside.
+    """A box inside an image of ``size`` (H, W), clipped where rounding put it outside.
 
     Raises InputError where it's empty, or further outside than `ROUNDING`.
     """
@@ -70,7 +70,7 @@ def checked(box: Sequence[float], size: tuple[int, int], where: str) -> Box:
     outside = min(x1, y1) < -ROUNDING or x2 > width + ROUNDING or y2 > height + ROUNDING
     if outside or inside[2] <= inside[0] or inside[3] <= inside[1]:
         raise InputError(
-            f"{where}: box ({numbers}) lies outside the picture of {width} x {height} pixels; correct or remove it"
+            f"{where}: box ({numbers}) lies outside the image of {width} x {height} pixels; correct or remove it"
         )
     return inside
 
@@ -97,7 +97,7 @@ def split_of(name: str) -> str:
 
 
 def found(names: Sequence[str], samples: Sequence[BoxSample], root: Path) -> BoxSet:
-    """A data set. Raises InputError where it has no picture, or a picture is there twice."""
+    """A data set. Raises InputError where it has no image, or an image is there twice."""
     if not samples:
-        raise InputError(f"{root} holds no picture with boxes; check the path and --dataset")
+        raise InputError(f"{root} holds no image with boxes; check the path and --dataset")
     return BoxSet(tuple(names), tuple(samples))

@@ -1,6 +1,6 @@
-"""YOLO: ``data.yaml`` with the classes' names and the splits' folders; a text file of boxes for each picture.
+"""YOLO: ``data.yaml`` with the classes' names and the splits' folders; a text file of boxes for each image.
 
-A line is the class's number, then centre x, centre y, width and height in parts of the picture, or a polygon.
+A line is the class's number, then centre x, centre y, width and height in parts of the image, or a polygon.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sowa.data.boxes.sample import Box, BoxSample, BoxSet, check_classes, checked, found, picture_size
+from sowa.data.boxes.sample import Box, BoxSample, BoxSet, check_classes, checked, found, image_size
 from sowa.data.files import list_images
 from sowa.errors import InputError
 
@@ -18,11 +18,11 @@ KEYS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def load_yolo(root: Path) -> BoxSet:
-    """What ``root``, a YAML file or the folder of one, lists. A picture without a text file has no boxes.
+    """What ``root``, a YAML file or the folder of one, lists. An image without a text file has no boxes.
 
     Raises:
         InputError: no YAML file with names and splits; a folder that is missing; a line that isn't understood, of an
-            unknown class, or with a box that is empty or outside its picture.
+            unknown class, or with a box that is empty or outside its image.
     """
     file = root if root.is_file() else _only_yaml(root)
     content = _parse(file)
@@ -33,8 +33,8 @@ def load_yolo(root: Path) -> BoxSet:
         base = file.parent
     samples = []
     for key, split in KEYS.items():
-        for path in _pictures(content.get(key), base, file):
-            size = picture_size(path)
+        for path in _images(content.get(key), base, file):
+            size = image_size(path)
             boxes, numbers = _boxes(_labels(path), size, len(names))
             samples.append(BoxSample(path, size, tuple(boxes), tuple(names[number] for number in numbers), split))
     return found(names, samples, root)
@@ -58,16 +58,16 @@ def _parse(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
         raise InputError(f"{file} has no names of classes; it needs names and train, val or test")
     if not any(content.get(key) for key in KEYS):
-        raise InputError(f"{file} names no pictures; it needs train, val or test")
+        raise InputError(f"{file} names no images; it needs train, val or test")
     return content
 
 
-def _pictures(listed: Any, base: Path, file: Path) -> list[Path]:
+def _images(listed: Any, base: Path, file: Path) -> list[Path]:
     """A folder, a text file of paths, or a list of those."""
     if not listed:
         return []
     if isinstance(listed, list):
-        return [path for part in listed for path in _pictures(part, base, file)]
+        return [path for part in listed for path in _images(part, base, file)]
     places = [base / str(listed), file.parent / str(listed), file.parent / str(listed).removeprefix("../")]
     place = next((place for place in places if place.exists()), None)
     if place is None:
@@ -80,9 +80,9 @@ def _pictures(listed: Any, base: Path, file: Path) -> list[Path]:
         raise InputError(f"{place} is no text file of paths ({error}); correct {file}") from None
 
 
-def _labels(picture: Path) -> Path:
-    """The text file of a picture: beside it, or in the folder "labels" instead of "images"."""
-    parts = list(picture.parts)
+def _labels(image: Path) -> Path:
+    """The text file of an image: beside it, or in the folder "labels" instead of "images"."""
+    parts = list(image.parts)
     for index in reversed(range(len(parts) - 1)):
         if parts[index] == "images":
             parts[index] = "labels"

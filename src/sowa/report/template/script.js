@@ -1,5 +1,5 @@
 "use strict";
-// Cards beyond the first lie in the page as text. They become elements, and their pictures are decoded, only in the
+// Cards beyond the first lie in the page as text. They become elements, and their images are decoded, only in the
 // chunks that are near the window; a chunk far away is an empty box of the same height.
 (() => {
   const CHUNK = 60; // a multiple of any number of columns from 1 to 6, so that chunks join without a gap
@@ -56,10 +56,10 @@
     if (cards.firstChild) fill(cards.firstChild);
     measure();
     for (const chunk of cards.children) near.observe(chunk);
-    $("shown").textContent = shown.length ? `${shown.length} of ${index.length}` : "No picture fits";
+    $("shown").textContent = shown.length ? `${shown.length} of ${index.length}` : "No image fits";
   }
 
-  let at = 0; // place of the enlarged picture among those shown
+  let at = 0; // place of the enlarged image among those shown
   function enlarge(place) {
     if (place < 0 || place >= shown.length) return;
     at = place;

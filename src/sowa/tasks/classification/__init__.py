@@ -1,4 +1,4 @@
-"""Image classification: learned from folders of pictures, or told by names alone."""
+"""Image classification: learned from folders of images, or told by names alone."""
 
 from sowa.tasks.classification.classifier import Classified, Classifier
 

@@ -1,4 +1,4 @@
-"""``Classifier``: pictures in, classes out, learned from folders of pictures or told by names alone."""
+"""``Classifier``: images in, classes out, learned from folders of images or told by names alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, Literal, Self, overload
 import torch
 from torch import Tensor
 
-from sowa.config import WordsConfig
-from sowa.data.stream import pictures
-from sowa.devices import Precision
+from sowa.core.config import WordsConfig
+from sowa.core.progress import Report, silent
+from sowa.data.class_folders import HELD_OUT, Folders, Labelled, check_classes, read_folders
+from sowa.data.stream import image_sources
+from sowa.encoders.devices import Precision
 from sowa.errors import InputError
 from sowa.model.backbone import Backbone
 from sowa.model.words import Words
-from sowa.progress import Report, silent
 from sowa.tasks.classification.comparing import Seen, uncalibrated
 from sowa.tasks.classification.config import ClassifyConfig
-from sowa.tasks.classification.folders import HELD_OUT, Folders, Labelled, check_classes, read_folders
 from sowa.tasks.classification.learning import Learned, learn
 from sowa.tasks.classification.looks import CHUNK, Looks, look_at_once
 from sowa.tasks.classification.measures import Measured, measure
@@ -34,13 +34,13 @@ from sowa.tasks.classification.open_set import (
 from sowa.tasks.classification.storage import read_classifier, write_classifier
 from sowa.tasks.encoding import Encoder
 
-TEMPLATES = ("a photo of a {}", "a picture of a {}", "a close-up of a {}", "the {}", "{}")
+TEMPLATES = ("a photo of a {}", "an image of a {}", "a close-up of a {}", "the {}", "{}")
 TOP = 5
 
 
 @dataclass(frozen=True)
 class Classified:
-    """What one picture shows: ``name`` of the class, or `NONE`; ``probability`` of the likeliest class, 0..1, and the
+    """What one image shows: ``name`` of the class, or `NONE`; ``probability`` of the likeliest class, 0..1, and the
     ``top`` five with theirs."""
 
     image_path: str
@@ -59,10 +59,10 @@ class Classified:
 
 
 class Classifier:
-    """Sorts pictures into classes.
+    """Sorts images into classes.
 
-    ``names`` are the classes; ``learned_`` what ``fit`` made of pictures, None where names alone tell. ``metrics_`` are
-    of pictures held out of ``fit``, ``skipped_`` what the last call couldn't read, and why.
+    ``names`` are the classes; ``learned_`` what ``fit`` made of images, None where names alone tell. ``metrics_`` are
+    of images held out of ``fit``, ``skipped_`` what the last call couldn't read, and why.
     """
 
     def __init__(self, encoder: Encoder, names: Sequence[str] = (), templates: Sequence[str] = TEMPLATES) -> None:
@@ -102,7 +102,7 @@ class Classifier:
         device: str = "auto",
         precision: Precision = "auto",
     ) -> Self:
-        """A classifier told by names alone: any words, no picture. ``{}`` in a template is a name.
+        """A classifier told by names alone: any words, no image. ``{}`` in a template is a name.
 
         Raises InputError where there are fewer than two names, one twice or empty, or a template isn't understood.
         """
@@ -121,10 +121,10 @@ class Classifier:
         batch_size: int = 8,
         report: Report = silent,
     ) -> Self:
-        """Learns the classes of a folder of folders, and measures itself on pictures that it didn't learn from.
+        """Learns the classes of a folder of folders, and measures itself on images that it didn't learn from.
 
-        ``k_shot`` pictures of each class are drawn by ``seed``, None takes all. ``names`` and ``held_out`` as in
-        `read_folders`. Raises InputError as that does, and where a class has too few readable pictures.
+        ``k_shot`` images of each class are drawn by ``seed``, None takes all. ``names`` and ``held_out`` as in
+        `read_folders`. Raises InputError as that does, and where a class has too few readable images.
         """
         folders = root if isinstance(root, Folders) else read_folders(root, names, seed, held_out)
         chosen = folders.train if k_shot is None else folders.train.take(folders.train.shots(k_shot, seed))
@@ -138,35 +138,35 @@ class Classifier:
     def fit_seen(
         self, seen: Seen, seed: int = 0, config: ClassifyConfig | None = None, report: Report = silent
     ) -> Self:
-        """The same of pictures that were looked at already; it measures nothing."""
+        """The same of images that were looked at already; it measures nothing."""
         self.settings = config or ClassifyConfig(seed=seed)
         names = seen.labelled.names
         self.learned_ = learn(seen.looks, seen.labels, names, self.encoder.backbone, self.settings, report)
         self.names, self.metrics_ = names, None
-        learned = [picture.name for picture in seen.labelled.pictures]
-        self.train_ = {"pictures": len(learned), "trained": self.learned_.trained, "learned": learned}
+        learned = [image.name for image in seen.labelled.images]
+        self.train_ = {"images": len(learned), "trained": self.learned_.trained, "learned": learned}
         return self
 
     def unlearned(self, labelled: Labelled) -> Labelled:
-        """Those pictures that it didn't learn from. Raises InputError where there is none."""
+        """Those images that it didn't learn from. Raises InputError where there is none."""
         known = {Path(name).resolve() for name in self.train_.get("learned", ())}
-        left = [place for place, each in enumerate(labelled.pictures) if Path(each.name).resolve() not in known]
+        left = [place for place, each in enumerate(labelled.images) if Path(each.name).resolve() not in known]
         if not left:
-            raise InputError(f"all {len(labelled.pictures)} pictures were learned from; give others to test on")
+            raise InputError(f"all {len(labelled.images)} images were learned from; give others to test on")
         return labelled.take(left)
 
     def test(self, labelled: Labelled, batch_size: int = 8, report: Report = silent) -> Measured:
-        """How well pictures are sorted whose classes are known. Raises InputError where a class can't be read."""
+        """How well images are sorted whose classes are known. Raises InputError where a class can't be read."""
         return self.judge(labelled, batch_size, report)[0]
 
     def judge(
         self, labelled: Labelled, batch_size: int = 8, report: Report = silent
     ) -> tuple[Measured, Labelled, list[Classified]]:
-        """As `test`, with the pictures that could be read and what is said of each."""
+        """As `test`, with the images that could be read and what is said of each."""
         seen = Seen.of(self.encoder, labelled, batch_size, report)
         self.skipped_ = list(seen.looks.skipped)
-        told = zip(seen.labelled.pictures, self.logits(seen.looks), strict=True)
-        return self._measure(seen), seen.labelled, [self._told(picture.name, logits, True) for picture, logits in told]
+        told = zip(seen.labelled.images, self.logits(seen.looks), strict=True)
+        return self._measure(seen), seen.labelled, [self._told(image.name, logits, True) for image, logits in told]
 
     @property
     def temperature(self) -> float:
@@ -195,18 +195,18 @@ class Classifier:
     def predict(
         self, source: Any, *, other: bool = False, batch_size: int = 8, report: Report = silent, stream: bool = False
     ) -> Iterator[Classified] | list[Classified]:
-        """The class of every picture of ``source`` (as in ``Sowa.predict``), one by one with ``stream``.
+        """The class of every image of ``source`` (as in ``Sowa.predict``), one by one with ``stream``.
 
-        With ``other`` a picture may be `NONE`. Raises InputError for a classifier without classes, and for a source
-        without a picture.
+        With ``other`` an image may be `NONE`. Raises InputError for a classifier without classes, and for a source
+        without an image.
         """
         if not self.names:
-            raise InputError("the classifier knows no class; fit it on folders of pictures, or make it from_names")
+            raise InputError("the classifier knows no class; fit it on folders of images, or make it from_names")
         found = self._predict(source, other, batch_size, report)
         return found if stream else list(found)
 
     def _predict(self, source: Any, other: bool, batch_size: int, report: Report) -> Iterator[Classified]:
-        wanted, self.skipped_ = pictures(source), []
+        wanted, self.skipped_ = image_sources(source), []
         for start in range(0, len(wanted), CHUNK):
             part = wanted[start : start + CHUNK]
             looks = look_at_once(self.encoder, part, batch_size)
@@ -223,7 +223,7 @@ class Classifier:
 
     @property
     def summary(self) -> dict[str, float | None]:
-        """Of pictures held out of ``fit``: top-1, balanced accuracy and calibration error; empty without any."""
+        """Of images held out of ``fit``: top-1, balanced accuracy and calibration error; empty without any."""
         found = self.metrics_
         return {"top1": found.top1, "balanced": found.balanced, "ece": found.ece} if found else {}
 
@@ -250,14 +250,14 @@ class Classifier:
 
     @torch.no_grad()
     def logits(self, looks: Looks) -> Tensor:
-        """Calibrated logits (N, C) of pictures that were looked at."""
+        """Calibrated logits (N, C) of images that were looked at."""
         if self.learned_ is None:
             return SHARPNESS * looks.features @ self._text.T
         return uncalibrated(self.learned_, looks, self.encoder) / self.learned_.temperature
 
     @torch.no_grad()
     def knownness(self, looks: Looks) -> Tensor:
-        """How far pictures (N,) are of any of the classes: 1 is the boundary, less is `NONE`."""
+        """How far images (N,) are of any of the classes: 1 is the boundary, less is `NONE`."""
         if self.learned_ is not None:
             learned = self.learned_
             return 1 + nearness(looks.features, learned.centres, learned.hints) - learned.known

@@ -1,4 +1,4 @@
-"""The classifier beside its rivals, on the same pictures, for several numbers of shots and seeds, in one pass."""
+"""The classifier beside its rivals, on the same images, for several numbers of shots and seeds, in one pass."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sowa.core.progress import Report, silent
+from sowa.data.class_folders import Folders, Labelled
 from sowa.errors import InputError
-from sowa.progress import Report, silent
 from sowa.tasks.classification.config import ClassifyConfig
-from sowa.tasks.classification.folders import Folders, Labelled
 from sowa.tasks.classification.learning import Learned, cosines, learn
 from sowa.tasks.classification.looks import Looks, look
 from sowa.tasks.classification.measures import confusion, measure, recall
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Seen:
-    """Pictures that were looked at, and their classes."""
+    """Images that were looked at, and their classes."""
 
     looks: Looks
     labels: Tensor
@@ -48,18 +48,18 @@ class Seen:
 
     @classmethod
     def of(cls, encoder: Encoder, labelled: Labelled, batch_size: int = 8, report: Report = silent) -> Seen:
-        """Looks at every picture that can be read. Raises InputError where a class has none of these."""
-        looks = look(encoder, labelled.pictures, batch_size, report)
+        """Looks at every image that can be read. Raises InputError where a class has none of these."""
+        looks = look(encoder, labelled.images, batch_size, report)
         readable = labelled.take(looks.kept)
         for label in set(labelled.labels) - set(readable.labels):
             raise InputError(
-                f"none of the pictures of class {labelled.names[label]!r} can be read; first problem: "
+                f"none of the images of class {labelled.names[label]!r} can be read; first problem: "
                 f"{looks.skipped[0][1]}"
             )
         return cls(looks, torch.tensor(readable.labels), readable)
 
     def take(self, places: Sequence[int]) -> Seen:
-        """Some of the pictures."""
+        """Some of the images."""
         chosen = list(places)
         return Seen(self.looks.take(chosen), self.labels[chosen], self.labelled.take(chosen))
 
@@ -75,7 +75,7 @@ def compare(
 ) -> list[Row]:
     """Every method at every number of shots and every seed, which draws the shots.
 
-    Raises InputError where a class has fewer pictures than shots, or can't be read.
+    Raises InputError where a class has fewer images than shots, or can't be read.
     """
     for count in shots:
         if count is not None:
@@ -93,7 +93,7 @@ def compare_seen(
     config: ClassifyConfig = ClassifyConfig(),  # noqa: B008 - frozen
     report: Report = silent,
 ) -> list[Row]:
-    """The same of pictures that were looked at already."""
+    """The same of images that were looked at already."""
     rows: list[Row] = []
     runs = [(count, seed) for count in shots for seed in seeds]
     for number, (count, seed) in enumerate(runs, start=1):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sowa.config import STRICT
+from sowa.core.config import STRICT
 from sowa.errors import InputError
 
 

@@ -1,11 +1,11 @@
 """What frozen features say of classes: Gaussians of one shrunken spread, whose parts count as far as the shots allow.
 
-Three things tell classes apart: the picture's class feature, what the levels hold (`sowa.tasks.classification.network`)
+Three things tell classes apart: the image's class feature, what the levels hold (`sowa.tasks.classification.network`)
 and the classes' names. With one shot nothing can be held out to weigh them, but names can: they haven't seen the shots.
 Where they tell the shots apart, the class feature is at home and counts more. All constants were chosen on groups of
-pictures that no result is reported for (docs/CLASSIFICATION.md).
+images that no result is reported for (docs/CLASSIFICATION.md).
 
-Shapes: N pictures, C classes, E joint width, K = L * D width of all levels together, T tokens of a level.
+Shapes: N images, C classes, E joint width, K = L * D width of all levels together, T tokens of a level.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor
 from sowa.tasks.classification.looks import Looks
 
 SHARPEST_NAMES = 40.0  # what cosines with names are multiplied by at most
-SHRINKAGE = 0.5  # how far the spread inside classes is drawn towards that inside pictures
-REGIONS = 3  # a picture's levels are compared with each other on so many regions a side
+SHRINKAGE = 0.5  # how far the spread inside classes is drawn towards that inside images
+REGIONS = 3  # an image's levels are compared with each other on so many regions a side
 HEAVIEST = 4.0  # what the class feature counts at most beside a level
-ONE_SHOT = 20.0  # sharpness of Gaussians from a single picture of each class
+ONE_SHOT = 20.0  # sharpness of Gaussians from a single image of each class
 
 
 @dataclass(frozen=True)
 class Worth:
-    """What names are worth on some pictures: ``sharpness`` their cosines are multiplied by, and ``share`` (0..1) of the
+    """What names are worth on some images: ``sharpness`` their cosines are multiplied by, and ``share`` (0..1) of the
     uncertainty about the class that they take away."""
 
     sharpness: float
@@ -36,7 +36,7 @@ class Worth:
 
 
 def worth_of_names(cosines_NC: Tensor, labels: Tensor) -> Worth:
-    """Of names that never saw these pictures. The sharpness is the mean of its likelihood, so chance alone gives
+    """Of names that never saw these images. The sharpness is the mean of its likelihood, so chance alone gives
     little."""
     steps = torch.arange(0, SHARPEST_NAMES + 1, 2)
     losses = torch.stack([F.cross_entropy(step * cosines_NC, labels) for step in steps])
@@ -62,7 +62,7 @@ class Gaussians:
 
     @classmethod
     def fit(cls, looks: Looks, levels_NK: Tensor, labels: Tensor, classes: int, share: float) -> Gaussians:
-        """From pictures of every class, of which names tell apart the ``share`` (0..1)."""
+        """From images of every class, of which names tell apart the ``share`` (0..1)."""
         shots = len(labels) / classes
         weight = min(HEAVIEST, 1 + (4 + 4 / shots) * share)
         x = joined(looks.features, levels_NK, weight)
@@ -88,9 +88,9 @@ def class_means(x_NK: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def spread_inside(looks: Looks, width: int, shots: float) -> Tensor:
-    """How the levels vary inside pictures, (E + K, E + K) with ones as its mean diagonal.
+    """How the levels vary inside images, (E + K, E + K) with ones as its mean diagonal.
 
-    What differs between regions of one picture doesn't tell its class. With more ``shots`` it counts more, beside equal
+    What differs between regions of one image doesn't tell its class. With more ``shots`` it counts more, beside equal
     spread in all directions; with one shot not at all, since a defect is such a difference too.
     """
     regions = _regions(looks.tokens)
@@ -105,7 +105,7 @@ def spread_inside(looks: Looks, width: int, shots: float) -> Tensor:
 
 
 def _regions(tokens_LNTD: Tensor) -> Tensor:
-    """Means over regions, all levels side by side, in lengths of the picture's own mean: (N, regions, K)."""
+    """Means over regions, all levels side by side, in lengths of the image's own mean: (N, regions, K)."""
     side = math.isqrt(tokens_LNTD.shape[2])
     parts = []
     for tokens in tokens_LNTD.float():
@@ -116,7 +116,7 @@ def _regions(tokens_LNTD: Tensor) -> Tensor:
 
 
 def _spread(residuals_NK: Tensor, inside: Tensor, classes: int) -> Tensor:
-    """The spread inside classes, drawn towards that inside pictures; the latter alone where each class has one."""
+    """The spread inside classes, drawn towards that inside images; the latter alone where each class has one."""
     freedom = len(residuals_NK) - classes
     if freedom < 1:
         return inside

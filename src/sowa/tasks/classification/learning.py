@@ -1,6 +1,6 @@
-"""Training of a classifier's head, and how its parts are weighed: by pictures that were held out.
+"""Training of a classifier's head, and how its parts are weighed: by images that were held out.
 
-Shapes: N pictures, C classes.
+Shapes: N images, C classes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sowa.core.progress import Report, silent
 from sowa.model.backbone import Backbone
-from sowa.progress import Report, silent
 from sowa.tasks.classification.config import ClassifyConfig
 from sowa.tasks.classification.evidence import ONE_SHOT, Gaussians, worth_of_names
 from sowa.tasks.classification.looks import Looks
@@ -38,7 +38,7 @@ def train(
     report: Report = silent,
     label: str = "train",
 ) -> list[float]:
-    """Trains adapters, pooling and prompts on every picture of ``looks``, in place; the loss of each step."""
+    """Trains adapters, pooling and prompts on every image of ``looks``, in place; the loss of each step."""
     frozen = [backbone.attention(level) for level in range(len(backbone.levels))]
     optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
@@ -63,7 +63,7 @@ def train(
 
 @torch.no_grad()
 def cosines(head: Head, looks: Looks, backbone: Backbone) -> Tensor:
-    """Of every picture with every class's words, (N, C), on the CPU."""
+    """Of every image with every class's words, (N, C), on the CPU."""
     frozen, device = [backbone.attention(level) for level in range(len(backbone.levels))], head.into.weight.device
     words, parts = head.words(backbone), []
     for start in range(0, len(looks.features), 64):
@@ -77,9 +77,9 @@ def cosines(head: Head, looks: Looks, backbone: Backbone) -> Tensor:
 class Learned:
     """What was learned of classes.
 
-    ``trained`` says whether training the head helped pictures held out; the head is untrained where it didn't.
+    ``trained`` says whether training the head helped images held out; the head is untrained where it didn't.
     ``temperature`` is what logits of `ONE_SHOT` sharpness are divided by. ``centres`` and ``hints`` (C, E) are what
-    `nearness` compares pictures with, and ``known`` the nearness from which on a picture is of a class.
+    `nearness` compares images with, and ``known`` the nearness from which on an image is of a class.
     """
 
     head: Head
@@ -100,7 +100,7 @@ def learn(
     config: ClassifyConfig,
     report: Report = silent,
 ) -> Learned:
-    """Learns classes from pictures of each. With one shot nothing is trained, since nothing can be held out."""
+    """Learns classes from images of each. With one shot nothing is trained, since nothing can be held out."""
     classes, levels, side = len(names), middle(looks.tokens), math.isqrt(looks.tokens.shape[2])
     head = new_head(names, side, backbone, config)
     with torch.no_grad():
@@ -153,7 +153,7 @@ def _trial(
     config: ClassifyConfig,
     report: Report,
 ) -> Weights | None:
-    """Trains ``head`` without the pictures that are ``out`` (N,): the weights that suit it, None where it doesn't help
+    """Trains ``head`` without the images that are ``out`` (N,): the weights that suit it, None where it doesn't help
     them."""
     inside, outside = (torch.nonzero(part)[:, 0].tolist() for part in (~out, out))
     train(head, looks.take(inside), labels[inside], backbone, config, report, "train, held out")
@@ -165,7 +165,7 @@ def _trial(
 def _held_out(
     looks: Looks, levels: Tensor, labels: Tensor, fold: Tensor, share: float, hinted: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) and nearness (N,) of each picture, by the pictures of the other folds; zeros in no fold."""
+    """Logits (N, C) and nearness (N,) of each image, by the images of the other folds; zeros in no fold."""
     classes = len(hinted)
     seen, near = torch.zeros(len(labels), classes), torch.zeros(len(labels))
     for number in range(int(fold.max()) + 1):

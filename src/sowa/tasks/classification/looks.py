@@ -1,6 +1,6 @@
-"""What a classifier keeps of pictures: their class features, and the tokens of all levels on a coarse grid.
+"""What a classifier keeps of images: their class features, and the tokens of all levels on a coarse grid.
 
-Shapes: N pictures, L levels, S x S windows' grid, E joint width, D vision width.
+Shapes: N images, L levels, S x S windows' grid, E joint width, D vision width.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sowa.data.stream import Picture
+from sowa.core.progress import Report, silent
+from sowa.data.stream import ImageSource
 from sowa.errors import InputError
-from sowa.progress import Report, silent
 from sowa.tasks.encoding import Encoder
 
 SIDES = (6, 3)  # of the coarse grid, which windows of three divide
-CHUNK = 64  # pictures whose tokens are held in full at a time
+CHUNK = 64  # images whose tokens are held in full at a time
 
 
 @dataclass(frozen=True)
 class Looks:
-    """Of N pictures: ``features`` (N, E), unit vectors, ``tokens`` (L, N, S * S, D) in half precision.
+    """Of N images: ``features`` (N, E), unit vectors, ``tokens`` (L, N, S * S, D) in half precision.
 
     ``kept`` are the places of those that could be read, ``skipped`` the others with the reason.
     """
@@ -34,7 +34,7 @@ class Looks:
     skipped: tuple[tuple[str, str], ...] = ()
 
     def take(self, places: Sequence[int]) -> Looks:
-        """Some of the pictures, in that order."""
+        """Some of the images, in that order."""
         return Looks(self.features[list(places)], self.tokens[:, list(places)], tuple(self.kept[p] for p in places))
 
 
@@ -50,23 +50,23 @@ def coarsen(tokens_NPD: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(maps, (side, side)).flatten(2).transpose(1, 2)
 
 
-def look(encoder: Encoder, pictures: Sequence[Picture], batch_size: int = 8, report: Report = silent) -> Looks:
-    """Encodes pictures once. Raises InputError where none can be read."""
+def look(encoder: Encoder, images: Sequence[ImageSource], batch_size: int = 8, report: Report = silent) -> Looks:
+    """Encodes images once. Raises InputError where none can be read."""
     parts: list[Looks] = []
-    for start in range(0, len(pictures), CHUNK):
-        parts.append(look_at_once(encoder, pictures[start : start + CHUNK], batch_size))
-        report("look at pictures", min(start + CHUNK, len(pictures)), len(pictures))
+    for start in range(0, len(images), CHUNK):
+        parts.append(look_at_once(encoder, images[start : start + CHUNK], batch_size))
+        report("look at images", min(start + CHUNK, len(images)), len(images))
     skipped = tuple(each for part in parts for each in part.skipped)
     kept = tuple(number * CHUNK + place for number, part in enumerate(parts) for place in part.kept)
     if not kept:
         why = skipped[0][1] if skipped else "there is none"
-        raise InputError(f"none of {len(pictures)} pictures can be read; first problem: {why}")
+        raise InputError(f"none of {len(images)} images can be read; first problem: {why}")
     features = torch.cat([part.features for part in parts])
     return Looks(features, torch.cat([part.tokens for part in parts], dim=1), kept, skipped)
 
 
-def look_at_once(encoder: Encoder, pictures: Sequence[Picture], batch_size: int) -> Looks:
-    """The same of so few pictures that all their tokens can be held; of none where none can be read."""
-    seen = encoder.encode(pictures, batch_size)
+def look_at_once(encoder: Encoder, images: Sequence[ImageSource], batch_size: int) -> Looks:
+    """The same of so few images that all their tokens can be held; of none where none can be read."""
+    seen = encoder.encode(images, batch_size)
     tokens = torch.stack([coarsen(level, seen.grid).half() for level in seen.tokens])
     return Looks(F.normalize(seen.features, dim=-1), tokens, seen.kept, seen.skipped)

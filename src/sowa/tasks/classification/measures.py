@@ -1,6 +1,6 @@
-"""How well pictures are sorted: pure functions of probabilities, independent of any network.
+"""How well images are sorted: pure functions of probabilities, independent of any network.
 
-Shapes: N pictures, C classes.
+Shapes: N images, C classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Measured:
     """Shares in 0..1. ``balanced`` is the mean of the classes' recalls, ``ece`` the expected calibration error and
     ``ece_before`` that of probabilities before their temperature; ``top5`` is 1 of five classes or fewer."""
 
-    pictures: int
+    images: int
     top1: float
     top5: float
     balanced: float
@@ -34,13 +34,13 @@ class Measured:
 
 
 def measure(logits_NC: Tensor, labels: Tensor, names: tuple[str, ...], temperature: float = 1.0) -> Measured:
-    """Everything of logits (N, C) and true classes (N,); at least one picture."""
+    """Everything of logits (N, C) and true classes (N,); at least one image."""
     truth, count = labels.numpy(), len(names)
     ranked = logits_NC.argsort(dim=1, descending=True).numpy()
     table = confusion(truth, ranked[:, 0], count)
     recalls = recall(table)
     return Measured(
-        pictures=len(truth),
+        images=len(truth),
         top1=float((ranked[:, 0] == truth).mean()),
         top5=float((ranked[:, :5] == truth[:, None]).any(axis=1).mean()),
         balanced=float(np.nanmean(recalls)),
@@ -59,7 +59,7 @@ def confusion(truth: NDArray[np.int64], told: NDArray[np.int64], classes: int) -
 
 
 def recall(table_CC: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of each class (C,), NaN where there is no picture of it."""
+    """Of each class (C,), NaN where there is no image of it."""
     of_class = table_CC.sum(axis=1)
     with np.errstate(invalid="ignore"):
         shares: NDArray[np.float64] = np.diag(table_CC) / of_class

@@ -1,10 +1,10 @@
 """What is trained of a classifier: adapters at all levels, attention pooling over windows, a prompt per class.
 
 Everything starts so that it changes nothing: adapters add zero, attention falls off from the middle in the same way
-for every picture, and what the levels add to the frozen class feature is zero. So an untrained head is the backbone's
+for every image, and what the levels add to the frozen class feature is zero. So an untrained head is the backbone's
 zero-shot classifier, and what is learned is a difference from it.
 
-Shapes: B pictures, L levels, S side of the coarse grid, M side of a window, R windows, D vision width, E joint width.
+Shapes: B images, L levels, S side of the coarse grid, M side of a window, R windows, D vision width, E joint width.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sowa.config import AdapterConfig, WordsConfig
+from sowa.core.config import AdapterConfig, WordsConfig
+from sowa.core.types import FrozenAttention, TextTower
 from sowa.model.adapter import AdapterBlock, WindowAdapter, partition
 from sowa.model.words import Words
-from sowa.types import FrozenAttention, TextTower
 
 WINDOW = 3
 FALL = 1.5  # how fast attention falls off with the squared distance from the middle, whose edge is at 1
@@ -60,7 +60,7 @@ class Pooling(nn.Module):
         tokens_RnD = partition(tokens_BPD.unflatten(1, grid), self.window)
         salience_Rn = partition(salience_BP.unflatten(1, grid)[..., None], self.window)[..., 0]
         windows_RD = (salience_Rn.softmax(dim=1)[..., None] * tokens_RnD).sum(dim=1)
-        # A window starts with the weight of its places, so that at first both softmaxes are one over the picture.
+        # A window starts with the weight of its places, so that at first both softmaxes are one over the image.
         salience_R = salience_Rn.logsumexp(dim=1) + F.layer_norm(windows_RD, (self.width,)) @ self.over * scale
         weights_BR = salience_R.unflatten(0, (count, -1)).softmax(dim=1)
         windows_BRD = windows_RD.unflatten(0, (count, -1))
@@ -103,6 +103,6 @@ class Head(nn.Module):
     def forward(
         self, features_BE: Tensor, tokens_LBPD: Tensor, frozen: Sequence[FrozenAttention], tower: TextTower
     ) -> Tensor:
-        """Cosines (B, C) of pictures with the classes' words."""
+        """Cosines (B, C) of images with the classes' words."""
         cosines_BC: Tensor = self.see(features_BE, tokens_LBPD, frozen) @ self.words(tower).T
         return cosines_BC

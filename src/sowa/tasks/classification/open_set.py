@@ -1,11 +1,11 @@
-"""None of these: how a picture that is of no class is told.
+"""None of these: how an image that is of no class is told.
 
-A classifier that has seen pictures asks how near the class feature lies to the nearest class's and, as far as names
-tell the classes apart, to the nearest name; it compares that with pictures that were held out. With names alone, other
+A classifier that has seen images asks how near the class feature lies to the nearest class's and, as far as names
+tell the classes apart, to the nearest name; it compares that with images that were held out. With names alone, other
 names stand for everything else: ImageNet's classes but those that mean nearly the same as one that was given (after
 Jiang et al., 2024, who mine negative labels).
 
-Shapes: N pictures, C classes, V other names, E joint width.
+Shapes: N images, C classes, V other names, E joint width.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from sowa.tasks.classification.evidence import class_means
 
 NONE = "none of these"
-KNOWN_KEPT = 0.95  # share of held-out pictures of known classes that stay known
+KNOWN_KEPT = 0.95  # share of held-out images of known classes that stay known
 SAME = 0.6  # cosine from which on two names mean nearly the same
 SHARPNESS = 40.0  # of cosines with names
 NAMED = 0.5  # what the cosine with the nearest name counts at most beside that with the nearest class
@@ -41,9 +41,9 @@ def nearness(features_NE: Tensor, centres_CE: Tensor, hints_CE: Tensor) -> Tenso
 
 
 def threshold_of(held_out: Tensor, centres_CE: Tensor, hints_CE: Tensor) -> float:
-    """The nearness above which a picture is of a known class.
+    """The nearness above which an image is of a known class.
 
-    ``held_out`` (N,) are those of pictures that weren't in their centres; where there are none, with one shot, the
+    ``held_out`` (N,) are those of images that weren't in their centres; where there are none, with one shot, the
     classes' nearness to each other stands in, which is a guess.
     """
     if len(held_out):

@@ -1,7 +1,7 @@
 """What a classifier has to beat: a linear probe and nearest class mean, on frozen features.
 
 Both are told on two features: the backbone's class feature, and that beside the mean of every level's tokens, which is
-the stronger one where the picture's surface tells classes apart. Shapes: N pictures, C classes, F width of a feature.
+the stronger one where the image's surface tells classes apart. Shapes: N images, C classes, F width of a feature.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def frozen_features(looks: Looks) -> dict[str, Tensor]:
 def rivals(
     train: dict[str, Tensor], labels: Tensor, test: dict[str, Tensor], classes: int
 ) -> dict[str, NDArray[np.int64]]:
-    """What each of `RIVALS` says of the test pictures, class numbers (N,)."""
+    """What each of `RIVALS` says of the test images, class numbers (N,)."""
     found: dict[str, NDArray[np.int64]] = {}
     for name in RIVALS:
         kind, _, feature = name.partition(", ")
@@ -53,7 +53,7 @@ def nearest_mean(train_NF: Tensor, labels: Tensor, test_NF: Tensor, classes: int
 
 
 def linear_probe(train_NF: Tensor, labels: Tensor, test_NF: Tensor, classes: int) -> NDArray[np.int64]:
-    """Logistic regression. Its strength is cross-validated where each class has two pictures or more, and else 1."""
+    """Logistic regression. Its strength is cross-validated where each class has two images or more, and else 1."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold

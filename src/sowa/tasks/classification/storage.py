@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sowa.config import STRICT, from_dict, to_dict
+from sowa.core.config import STRICT, from_dict, to_dict
+from sowa.core.files import read_safetensors, write_safetensors
+from sowa.core.headers import CLASSIFY_FORMAT, TaskHeader, read_header
 from sowa.errors import InputError
-from sowa.files import read_safetensors, write_safetensors
-from sowa.headers import CLASSIFY_FORMAT, TaskHeader, read_header
 from sowa.model.checkpoint import identity
 from sowa.tasks.classification.config import ClassifyConfig
 from sowa.tasks.classification.evidence import ONE_SHOT, Gaussians

@@ -1,7 +1,7 @@
-"""How evidence is weighed: by pictures that were held out of it, fold by fold.
+"""How evidence is weighed: by images that were held out of it, fold by fold.
 
-Logits of a picture are ``seen`` times what frozen features say (`Gaussians`) plus ``told`` times the cosines with the
-classes' words, trained where that helped. Shapes: N pictures, C classes.
+Logits of an image are ``seen`` times what frozen features say (`Gaussians`) plus ``told`` times the cosines with the
+classes' words, trained where that helped. Shapes: N images, C classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TOLD = (0.0, 2.0, 4.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0)
 
 @dataclass(frozen=True)
 class Weights:
-    """What the two kinds of evidence count, and the mean loss of held-out pictures by it."""
+    """What the two kinds of evidence count, and the mean loss of held-out images by it."""
 
     seen: float
     told: float
@@ -33,9 +33,9 @@ class Weights:
 
 
 def weigh(seen_NC: Tensor, told_NC: Tensor, labels: Tensor) -> Weights:
-    """The weights by which held-out pictures are likeliest; of equal ones those that count names less.
+    """The weights by which held-out images are likeliest; of equal ones those that count names less.
 
-    What few pictures say of the sharpness is drawn towards `USUAL`, as one more picture would.
+    What few images say of the sharpness is drawn towards `USUAL`, as one more image would.
     """
     found = [
         Weights(seen, told, float(F.cross_entropy(seen * seen_NC + told * told_NC, labels)))
@@ -46,7 +46,7 @@ def weigh(seen_NC: Tensor, told_NC: Tensor, labels: Tensor) -> Weights:
 
 
 def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:
-    """The fold (N,) in which each picture is held out, -1 for the only picture of its class, which never is."""
+    """The fold (N,) in which each image is held out, -1 for the only image of its class, which never is."""
     order, found = np.random.default_rng(seed), torch.full((len(labels),), -1)
     for label in labels.unique():
         own = order.permutation(torch.nonzero(labels == label)[:, 0].numpy())

@@ -1,4 +1,4 @@
-"""Object detection: boxes with names from the frozen levels, trained on a user's own pictures."""
+"""Object detection: boxes with names from the frozen levels, trained on a user's own images."""
 
 from sowa.tasks.detection.detector import BoxDetector, Detections
 

@@ -1,4 +1,4 @@
-"""What was found, as COCO's JSON files have it: pictures, categories, and boxes with scores."""
+"""What was found, as COCO's JSON files have it: images, categories, and boxes with scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sowa.tasks.detection.detector import Detections
 
 
 class Coco:
-    """Collects pictures one by one. Boxes are x, y, width, height in pixels."""
+    """Collects images one by one. Boxes are x, y, width, height in pixels."""
 
     def __init__(self) -> None:
         self.images: list[dict[str, Any]] = []
@@ -16,7 +16,7 @@ class Coco:
         self.names: tuple[str, ...] = ()
 
     def add(self, found: Detections) -> None:
-        """What was found in one picture."""
+        """What was found in one image."""
         number, self.names = len(self.images) + 1, found.names
         height, width = found.size
         self.images.append({"id": number, "file_name": found.image_path, "height": height, "width": width})

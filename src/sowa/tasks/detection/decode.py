@@ -1,4 +1,4 @@
-"""What a network found at every cell, to the boxes of a picture.
+"""What a network found at every cell, to the boxes of an image.
 
 Shapes: M cells, C classes, n boxes.
 """
@@ -25,7 +25,7 @@ class Boxes:
 
 
 def decode(boxes: Tensor, objectness: Tensor, logits: Tensor, extent: tuple[float, float], least: float) -> Boxes:
-    """Boxes (M, 4), objectness (M,) and class logits (M, C) of one picture of ``extent`` (width, height) to its boxes.
+    """Boxes (M, 4), objectness (M,) and class logits (M, C) of one image of ``extent`` (width, height) to its boxes.
 
     A score is the geometric mean of how sure it is that something is there and what it is. Those below ``least`` are
     left out, and of boxes of one class that overlap all but the likeliest.

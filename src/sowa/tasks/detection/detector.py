@@ -1,4 +1,4 @@
-"""The public class of detection: pictures in, boxes with names out."""
+"""The public class of detection: images in, boxes with names out."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.config import DetectConfig, from_dict, to_dict
+from sowa.core.config import DetectConfig, from_dict, to_dict
+from sowa.core.files import read_safetensors, write_safetensors
+from sowa.core.headers import DETECT_FORMAT, TaskHeader, read_header
 from sowa.data.images import read_image
-from sowa.data.stream import Batch, Picture, pictures, read_batches, skipped_into
-from sowa.devices import Precision
+from sowa.data.stream import Batch, ImageSource, image_sources, read_batches, skipped_into
+from sowa.detector.render import with_boxes
+from sowa.encoders.devices import Precision
 from sowa.errors import InputError
-from sowa.files import read_safetensors, write_safetensors
-from sowa.headers import DETECT_FORMAT, TaskHeader, read_header
 from sowa.model.checkpoint import identity
 from sowa.model.words import check_names
-from sowa.render import with_boxes
 from sowa.tasks.detection.decode import Boxes, decode
 from sowa.tasks.detection.network import BoxNetwork
 from sowa.tasks.encoding import Encoder
@@ -31,9 +31,9 @@ LEAST = 0.01  # scores below it are never kept
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What is in one picture, the likeliest first.
+    """What is in one image, the likeliest first.
 
-    ``xyxy`` (n, 4) float32 are x1, y1, x2, y2 in pixels of the picture as it is on disk, ``confidence`` (n,) float32
+    ``xyxy`` (n, 4) float32 are x1, y1, x2, y2 in pixels of the image as it is on disk, ``confidence`` (n,) float32
     lies in 0..1, ``class_id`` (n,) counts ``names``. The arrays are what ``supervision.Detections`` takes.
     """
 
@@ -42,8 +42,8 @@ class Detections:
     confidence: NDArray[np.float32]
     class_id: NDArray[np.int64]
     names: tuple[str, ...]
-    size: tuple[int, int]  # (H', W') of the picture
-    # Where the picture can be had again: thousands of results don't hold thousands of pictures in memory.
+    size: tuple[int, int]  # (H', W') of the image
+    # Where the image can be had again: thousands of results don't hold thousands of images in memory.
     source: Path | NDArray[np.uint8] = field(repr=False)
 
     def __len__(self) -> int:
@@ -56,11 +56,11 @@ class Detections:
 
     @property
     def image(self) -> NDArray[np.uint8]:
-        """The picture (H', W', 3) uint8, read again from disk where it came from there."""
+        """The image (H', W', 3) uint8, read again from disk where it came from there."""
         return read_image(self.source) if isinstance(self.source, Path) else self.source
 
     def plot(self) -> NDArray[np.uint8]:
-        """The picture (H', W', 3) uint8 RGB with what was found on it: a colour for each name."""
+        """The image (H', W', 3) uint8 RGB with what was found on it: a colour for each name."""
         return with_boxes(self.image, self, self.labels, self.class_id.tolist())
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class BoxDetector:
     """Finds things by name on a frozen backbone.
 
     ``names`` are the classes it was trained on. ``threshold_`` is the score from which a box of them counts, and
-    ``query_threshold_`` that for queries, both chosen on held-out pictures in training. ``skipped_`` lists what the
+    ``query_threshold_`` that for queries, both chosen on held-out images in training. ``skipped_`` lists what the
     last call couldn't read, and why.
     """
 
@@ -101,7 +101,7 @@ class BoxDetector:
         text_CE: Tensor,
         least: float = LEAST,
     ) -> list[Boxes]:
-        """Of encoded pictures, L times (B, P, D), and their references, the boxes in patches."""
+        """Of encoded images, L times (B, P, D), and their references, the boxes in patches."""
         device, grid = self.encoder.device, self.encoder.grid
         seen = [level.float().to(device) for level in tokens]
         beside = None if reference is None else [level.float().to(device) for level in reference]
@@ -126,38 +126,38 @@ class BoxDetector:
         least: float | None = None,
         batch_size: int = 8,
     ) -> Iterator[Detections]:
-        """The boxes of every picture of ``source`` (as in ``Sowa.predict``), one picture at a time.
+        """The boxes of every image of ``source`` (as in ``Sowa.predict``), one image at a time.
 
-        ``queries`` are what to look for, in any words, by default the detector's own classes. ``reference`` is a
-        picture of the part without anything to find, or one for each picture, where the detector was trained with them.
+        ``queries`` are what to look for, in any words, by default the detector's own classes. ``reference`` is an
+        image of the part without anything to find, or one for each image, where the detector was trained with them.
         ``least`` is the score from which a box counts, by default the detector's own threshold for its
-        classes or for queries. Broken pictures are skipped.
+        classes or for queries. Broken images are skipped.
 
         Raises InputError where a query is empty or there twice, and where references are missing or not wanted.
         """
         names = self.names if queries is None else check_names(queries, "queries")
-        wanted = pictures(source)
+        wanted = image_sources(source)
         references = self._references(reference, len(wanted))
         if least is None:
             least = self.threshold_ if queries is None else self.query_threshold_
         text, self.skipped_ = self.read(names if queries is not None else None), []
-        alike = self._encode(references) if len(references) == 1 else None  # encoded once for all pictures
-        places = {id(picture): place for place, picture in enumerate(wanted)}
+        alike = self._encode(references) if len(references) == 1 else None  # encoded once for all images
+        places = {id(image): place for place, image in enumerate(wanted)}
         for batch in read_batches(wanted, self.encoder.image_size, batch_size, skipped_into(self.skipped_)):
             beside = alike
             if len(references) > 1:
-                beside = self._encode([references[places[id(picture)]] for picture in batch.pictures])
+                beside = self._encode([references[places[id(image)]] for image in batch.sources])
             tokens, _ = self.encoder(batch.images)
             yield from self._placed(batch, self.find(tokens, beside, text, least), names)
 
     def _placed(self, batch: Batch, found: Sequence[Boxes], names: tuple[str, ...]) -> Iterator[Detections]:
-        for picture, size, boxes in zip(batch.pictures, batch.sizes, found, strict=True):
-            yield self._in_pixels(picture.name, size, boxes, names, picture.origin)
+        for image, size, boxes in zip(batch.sources, batch.sizes, found, strict=True):
+            yield self._in_pixels(image.name, size, boxes, names, image.origin)
 
     def placed(
         self, path: str, image: NDArray[np.uint8], boxes: Boxes, names: tuple[str, ...], least: float
     ) -> Detections:
-        """What was found in a picture (H', W', 3), boxes in patches, as `predict` gives it from a score on."""
+        """What was found in an image (H', W', 3), boxes in patches, as `predict` gives it from a score on."""
         chosen = boxes.scores >= least
         kept = Boxes(boxes.xyxy[chosen], boxes.scores[chosen], boxes.labels[chosen])
         return self._in_pixels(path, (image.shape[0], image.shape[1]), kept, names, image)
@@ -177,21 +177,21 @@ class BoxDetector:
             origin,
         )
 
-    def _encode(self, chosen: Sequence[Picture]) -> tuple[Tensor, ...]:
+    def _encode(self, chosen: Sequence[ImageSource]) -> tuple[Tensor, ...]:
         batches = list(read_batches(chosen, self.encoder.image_size, len(chosen), _refuse))
         return self.encoder(batches[0].images)[0]
 
-    def _references(self, reference: Any, count: int) -> list[Picture]:
+    def _references(self, reference: Any, count: int) -> list[ImageSource]:
         wants = self.network.config.reference
         if wants != (reference is not None):
             raise InputError(
-                "the detector compares pictures with references; give --reference, one picture or one for each"
+                "the detector compares images with references; give --reference, one image or one for each"
                 if wants
                 else "the detector was trained without references; leave --reference out, or train with it"
             )
-        found = pictures(reference) if wants else []
+        found = image_sources(reference) if wants else []
         if wants and len(found) not in (1, count):
-            raise InputError(f"{len(found)} references for {count} pictures; give one for all, or one for each")
+            raise InputError(f"{len(found)} references for {count} images; give one for all, or one for each")
         return found
 
     def save(self, path: str | Path) -> Path:
@@ -237,5 +237,5 @@ class BoxDetector:
         self.network.load_state_dict(tensors)
 
 
-def _refuse(picture: Picture, why: str) -> None:
-    raise InputError(f"reference {picture.name} can't be used: {why}")
+def _refuse(image: ImageSource, why: str) -> None:
+    raise InputError(f"reference {image.name} can't be used: {why}")

@@ -13,20 +13,20 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou
 
-from sowa.progress import Report, silent
+from sowa.core.progress import Report, silent
 from sowa.tasks.detection.decode import Boxes
 from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.examples import Examples
 from sowa.tasks.detection.queries import truth
 
 ENOUGH = 0.5  # of the union of a true and a found box that they share, for the found one to count
-# Boxes that a picture may return, in the mean, to one name of what isn't in it: for a query of one's own.
+# Boxes that an image may return, in the mean, to one name of what isn't in it: for a query of one's own.
 ALARMS = 0.02
 
 
 @dataclass(frozen=True)
 class Match:
-    """Of one picture: the ``scores`` (n,) of what was found, which of it ``hits`` (n,) something, and how many things
+    """Of one image: the ``scores`` (n,) of what was found, which of it ``hits`` (n,) something, and how many things
     there are."""
 
     scores: Tensor
@@ -43,8 +43,8 @@ class Match:
 class BoxMetrics:
     """``values`` by name, None where there is nothing to measure; ``per_class`` the mAP50 of each class that is there.
 
-    ``threshold`` is the score with the largest F1, ``false_alarms`` how many boxes a picture has above it that aren't
-    there; ``matches`` are of each picture.
+    ``threshold`` is the score with the largest F1, ``false_alarms`` how many boxes an image has above it that aren't
+    there; ``matches`` are of each image.
     """
 
     values: dict[str, float | None]
@@ -62,7 +62,7 @@ class BoxMetrics:
 def find_all(
     detector: BoxDetector, examples: Examples, names: Sequence[str] | None = None, report: Report = silent
 ) -> list[Boxes]:
-    """What a detector finds in each picture, in patches; ``names`` as the queries of ``predict``."""
+    """What a detector finds in each image, in patches; ``names`` as the queries of ``predict``."""
     text, seen, found = detector.read(names), examples.views[0], []
     for place in range(len(examples.samples)):
         tokens = [level[place : place + 1] for level in seen.tokens]
@@ -97,18 +97,18 @@ def measure(examples: Examples, found: Sequence[Boxes], names: Sequence[str], ph
     for size in ("small", "medium", "large"):
         values[f"mAP50 {size}"] = _number(at_half[f"map_{size}"])
     classes, each = at_half["classes"].reshape(-1).tolist(), at_half["map_per_class"].reshape(-1)
-    # COCO writes -1 for a class that isn't in any picture.
+    # COCO writes -1 for a class that isn't in any image.
     per_class = {names[int(kind)]: float(value) for kind, value in zip(classes, each, strict=True) if value >= 0}
     threshold, f1, alarms = _best(matches)
     return BoxMetrics(values, per_class, threshold, f1, alarms, tuple(matches))
 
 
 def quiet_from(examples: Examples, found: Sequence[Boxes], names: Sequence[str]) -> float:
-    """The lowest score from which on a picture returns no more than `ALARMS` boxes, in the mean, to a name of what
-    isn't in it; 1 where everything is in every picture.
+    """The lowest score from which on an image returns no more than `ALARMS` boxes, in the mean, to a name of what
+    isn't in it; 1 where everything is in every image.
 
     ``found`` is for all ``names``. The score with the largest F1 is too careful for a query: it counts the false boxes
-    of every name that training knows, hundreds in one picture.
+    of every name that training knows, hundreds in one image.
     """
     wrong, asked = [torch.zeros(0)], 0
     for sample, boxes in zip(examples.samples, found, strict=True):
@@ -136,7 +136,7 @@ def _hits(found: Tensor, scores: Tensor, kinds: Tensor, boxes: Tensor, labels: T
 
 
 def _best(matches: Sequence[Match]) -> tuple[float, float, float]:
-    """The score with the largest F1, that F1, and the false alarms of a picture from there on."""
+    """The score with the largest F1, that F1, and the false alarms of an image from there on."""
     scores, hits = (torch.cat([getattr(match, name) for match in matches]) for name in ("scores", "hits"))
     wanted = sum(match.wanted for match in matches)
     if not len(scores) or not wanted or not hits.any():

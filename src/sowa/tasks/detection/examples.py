@@ -1,6 +1,6 @@
-"""Pictures with boxes as training and evaluation see them: encoded once, in every view.
+"""Images with boxes as training and evaluation see them: encoded once, in every view.
 
-Shapes: N pictures, n boxes of a picture, L levels, P = h * w patches, D vision width.
+Shapes: N images, n boxes of an image, L levels, P = h * w patches, D vision width.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sowa.core.progress import Report, silent
 from sowa.data.boxes import BoxSample
-from sowa.data.stream import Picture
+from sowa.data.stream import ImageSource
 from sowa.errors import InputError
-from sowa.progress import Report, silent
 from sowa.tasks.encoding import Encoded, Encoder
 
 Images = NDArray[np.uint8]
@@ -24,7 +24,7 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class View:
-    """Pictures (B, H, W, 3) seen another way, and where boxes (n, 4) in parts of the picture lie then."""
+    """Images (B, H, W, 3) seen another way, and where boxes (n, 4) in parts of the image lie then."""
 
     images: Callable[[Images], Images]
     boxes: Callable[[Tensor], Tensor]
@@ -45,7 +45,7 @@ VIEWS = {"hflip": (HFLIP,), "vflip": (VFLIP,), "rotate90": (LEFT, RIGHT), "rotat
 
 @dataclass(frozen=True)
 class Seen:
-    """N pictures in one view: ``tokens`` and those of the references, L times (N, P, D) in half precision, and the
+    """N images in one view: ``tokens`` and those of the references, L times (N, P, D) in half precision, and the
     ``boxes`` of each, (n, 4) in patches."""
 
     tokens: tuple[Tensor, ...]
@@ -66,14 +66,14 @@ class Examples:
 def check_views(names: Sequence[str], image_size: tuple[int, int]) -> tuple[View, ...]:
     """The views that ``names`` stand for, the plain one first.
 
-    Raises InputError for an unknown name, and for a quarter turn of pictures that aren't seen as squares.
+    Raises InputError for an unknown name, and for a quarter turn of images that aren't seen as squares.
     """
     for name in names:
         if name not in VIEWS:
             raise InputError(f"augment is {name!r}, allowed are none, or some of {','.join(VIEWS)}")
     if "rotate90" in names and image_size[0] != image_size[1]:
         raise InputError(
-            f"rotate90 needs pictures that are seen as squares, but image size is {image_size[0]} x {image_size[1]}; "
+            f"rotate90 needs images that are seen as squares, but image size is {image_size[0]} x {image_size[1]}; "
             "leave it out"
         )
     return (PLAIN, *(view for name in dict.fromkeys(names) for view in VIEWS[name]))
@@ -87,44 +87,46 @@ def see(
     batch_size: int = 8,
     report: Report = silent,
 ) -> Examples:
-    """Encodes all pictures in all views, and their references where these are asked for.
+    """Encodes all images in all views, and their references where these are asked for.
 
-    Raises InputError where a picture has no reference, or none can be read.
+    Raises InputError where an image has no reference, or none can be read.
     """
     if reference and (bare := [sample for sample in samples if sample.reference is None]):
         raise InputError(f"{bare[0].image_path} has no reference; leave --reference out, or use data that has them")
     good, skipped = _readable(samples, reference)
     if not good:
         first = skipped[0][1] if skipped else "there is none in this split"
-        raise InputError(f"none of {len(samples)} pictures can be read; first problem: {first}")
+        raise InputError(f"none of {len(samples)} images can be read; first problem: {first}")
     total, done = len(views) * (2 if reference else 1) * len(good), 0
 
-    def encode(pictures: Sequence[Picture], view: View) -> Encoded:
+    def encode(images: Sequence[ImageSource], view: View) -> Encoded:
         nonlocal done
         before = done
         encoded = encoder.encode(
-            pictures, batch_size, lambda _, count, __: report("encode", before + count, total), view.images
+            images, batch_size, lambda _, count, __: report("encode", before + count, total), view.images
         )
-        done += len(pictures)
+        done += len(images)
         return encoded
 
     seen = []
     for view in views:
-        tested = encode([Picture(str(s.image_path), s.image_path) for s in good], view)
-        plain = [Picture(str(s.reference), s.reference) for s in good if s.reference is not None] if reference else []
+        tested = encode([ImageSource(str(s.image_path), s.image_path) for s in good], view)
+        plain = (
+            [ImageSource(str(s.reference), s.reference) for s in good if s.reference is not None] if reference else []
+        )
         beside = encode(plain, view).tokens if reference else None
         seen.append(Seen(tested.tokens, beside, tuple(_in_patches(s, view, encoder.grid) for s in good)))
     return Examples(tuple(good), tuple(seen), encoder.grid, tuple(skipped))
 
 
 def _readable(samples: Sequence[BoxSample], reference: bool) -> tuple[list[BoxSample], list[tuple[str, str]]]:
-    """Those whose pictures can be read, and the reasons of the others: all views must have the same pictures."""
+    """Those whose images can be read, and the reasons of the others: all views must have the same images."""
     good, skipped = [], []
     for sample in samples:
         try:
             for path in (sample.image_path, sample.reference if reference else None):
                 if path is not None:
-                    Picture(str(path), path).read()
+                    ImageSource(str(path), path).read()
             good.append(sample)
         except InputError as error:
             skipped.append((str(sample.image_path), str(error)))

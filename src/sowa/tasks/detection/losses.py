@@ -1,6 +1,6 @@
 """Which cells are to find which box, and what it costs where they don't.
 
-Shapes: B pictures, M cells, C classes, n boxes of a picture.
+Shapes: B images, M cells, C classes, n boxes of an image.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def box_losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses of objectness, boxes and classes, each per cell that is to find something.
 
-    ``logits`` (B, M, C); of each picture ``boxes`` (n, 4) in patches and ``labels`` (n, C), 1 for every name that fits.
+    ``logits`` (B, M, C); of each image ``boxes`` (n, 4) in patches and ``labels`` (n, C), 1 for every name that fits.
     """
     objectness = box = kind = found.boxes.sum() * 0
     count = 0

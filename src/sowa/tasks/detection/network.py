@@ -3,7 +3,7 @@
 Small things are looked for at early levels on a fine grid, large ones at late levels on a coarse one, and each level
 knows what the later ones say (Lin et al., 2017, feature pyramid; Tian et al., 2019, a box at every cell).
 
-Shapes: B pictures, L levels, P = h * w patches, D vision width, E joint width, W head width, C classes, M cells of all
+Shapes: B images, L levels, P = h * w patches, D vision width, E joint width, W head width, C classes, M cells of all
 levels together.
 """
 
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sowa.config import DetectConfig
+from sowa.core.config import DetectConfig
 from sowa.model.adapter import WindowAdapter
 from sowa.model.backbone import Backbone
 from sowa.model.words import Words
@@ -135,7 +135,7 @@ class BoxNetwork(nn.Module):
 
     @torch.no_grad()
     def standardise(self, tokens: Sequence[Tensor]) -> None:
-        """Takes over how the channels of each level spread in the pictures to train on, L times (N, P, D).
+        """Takes over how the channels of each level spread in the images to train on, L times (N, P, D).
 
         What an adapter adds has one spread in all channels and drowns what varies little, such as colour.
         """

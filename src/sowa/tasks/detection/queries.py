@@ -29,7 +29,7 @@ def all_parts(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def asked(labels: Sequence[Sequence[str]], known: Sequence[str], random: np.random.Generator) -> tuple[str, ...]:
-    """Names to ask a batch of pictures for: what is in them first, then others of ``known``, `ASKED` in all."""
+    """Names to ask a batch of images for: what is in them first, then others of ``known``, `ASKED` in all."""
     there = all_parts(label for of in labels for label in of)
     if len(there) >= ASKED:
         return tuple(random.permutation(there)[:ASKED].tolist())

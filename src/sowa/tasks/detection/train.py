@@ -1,6 +1,6 @@
 """Training of boxes: one visible loop over frozen levels that were encoded once.
 
-A run that was killed goes on where its last checkpoint was, with the same result as a run that wasn't: which pictures
+A run that was killed goes on where its last checkpoint was, with the same result as a run that wasn't: which images
 and views a step sees follows from the seed and the step's number alone.
 """
 
@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sowa.checkpoints import load_checkpoint, save_checkpoint
-from sowa.config import DetectTrainConfig, to_dict
+from sowa.core.config import DetectTrainConfig, to_dict
+from sowa.core.progress import Report, silent
 from sowa.data.boxes import BoxSample, BoxSet
 from sowa.data.sampling import draw
-from sowa.devices import autocast
+from sowa.encoders.devices import autocast
 from sowa.errors import InputError, TrainingError
 from sowa.model.checkpoint import identity
-from sowa.progress import Report, silent
 from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.evaluate import BoxMetrics, find_all, measure, quiet_from
 from sowa.tasks.detection.examples import Examples, check_views, see
 from sowa.tasks.detection.losses import box_losses
 from sowa.tasks.detection.queries import all_parts, asked, truth
+from sowa.training.checkpoints import load_checkpoint, save_checkpoint
 
 WARMING = 0.1  # share of the steps in which the learning rate rises
 COLDEST = 0.01  # part of the learning rate that is left at the end
@@ -38,7 +38,7 @@ STEEPEST = 5.0  # norm that a step's gradient is cut to
 
 @dataclass(frozen=True)
 class BoxTrainResult:
-    """Where the weights are, how good they are on held-out pictures, the mean loss of each epoch, what was skipped."""
+    """Where the weights are, how good they are on held-out images, the mean loss of each epoch, what was skipped."""
 
     weights: Path
     metrics: BoxMetrics
@@ -58,7 +58,7 @@ class _State:
 def train(
     detector: BoxDetector, boxes: BoxSet, config: DetectTrainConfig, out: Path, report: Report = silent
 ) -> BoxTrainResult:
-    """Trains a detector in place, chooses its thresholds on held-out pictures, and writes it to ``out``.
+    """Trains a detector in place, chooses its thresholds on held-out images, and writes it to ``out``.
 
     ``out`` with ``.checkpoint`` appended is written every ``config.checkpoint_every`` steps, resumed from where it's
     there, and removed at the end. Raises InputError for data that can't be trained on and for a checkpoint of another
@@ -98,14 +98,14 @@ def train(
     metrics = measure(seen, found, names, config.phrases)
     detector.threshold_, detector.metrics_ = metrics.threshold, metrics.to_dict()
     detector.query_threshold_ = quiet_from(seen, found, names) if config.phrases else metrics.threshold
-    detector.train_ = {**to_dict(config), "pictures": len(examples.samples), "pictures_sha256": sha256(training)}
+    detector.train_ = {**to_dict(config), "images": len(examples.samples), "images_sha256": sha256(training)}
     detector.save(out)
     checkpoint.unlink(missing_ok=True)
     return BoxTrainResult(out, metrics, state.losses, [*examples.skipped, *seen.skipped])
 
 
 def hold_out(boxes: BoxSet, share: float, seed: int) -> tuple[list[BoxSample], list[BoxSample]]:
-    """Pictures to train on and pictures to validate on: the data set's own splits, or drawn where it has none.
+    """Images to train on and images to validate on: the data set's own splits, or drawn where it has none.
 
     Raises InputError where either would be empty, or nothing to train on has a box.
     """
@@ -117,14 +117,14 @@ def hold_out(boxes: BoxSet, share: float, seed: int) -> tuple[list[BoxSample], l
         training, held_out = drawn[count:], drawn[:count]
     if not held_out or not any(sample.boxes for sample in training):
         raise InputError(
-            f"{len(training)} pictures to train on and {len(held_out)} to validate on; needed are both, and boxes in "
+            f"{len(training)} images to train on and {len(held_out)} to validate on; needed are both, and boxes in "
             "those to train on"
         )
     return training, held_out
 
 
 def shown(boxes: BoxSet, config: DetectTrainConfig) -> tuple[str, ...]:
-    """The classes that the pictures to train on show: no others can be learned. Raises InputError as `hold_out`."""
+    """The classes that the images to train on show: no others can be learned. Raises InputError as `hold_out`."""
     training, _ = hold_out(boxes, config.held_out, config.seed)
     there = {label for sample in training for label in sample.labels}
     return tuple(name for name in boxes.names if name in there)
@@ -139,13 +139,13 @@ def pace(step: int, total: int) -> float:
 
 
 def sha256(samples: Sequence[BoxSample]) -> str:
-    """Of which pictures these are, by name."""
+    """Of which images these are, by name."""
     return hashlib.sha256("\n".join(sample.image_path.name for sample in samples).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Tokens and those of the references, L times (B, P, D); per picture boxes (n, 4); ``labels`` (n, C) of ``names``,
+    """Tokens and those of the references, L times (B, P, D); per image boxes (n, 4); ``labels`` (n, C) of ``names``,
     None for the detector's own."""
 
     tokens: list[Tensor]
@@ -224,7 +224,7 @@ def _describe(detector: BoxDetector, training: Sequence[BoxSample], config: Dete
         "backbone": to_dict(identity(detector.encoder.backbone)),
         "image_size": detector.encoder.image_size,
         "names": detector.names,
-        "pictures": sha256(training),
+        "images": sha256(training),
     }
 
 

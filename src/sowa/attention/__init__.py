@@ -1,1 +1,0 @@
-"""Where people look: fixations, their densities, metrics of saliency maps, simulated observers, and a recorder."""

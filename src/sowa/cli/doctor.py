@@ -1,0 +1,49 @@
+"""``sowa doctor``: can this machine run the package?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from typing import Any
+
+import numpy as np
+
+
+def examine() -> dict[str, Any]:
+    """Versions, devices, and the time of one image on the embedded backbone; what's wrong under ``problems``."""
+    from sowa.cli.info import describe_package
+
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "free disk": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
+        "libraries": describe_package()["libraries"],
+    }
+    problems = [f"{library} missing: pip install it" for library in facts["libraries"] if library.endswith("missing")]
+    try:
+        facts |= _judge_one_image()
+    except Exception as error:  # whatever is wrong is what the doctor is asked for
+        problems.append(f"judging an image failed: {type(error).__name__}: {error}")
+    return facts | {"problems": problems}
+
+
+def _judge_one_image() -> dict[str, Any]:
+    import torch
+
+    from sowa.detector.detector import Sowa
+
+    started = time.perf_counter()
+    detector = Sowa.from_pretrained("mini")
+    built = time.perf_counter()
+    random = np.random.default_rng(0)
+    normal = random.integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    detector.fit(normal)
+    ready = time.perf_counter()
+    detector.predict(normal)
+    judged = time.perf_counter()
+    return {
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads, device {detector.device}",
+        "seconds": f"build {built - started:.2f}, fit one image {ready - built:.2f}, judge one {judged - ready:.2f}",
+    }

@@ -1,0 +1,98 @@
+"""``sowa info``: what the package offers, or what a file of ours holds. Loads no torch for the former."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import sowa
+from sowa.core.files import read_metadata
+from sowa.core.headers import (
+    CLASSIFY_FORMAT,
+    DETECT_FORMAT,
+    DETECTOR_FORMAT,
+    WEIGHTS_FORMAT,
+    DetectorHeader,
+    Identity,
+    TaskHeader,
+    WeightsHeader,
+    read_header,
+)
+from sowa.errors import InputError
+
+LIBRARIES = ("torch", "torchvision", "open-clip-torch", "timm", "numpy", "opencv-python-headless", "pillow")
+
+
+def describe_package() -> dict[str, Any]:
+    """Versions and what can be named on the command line."""
+    from sowa.data import DATASETS
+
+    weights = files("sowa") / "weights"
+    shipped = sorted(path.name for path in weights.iterdir() if path.name.endswith(".safetensors"))
+    return {
+        "sowa": sowa.__version__,
+        "libraries": [f"{name} {_version(name)}" for name in LIBRARIES],
+        "backbones": ["mini (embedded, offline)", "any ViT-* of open_clip: NAME, NAME:TAG, NAME:FILE, NAME:random"],
+        "data sets": list(DATASETS),
+        "shipped weights": shipped,
+    }
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """What a detector, a weights file or a task's model holds, read from its header alone.
+
+    Raises InputError for a file that is missing, truncated or not ours.
+    """
+    kind, metadata = read_metadata(path)
+    facts: dict[str, Any] = {"file": str(path), "kind": kind}
+    if kind == DETECTOR_FORMAT:
+        detector = read_header(DetectorHeader, metadata, path)
+        return facts | {
+            **_backbone(detector.backbone),
+            "image size": "{} x {}".format(*detector.image_size) + (", in tiles" if detector.tiled else ""),
+            "prompts trained": detector.trained,
+            "threshold": detector.calibration.threshold,
+            "pixel threshold": detector.calibration.pixel_threshold,
+            "thresholds by": detector.calibration.rule,
+            "normal images seen": detector.calibration.seen,
+            "seed": detector.seed,
+            "references": detector.references,
+            "augmented by": ", ".join(detector.augment) or "nothing",
+            "glances": detector.glances or "none, everything is looked at",
+            "expected defects": ", ".join(detector.expected) or "any",
+            "saliency weight": detector.config.saliency_weight,
+        }
+    if kind == WEIGHTS_FORMAT:
+        weights = read_header(WeightsHeader, metadata, path)
+        held_out = [
+            f"{name} {_digits(weights.before[name])} -> {_digits(value)}" for name, value in weights.after.items()
+        ]
+        return facts | {**_backbone(weights.backbone), "training": weights.train, "held-out metrics": held_out}
+    if kind in (DETECT_FORMAT, CLASSIFY_FORMAT):
+        task = read_header(TaskHeader, metadata, path)
+        return facts | {
+            **_backbone(task.backbone),
+            "image size": "{} x {}".format(*task.image_size),
+            "classes": list(task.names),
+            "training": task.train,
+            "held-out metrics": [f"{name} {_digits(value)}" for name, value in task.metrics.items()],
+        }
+    raise InputError(f"{path} is a {kind} file, info reads detectors, weights and models of tasks")
+
+
+def _backbone(identity: Identity) -> dict[str, Any]:
+    levels = ", ".join(str(level) for level in identity.levels)
+    return {"backbone": identity.name, "levels": levels, "fingerprint": identity.fingerprint}
+
+
+def _digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"

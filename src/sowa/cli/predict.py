@@ -1,0 +1,191 @@
+"""``sowa predict``: verdicts to JSON lines, overlays, masks and a report."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from sowa.cli.console import Console
+from sowa.core.files import file_format, is_file, make_folder, replacing
+from sowa.core.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
+from sowa.core.progress import Report
+from sowa.data.stream import image_sources
+from sowa.detector.exported import ExportedSowa
+from sowa.detector.exported_metadata import NAME as EXPORT
+from sowa.errors import InputError
+
+if TYPE_CHECKING:
+    from sowa.detector.detector import Search, Sowa
+    from sowa.detector.instances import Instances
+    from sowa.detector.prediction import Prediction
+    from sowa.encoders.devices import Precision
+    from sowa.report import ReportWriter
+
+
+def load_detector(
+    model: Path | None, backbone: str | None, device: str, precision: Precision, search: Search
+) -> Sowa | ExportedSowa:
+    """The detector that a file or an export's folder holds, or one without references: from a weights file, or the
+    embedded one.
+
+    ``backbone`` stands in for the one that a detector names. Raises InputError for anything else, and for a ``search``
+    where there is no memory bank of ours to search.
+    """
+    is_export = model is not None and is_file(model / EXPORT)
+    if search != "exact" and (model is None or is_export or file_format(model) != DETECTOR_FORMAT):
+        raise InputError(f"--search {search} needs a file of sowa fit as --model, whose memory bank it searches")
+    if model is not None and is_export:
+        if backbone is not None:
+            raise InputError(f"--model {model} is an export, which holds its backbone; leave --backbone {backbone} out")
+        where, how = ("cpu" if device == "auto" else device), ("fp32" if precision == "auto" else precision)
+        return ExportedSowa.load(model, device=where, precision=how)
+    from sowa.detector.detector import Sowa  # torch takes seconds, which an export needn't wait for
+
+    if model is None:
+        return Sowa.from_pretrained(backbone or "mini", device=device, precision=precision)
+    if file_format(model) == WEIGHTS_FORMAT:
+        if backbone is not None:
+            raise InputError(f"--model {model} names its backbone itself; leave --backbone {backbone} out")
+        return Sowa.from_pretrained(str(model), device=device, precision=precision)
+    return Sowa.load(model, backbone=backbone, device=device, precision=precision, search=search)
+
+
+def name_defects(
+    detector: Sowa | ExportedSowa, names: list[str], examples: Path | None, batch_size: int, console: Console
+) -> None:
+    """Has the detector say which of these names a defect has; ``examples`` holds a folder of images for each.
+
+    Raises InputError for an export, a folder without folders, and as `Sowa.name_defects` does.
+    """
+    if isinstance(detector, ExportedSowa):
+        raise InputError("an export can't name defects; give the file of sowa fit as --model, or leave --defect out")
+    shown: dict[str, Path] = {}
+    if examples is not None:
+        shown = {folder.name: folder for folder in sorted(examples.glob("[!.]*")) if folder.is_dir()}
+        if not shown:
+            raise InputError(f"--examples {examples} holds no folder; needed is one for each defect, called like it")
+    detector.name_defects(names or list(shown), shown, batch_size=batch_size)
+    console.skipped(detector.skipped_)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where ``sowa predict`` writes: a folder of overlays, a file of JSON lines (printed without one), a report; and
+    whether ``boxes`` are in the lines and on the overlays."""
+
+    folder: Path | None = None
+    json_file: Path | None = None
+    report: Path | None = None
+    boxes: bool = False
+
+
+def predict_to_files(
+    detector: Sowa | ExportedSowa, source: Path, outputs: Outputs, batch_size: int, console: Console, command: str = ""
+) -> None:
+    """Judges the images of ``source`` one batch at a time and writes as it goes.
+
+    The JSON lines appear under their name when all images are judged, or under FILE.partial where an error ends the
+    run before. A report appears when all is done, or not at all; ``command`` is what it says was typed.
+    """
+    started = time.perf_counter()
+    wanted = [image.name for image in image_sources(str(source))]
+    if outputs.folder:
+        wanted = _without_results(wanted, source, outputs.folder)
+        make_folder(outputs.folder)
+    with ExitStack() as stack:
+        writer = stack.enter_context(_report(outputs.report, len(wanted))) if outputs.report else None
+        with console.progress() as report, json_lines(outputs.json_file) as lines:
+            anomalous, judged = _predict(detector, wanted, outputs, lines, writer, batch_size, report)
+        if writer:
+            from sowa.cli.describe import describe_predictions
+
+            writer.finish(describe_predictions(detector, source, judged, time.perf_counter() - started, command))
+    console.skipped(detector.skipped_)
+    written = [f"overlays in {outputs.folder}"] if outputs.folder else []
+    written += [f"report in {outputs.report}"] if outputs.report else []
+    console.note("; ".join([f"{judged} images judged, {anomalous} anomalous", *written]))
+
+
+def _report(path: Path, count: int) -> AbstractContextManager[ReportWriter]:
+    from sowa.report import open_report  # a tenth of a second, which a run without a report needn't wait for
+
+    return open_report(path, count)
+
+
+@contextmanager
+def json_lines(json_file: Path | None) -> Iterator[TextIO]:
+    """Where JSON lines go: to standard output, or to a file that appears under its name at the end."""
+    if json_file is None:
+        yield sys.stdout
+        return
+    with replacing(json_file) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        try:
+            yield lines
+        except InputError:
+            if lines.tell():
+                temporary.rename(json_file.with_name(f"{json_file.name}.partial"))
+            raise
+
+
+def _predict(
+    detector: Sowa | ExportedSowa,
+    wanted: list[str],
+    outputs: Outputs,
+    lines: TextIO,
+    writer: ReportWriter | None,
+    batch_size: int,
+    report: Report,
+) -> tuple[int, int]:
+    """Writes a line per image, and overlays; numbers of anomalous and of all judged images."""
+    names = unique_names(wanted)
+    anomalous = judged = 0
+    for prediction in detector.predict(wanted, stream=True, batch_size=batch_size):
+        boxes = _boxes(prediction) if outputs.boxes else None
+        told = {"boxes": boxes.to_dicts()} if boxes is not None else {}
+        print(json.dumps(prediction.to_dict() | told), file=lines, flush=lines is sys.stdout)
+        if outputs.folder:
+            prediction.save(outputs.folder, names[prediction.image_path], boxes)
+        if writer:
+            writer.add(prediction, boxes=boxes)
+        judged += 1
+        anomalous += prediction.is_anomalous
+        report("predict", judged + len(detector.skipped_), len(wanted))
+    return anomalous, judged
+
+
+def _boxes(prediction: Prediction) -> Instances:
+    from sowa.detector.instances import instances  # needs OpenCV, as drawing does, which an export can do without
+
+    return instances(prediction)
+
+
+def _without_results(wanted: list[str], source: Path, out: Path) -> list[str]:
+    """Leaves out what an earlier run wrote into a folder inside the source."""
+    inside = out.resolve()
+    if source.is_dir() and source.resolve().is_relative_to(inside):
+        raise InputError(f"--out {out} holds the images themselves; choose another folder, such as {out / 'results'}")
+    return [name for name in wanted if not Path(name).resolve().is_relative_to(inside)]
+
+
+def unique_names(paths: list[str]) -> dict[str, str]:
+    """A file name for each image's results: its stem, its folder in front where stems repeat, then a number."""
+    stems = Counter(Path(path).stem for path in paths)
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        file = Path(path)
+        wish = file.stem if stems[file.stem] == 1 else f"{file.parent.name}_{file.stem}"
+        name, number = wish, 1
+        while name in taken:
+            number += 1
+            name = f"{wish}-{number}"
+        names[path] = name
+        taken.add(name)
+    return names

@@ -1,0 +1,81 @@
+"""Views of a reference that show what else is normal: mirrored, turned, tilted, brighter and darker, nearer.
+
+Images are (H, W, 3) uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sowa.data.images import resize_image
+from sowa.errors import InputError
+
+Image = NDArray[np.uint8]
+
+DEGREES = 8.0  # a part that somebody laid down by hand
+LIGHT = 0.12  # of the brightness
+NEARER = 0.92  # part of each side that is left
+
+
+def _quarters(image: Image) -> list[Image]:
+    """Turned by a quarter either way; none of an image that isn't square, since it wouldn't fit into the frame."""
+    return [np.rot90(image, quarter) for quarter in (1, 3)] if image.shape[0] == image.shape[1] else []
+
+
+def _tilts(image: Image) -> list[Image]:
+    height, width = image.shape[:2]
+    found = []
+    for degrees in (DEGREES, -DEGREES):
+        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+        # Mirrored at the border, so that nothing is shown that isn't the part.
+        tilted = cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        found.append(np.asarray(tilted, np.uint8))
+    return found
+
+
+def _lit(image: Image) -> list[Image]:
+    return [np.clip(image * (1 + light), 0, 255).astype(np.uint8) for light in (LIGHT, -LIGHT)]
+
+
+def _nearer(image: Image) -> list[Image]:
+    height, width = image.shape[:2]
+    down, right = round(height * NEARER), round(width * NEARER)
+    cuts = (image[:down, :right], image[-down:, -right:])
+    return [resize_image(np.ascontiguousarray(cut), (height, width)) for cut in cuts]
+
+
+VIEWS: dict[str, Callable[[Image], list[Image]]] = {
+    "hflip": lambda image: [image[:, ::-1]],
+    "vflip": lambda image: [image[::-1]],
+    "rotate90": _quarters,
+    "rotate180": lambda image: [image[::-1, ::-1]],
+    "tilt": _tilts,
+    "brightness": _lit,
+    "crop": _nearer,
+}
+"""What a reference may be augmented with."""
+
+
+def check(kinds: str | Iterable[str]) -> str | tuple[str, ...]:
+    """``"auto"``, or the kinds in the order of `VIEWS`, each once. Raises InputError for one that is unknown."""
+    if kinds == "auto":
+        return "auto"
+    wanted = {kinds} if isinstance(kinds, str) else set(kinds)
+    if unknown := sorted(wanted - VIEWS.keys()):
+        raise InputError(f"augment is {unknown[0]!r}, allowed are auto, or some of {', '.join(VIEWS)}")
+    return tuple(kind for kind in VIEWS if kind in wanted)
+
+
+def views(image: Image, kinds: Iterable[str]) -> list[Image]:
+    """Every view of those kinds, without the image itself."""
+    return [np.ascontiguousarray(view) for kind in kinds for view in VIEWS[kind](image)]
+
+
+def count(size: tuple[int, int], kinds: Iterable[str]) -> int:
+    """How many images of that size (H, W) one is with its views of those kinds."""
+    small = (8, 8 if size[0] == size[1] else 9, 3)  # only whether it is square matters
+    return 1 + len(views(np.zeros(small, np.uint8), kinds))

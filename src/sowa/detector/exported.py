@@ -1,0 +1,64 @@
+"""``ExportedSowa``: as `sowa.Sowa`, for a detector that ``sowa export`` wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sowa.core.types import Judged
+from sowa.detector.exported_metadata import ExportedBoundary, Metadata, read_metadata
+from sowa.detector.prediction import Predictor
+from sowa.encoders.engines import Engine, Precision, open_engine
+
+
+class ExportedSowa(Predictor):
+    """Finds defects as the detector that was exported does. May be used from many threads at once.
+
+    ``metadata`` is what the export says of itself, ``boundary`` where normal ends: another one may be put in its place.
+    ``skipped_`` lists what the last call couldn't read, and why.
+    """
+
+    def __init__(self, metadata: Metadata, engine: Engine) -> None:
+        self.metadata = metadata
+        self.engine = engine
+        self.boundary: ExportedBoundary = metadata.boundary
+        self.skipped_: list[tuple[str, str]] = []
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None
+    ) -> Self:
+        """The detector that ``sowa export`` wrote into the folder ``path``.
+
+        ``device`` is "cpu", for onnxruntime also "cuda", for openvino also "gpu" or "auto". ``precision`` "bf16" lets
+        openvino compute in bfloat16, about twice as fast where the processor has it. ``threads`` are all by default.
+
+        Raises InputError where a file is missing, broken or changed, or the runtime isn't there.
+        """
+        folder = Path(path)
+        metadata = read_metadata(folder)
+        return cls(metadata, open_engine(metadata.runtime, folder / metadata.model, device, precision, threads))
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) in pixels at which images are seen."""
+        return self.metadata.image_size
+
+    @property
+    def references_(self) -> list[str]:
+        """Names of the images whose patches are in its memory bank."""
+        return list(self.metadata.detector.get("references", []))
+
+    def warm_up(self, batch_size: int = 1) -> Self:
+        """Judges an empty image, so that the first real one needn't wait for what is only done once."""
+        self.engine(np.zeros((batch_size, *self.image_size, 3), np.uint8))
+        return self
+
+    def _boundary(self) -> ExportedBoundary:
+        return self.boundary
+
+    def _judged(self, images: NDArray[np.uint8]) -> Judged:
+        return self.engine(images)

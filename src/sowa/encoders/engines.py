@@ -1,0 +1,110 @@
+"""What runs an exported graph. Each engine takes images (B, H, W, 3) uint8 and may be called from many threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sowa.core.types import Judged
+from sowa.errors import InputError
+
+Precision = Literal["fp32", "bf16"]
+INPUT, OUTPUTS = "images", ("raw_scores", "anomaly_maps", "level_maps")
+Engine = Callable[[NDArray[np.uint8]], Judged]
+
+
+def open_engine(
+    runtime: str, model: Path, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None
+) -> Engine:
+    """The engine for a model's file. Raises InputError where its runtime isn't installed or can't do what is asked."""
+    engines: dict[str, Callable[[Path, str, Precision, int | None], Engine]] = {
+        "onnx": OnnxEngine,
+        "openvino": OpenVinoEngine,
+        "torch": TorchEngine,
+    }
+    if runtime not in engines:
+        raise InputError(f"{model} is for the runtime {runtime!r}, allowed are {', '.join(engines)}")
+    if precision not in ("fp32", "bf16") or (precision == "bf16" and runtime != "openvino"):
+        raise InputError(f"precision is {precision!r}, allowed is fp32, and for openvino bf16")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}, allowed is 1 and more")
+    try:
+        return engines[runtime](model, device, precision, threads)
+    except ImportError as error:
+        package = {"onnx": "onnxruntime"}.get(runtime, runtime)
+        raise InputError(f"{model} needs {package}, which isn't there ({error}); pip install {package}") from None
+    except InputError:
+        raise
+    except Exception as error:  # each runtime has errors of its own
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{model} can't be opened by {runtime} on {device!r} ({reason}); export it anew") from None
+
+
+class OnnxEngine:
+    """onnxruntime, on the CPU or with ``device="cuda"``."""
+
+    def __init__(self, model: Path, device: str, precision: Precision, threads: int | None) -> None:
+        import onnxruntime
+
+        providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+        if providers.get(device) not in onnxruntime.get_available_providers():
+            raise InputError(
+                f"device {device!r} isn't there for onnxruntime, allowed are cpu, and cuda with its package"
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # warns of every initialiser that it folds
+        if threads:
+            options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(str(model), options, [providers[device]])
+
+    def __call__(self, images: NDArray[np.uint8]) -> Judged:
+        """As `Engine`."""
+        return Judged(*self.session.run(list(OUTPUTS), {INPUT: images}))
+
+
+class OpenVinoEngine:
+    """OpenVINO, on any of its devices ("cpu", "gpu", "auto")."""
+
+    def __init__(self, model: Path, device: str, precision: Precision, threads: int | None) -> None:
+        import openvino
+
+        config: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        self.compiled = openvino.Core().compile_model(str(model), device.upper(), config)
+        self.requests = threading.local()  # a request holds its tensors, so no two threads share one
+
+    def __call__(self, images: NDArray[np.uint8]) -> Judged:
+        """As `Engine`."""
+        if not hasattr(self.requests, "own"):
+            self.requests.own = self.compiled.create_infer_request()
+        found = self.requests.own.infer({INPUT: images})
+        return Judged(*(found[name].copy() for name in OUTPUTS))
+
+
+class TorchEngine:
+    """A program of ``torch.export``, on the CPU."""
+
+    def __init__(self, model: Path, device: str, precision: Precision, threads: int | None) -> None:
+        import torch
+
+        if device != "cpu":
+            raise InputError(f"device {device!r} isn't there for an exported program, which runs on the cpu")
+        if threads:
+            torch.set_num_threads(threads)
+        self.module = torch.export.load(model).module()
+
+    def __call__(self, images: NDArray[np.uint8]) -> Judged:
+        """As `Engine`."""
+        import torch
+
+        with torch.inference_mode():
+            return Judged(*(part.numpy() for part in self.module(torch.from_numpy(images))))

@@ -1,0 +1,1 @@
+"""Accuracy on labelled data sets: one, or the published benchmark."""

@@ -1,0 +1,1 @@
+"""People's eye movements: read, recorded, learned from, compared with."""

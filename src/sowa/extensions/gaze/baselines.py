@@ -1,0 +1,92 @@
+"""What a saliency map must beat, and what it can hardly reach: no knowledge, the middle of the image, other people.
+
+Shape legend: H x W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sowa.errors import InputError
+from sowa.extensions.gaze.density import SIGMA_DEGREES, Density, fixation_density, normalised
+from sowa.extensions.gaze.fixations import Fixation, Gaze, Viewing
+from sowa.extensions.gaze.metrics import GazeMetrics, gaze_metrics
+
+
+def uniform(size: tuple[int, int]) -> Density:
+    """The density (H, W) of somebody who looks everywhere alike."""
+    return normalised(np.ones(size))
+
+
+@dataclass(frozen=True)
+class CentreBias:
+    """A Gaussian around the image's middle: people look there whatever the image shows.
+
+    Means and standard deviations are parts of the image's width (x) and height (y). The defaults are Clarke and
+    Tatler's (2014) for any images: variances of 0.22 and 0.45 x 0.22 in halves of the width, here of one that is
+    four to three.
+    """
+
+    mean_x: float = 0.5
+    mean_y: float = 0.5
+    std_x: float = 0.235
+    std_y: float = 0.21
+
+    def __post_init__(self) -> None:
+        values = (self.mean_x, self.mean_y, self.std_x, self.std_y)
+        if not all(map(math.isfinite, values)) or min(self.std_x, self.std_y) <= 0:
+            raise InputError(f"centre bias is {values}, needed are finite numbers and deviations above 0")
+
+    def density(self, size: tuple[int, int]) -> Density:
+        """The density (H, W) on an image of ``size`` (H, W)."""
+        down_H = _gaussian(size[0], self.mean_y, self.std_y)
+        right_W = _gaussian(size[1], self.mean_x, self.std_x)
+        return normalised(np.outer(down_H, right_W))
+
+    @classmethod
+    def fit(cls, gaze: Gaze, sizes: Mapping[str, tuple[int, int]]) -> CentreBias:
+        """The Gaussian of all fixations of ``gaze``, on images of ``sizes`` (H, W) by name.
+
+        Raises InputError for fewer than two places, and where an image's size isn't known.
+        """
+        places = []
+        for viewing in gaze.viewings:
+            if viewing.image not in sizes:
+                raise InputError(f"the size of {viewing.image} isn't known; give its size")
+            height, width = sizes[viewing.image]
+            places += [(each.x / width, each.y / height) for each in viewing.fixations]
+        places_N2 = np.array(places).reshape(-1, 2)
+        if len(places_N2) < 2 or not places_N2.std(axis=0).all():
+            raise InputError(f"{len(places_N2)} fixation(s) in one row or column show no spread; give more")
+        mean, std = places_N2.mean(axis=0), places_N2.std(axis=0)
+        return cls(float(mean[0]), float(mean[1]), float(std[0]), float(std[1]))
+
+
+def human_consistency(
+    viewings: Iterable[Viewing], size: tuple[int, int], pixels_per_degree: float, sigma: float = SIGMA_DEGREES
+) -> GazeMetrics:
+    """How well people tell where another one looks: each observer of one image in turn is predicted by the density
+    of the others. The mean over observers, undefined where there are fewer than two.
+
+    ``size`` (H, W) and the rest as in `fixation_density`, whose errors it raises too.
+    """
+    by_observer: dict[str, list[Fixation]] = {}
+    for viewing in viewings:
+        if viewing.fixations:
+            by_observer.setdefault(viewing.observer, []).extend(viewing.fixations)
+    found = []
+    for observer, own in by_observer.items():
+        others = [each for name, part in by_observer.items() if name != observer for each in part]
+        if others:
+            own_HW = fixation_density(own, size, pixels_per_degree, sigma)
+            found.append(gaze_metrics(fixation_density(others, size, pixels_per_degree, sigma), own, own_HW))
+    return GazeMetrics.mean(found, f"{len(by_observer)} observer(s), needed are two")
+
+
+def _gaussian(length: int, mean: float, std: float) -> Density:
+    exponent = -0.5 * (((np.arange(length) + 0.5) / length - mean) / std) ** 2
+    return np.asarray(np.exp(exponent - exponent.max()))

@@ -1,0 +1,1 @@
+"""Training of what sits on the frozen backbone: loop, losses, checkpoints."""
