@@ -16,8 +16,8 @@ from few_shot import DATASETS, RESULTS, stamp, thinned
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.core.config import EvaluationConfig
 from sowa.data import load
+from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.model.checkpoint import load_weights, pretrained_network, seeded_network, trained_tensors
 from sowa.model.sowa import SowaNetwork

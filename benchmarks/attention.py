@@ -26,23 +26,27 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.core.config import EvaluationConfig, SaliencyConfig, TrainConfig
+from sowa.core.config import SaliencyConfig
 from sowa.core.memory import MemoryBank
 from sowa.core.scoring import few_shot_map, few_shot_scores, top_mean
 from sowa.core.types import ABNORMAL, Sample
 from sowa.data import choose_references, load, read_image, read_mask_at, resize_image, split
+from sowa.data.batches import read_batches
 from sowa.data.sampling import draw
-from sowa.data.stream import read_batches, sample_sources, skipped_into
+from sowa.data.sources import sample_sources
+from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.extensions.gaze.comparing import baselines, compare
 from sowa.extensions.gaze.fixations import Gaze
 from sowa.extensions.gaze.learning import attention_map, learn, watch
 from sowa.extensions.gaze.observers import simulate
-from sowa.extensions.names.defects import Defects, example, region
-from sowa.extensions.names.namer import Expected
+from sowa.extensions.names.defects import DefectNames, example, region
+from sowa.extensions.names.expected import DefectProbability
+from sowa.extensions.names.weights import load_namer
+from sowa.extensions.saliency import SaliencyWeight
 from sowa.metrics import PixelMetrics, image_metrics
-from sowa.model.checkpoint import load_namer
 from sowa.synthetic import generate, write_dataset
+from sowa.training.config import TrainConfig
 from sowa.training.train import train
 
 SHOTS, SEEDS, BATCH, EXAMPLES = 4, (0, 1, 2), 8, 5
@@ -69,8 +73,8 @@ class Seen:
 def see(detector: Sowa, samples: Sequence[Sample]) -> list[Seen]:
     by_name = {str(sample.image_path): sample for sample in samples}
     found = []
-    for batch in read_batches(sample_sources(samples), detector.image_size, BATCH, skipped_into([])):
-        observation = detector.observe(batch.images, prompts=False)
+    for batch in read_batches(sample_sources(samples), detector.image_size, BATCH, []):
+        observation = detector.encoder.encode(batch.images, prompts=False)
         assert observation.saliency is not None
         for index, (image, size) in enumerate(zip(batch.sources, batch.sizes, strict=True)):
             sample = by_name[image.name]
@@ -104,7 +108,7 @@ class Product:
 
     def auroc(self, steer: Callable[[Seen, Tensor], Tensor], detector: Sowa) -> list[float]:
         """Image and pixel AUROC where distances (L, 1, P) of an image go through ``steer``; mean of the seeds."""
-        found, grid = [], detector.network.backbone.grid(detector.image_size)
+        found, grid = [], detector.encoder.network.backbone.grid(detector.image_size)
         for bank in self.banks:
             pixels, scores = PixelMetrics(image_rates=False), []
             for each in self.test:
@@ -117,7 +121,7 @@ class Product:
 
 
 def salient() -> Sowa:
-    return Sowa.from_pretrained("mini", saliency=SaliencyConfig(memory_weight=1e-9))
+    return Sowa.from_pretrained("mini", extensions=[SaliencyWeight(1e-9)])
 
 
 def products(data: str, work: Path) -> dict[str, Callable[[], list[Sample]]]:
@@ -167,7 +171,7 @@ def clutter(sample: Sample, random: np.random.Generator) -> None:
 def steered(detector: Sowa, samples: Callable[[], list[Sample]]) -> dict[str, list[float]]:
     """All combinations of saliency, which proposes, and names of defects, which decide."""
     product = Product.of(detector, samples())
-    expected = Expected(ANY, load_namer(detector.network.backbone), detector.network.backbone)
+    expected = DefectProbability(ANY, load_namer(detector.encoder.network.backbone), detector.encoder.network.backbone)
     found = {"neither": product.auroc(lambda _, distances: distances, detector)}
     for weight in WEIGHTS:
         found[f"saliency {weight:+g}"] = product.auroc(lambda each, d: d * (weight * each.saliency).exp(), detector)  # noqa: B023
@@ -185,7 +189,7 @@ def trained(data: str, work: Path, saliency: bool) -> dict[str, Any]:
         detector = Sowa.from_pretrained(
             "mini", config=replace(model(), saliency=SaliencyConfig() if saliency else None)
         )
-        train(detector, load("pairs", f"{data}/auxiliary"), TrainConfig(), weights)
+        train(detector.encoder, load("pairs", f"{data}/auxiliary"), TrainConfig(), weights)
     detector = Sowa.from_pretrained(str(weights))
     config = EvaluationConfig(k_shots=(0, SHOTS), augment=())
     found = {}
@@ -205,7 +209,7 @@ def named(detector: Sowa, data: str) -> dict[str, Any]:
     """What the types of magnetic tile are called, by words and by five examples of each that are then left out."""
     samples = thinned(load("mvtec", f"{data}/magnetic_tile", "tile"))
     all_bad = [s for s in load("mvtec", f"{data}/magnetic_tile", "tile") if s.defect_type in TYPES]
-    backbone = detector.network.backbone
+    backbone = detector.encoder.network.backbone
     namer, grid = load_namer(backbone), backbone.grid(detector.image_size)
     found: dict[str, Any] = {}
     for seed in SEEDS:
@@ -218,7 +222,7 @@ def named(detector: Sowa, data: str) -> dict[str, Any]:
         examples = {kind: looks(namer, see(detector, part), bank) for kind, part in zip(TYPES, shown, strict=True)}
         judged = see(detector, test)
         for way, known in (("words", None), ("five examples each", examples)):
-            defects = Defects(TYPES, namer, backbone, known)
+            defects = DefectNames(TYPES, namer, backbone, known)
             told = [defects(each.patches, bank.distances(each.patches).sum(dim=0), grid) for each in judged]
             truth = np.array([TYPES.index(str(each.defect_type)) for each in judged])
             likeliest = np.array([int(each.probabilities[0].argmax()) for each in told])
@@ -258,13 +262,13 @@ def gaze(work: Path) -> dict[str, Any]:
             files[name] = sample.image_path
             mask = read_mask_at(sample.mask_path, (384, 384), (384, 384))
             viewings += simulate(name, mask, OBSERVERS, seed=0)
-        parts[part] = watch(detector, Gaze(tuple(viewings)), files, PER_DEGREE).watched
+        parts[part] = watch(detector.encoder, Gaze(tuple(viewings)), files, PER_DEGREE).watched
     training, testing = parts.values()
-    saliency = detector.network.saliency
+    saliency = detector.encoder.network.saliency
     assert saliency is not None
     network = {"saliency": lambda each: attention_map(saliency, each)}
     before = compare(testing, network, PER_DEGREE)["saliency"]
-    learn(detector, training)
+    learn(detector.encoder, training)
     results = compare(testing, baselines(training) | network, PER_DEGREE)
     order = {"everywhere alike": results["everywhere alike"], "the centre, fitted": results["the centre"]}
     order |= {"saliency, not learned": before, "saliency, learned": results["saliency"]}
@@ -281,14 +285,14 @@ def cost() -> dict[str, float]:
     plain = Sowa.from_pretrained("mini")
     with torch.inference_mode():
         for count in (1, BATCH):
-            pixels = detector.normalise(images[:count])
-            patches, grid = detector.network.backbone.patches(pixels)
+            pixels = detector.encoder.normalise(images[:count])
+            patches, grid = detector.encoder.network.backbone.patches(pixels)
             ratios = []
             for _ in range(9):
                 started = time.perf_counter()
-                plain.observe(images[:count], prompts=False)
+                plain.encoder.encode(images[:count], prompts=False)
                 between = time.perf_counter()
-                detector.network.stands_out(pixels, patches[0], grid)
+                detector.encoder.network.stands_out(pixels, patches[0], grid)
                 ratios.append((time.perf_counter() - between) / (between - started))
             shares[str(count)] = median(ratios)
     return shares
@@ -313,7 +317,7 @@ def main() -> None:
         started = time.perf_counter()
         found[name] = once(work / f"{name}.json", measure)
         print(f"{name}: {time.perf_counter() - started:.0f} s", found[name], flush=True)
-    head = ["# Looking the way people look", "", stamp(), ""]
+    head = ["# GazeLoss the way people look", "", stamp(), ""]
     head += ["    python benchmarks/attention.py --data DATA --work WORK"]
     (RESULTS / "attention.md").write_text("\n".join([*head, *tables(found, TYPES, OBSERVERS, PAIR_WEIGHT), ""]))
 

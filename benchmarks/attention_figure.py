@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from skimage import data
+from sowa.extensions.glances.extension import Glances
 
 from sowa import Sowa
-from sowa.core.config import SaliencyConfig
+from sowa.core.config import SaliencyConfig, Settings
 from sowa.core.files import write_bytes
 from sowa.core.maps import upsample
 from sowa.data import resize_image
@@ -45,9 +46,9 @@ def photograph(name: str) -> Image:
 @torch.inference_mode()
 def saliency(detector: Sowa, image: Image) -> NDArray[np.float32]:
     """(H, W) in 0..1."""
-    pixels = detector.normalise(image[None])
-    patches, grid = detector.network.backbone.patches(pixels)
-    found = detector.network.stands_out(pixels, patches[0], grid)
+    pixels = detector.encoder.normalise(image[None])
+    patches, grid = detector.encoder.network.backbone.patches(pixels)
+    found = detector.encoder.network.stands_out(pixels, patches[0], grid)
     assert found is not None
     values = upsample(found, grid, (SIDE, SIDE))[0].clamp(min=0)
     return (values / values.max()).numpy()
@@ -95,7 +96,7 @@ def gaze(row: list[Axes], detector: Sowa) -> None:
             [f.x for f in viewing.fixations], [f.y for f in viewing.fixations], "o-", markersize=3, linewidth=0.8
         )
     show(row[2], made.image, saliency(detector, made.image), "what stands out")
-    learn(detector, simulated(detector))
+    learn(detector.encoder, simulated(detector))
     show(row[3], made.image, attention(detector, made.image), "where it would look, learned")
 
 
@@ -109,15 +110,15 @@ def simulated(detector: Sowa) -> list[Watched]:
             files[str(number)] = Path(folder) / f"{number}.png"
             write_bytes(files[str(number)], encode(made.image, "PNG"))
             viewings += simulate(str(number), made.mask > 0, OBSERVERS, seed=1)
-        return watch(detector, Gaze(tuple(viewings)), files, Screen().pixels_per_degree).watched
+        return watch(detector.encoder, Gaze(tuple(viewings)), files, Screen().pixels_per_degree).watched
 
 
 def attention(detector: Sowa, image: Image) -> NDArray[np.float32]:
     """Softmax of saliency, (H, W)."""
-    pixels = detector.normalise(image[None])
+    pixels = detector.encoder.normalise(image[None])
     with torch.inference_mode():
-        patches, grid = detector.network.backbone.patches(pixels)
-        found = detector.network.stands_out(pixels, patches[0], grid)
+        patches, grid = detector.encoder.network.backbone.patches(pixels)
+        found = detector.encoder.network.stands_out(pixels, patches[0], grid)
         assert found is not None
         return upsample(found.softmax(dim=1), grid, (SIDE, SIDE))[0].numpy()
 
@@ -130,7 +131,9 @@ def glances(row: list[Axes]) -> None:
     top, left = CRACKED
     part = np.s_[top : top + SIDE, left : left + SIDE]
     bad[part] = damage(wall[part], "crack", seed=5, severity=0.4).image
-    some = Sowa.from_pretrained("mini", image_size=(LARGE, LARGE), tiled=True, glances=GLANCES).fit(good, augment=())
+    some = Sowa.from_pretrained(
+        "mini", settings=Settings(image_size=(LARGE, LARGE), tiled=True), extensions=[Glances(GLANCES)]
+    ).fit(good, augment=())
     found = some.predict(bad)[0]
     assert some.glancer_ is not None
     known, looked = some.glancer_.known, some.glancer_.looked_[0]

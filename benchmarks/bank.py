@@ -24,12 +24,14 @@ from speed import encoder
 from torch import Tensor
 
 from sowa import Sowa
+from sowa.core.config import Settings
 from sowa.core.memory import MemoryBank
 from sowa.core.scoring import few_shot_map, top_mean
 from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data import load
+from sowa.data.batches import read_batches
 from sowa.data.images import read_mask_at
-from sowa.data.stream import read_batches, sample_sources
+from sowa.data.sources import sample_sources
 from sowa.detector.references import FULL_IMAGES
 from sowa.extensions.faiss import ApproximateIndex
 from sowa.metrics import pixel_metrics
@@ -44,7 +46,9 @@ CLOSE = 1e-3  # a cosine this near to the best one counts as found
 def observed(detector: Sowa, samples: list[Sample]) -> Tensor:
     wanted = sample_sources(samples)
     batches = read_batches(wanted, detector.image_size, BATCH, lambda *problem: None)
-    return torch.cat([torch.stack(detector.observe(b.images, prompts=False).patches).half() for b in batches], dim=1)
+    return torch.cat(
+        [torch.stack(detector.encoder.encode(b.images, prompts=False).patches).half() for b in batches], dim=1
+    )
 
 
 def banks(patches_LKPE: Tensor) -> Iterator[tuple[str, MemoryBank]]:
@@ -114,7 +118,7 @@ def gathered(count: int, seed: int) -> Tensor:
 
 def at_paper_size() -> list[str]:
     """Searching for one image's patches among a thousand references', beside the encoder itself."""
-    detector = Sowa.from_pretrained("ViT-L-14-336:random", precision="fp32")
+    detector = Sowa.from_pretrained("ViT-L-14-336:random", settings=Settings(precision="fp32"))
     images = np.zeros((1, *detector.image_size, 3), np.uint8)
     features = torch.empty(LEVELS, REFERENCES, PATCHES, WIDTH)
     for level in range(LEVELS):

@@ -23,10 +23,9 @@ from few_shot import RESULTS, once, stamp
 
 from sowa.data import list_images, read_image
 from sowa.data.class_folders import Folders, Labelled, apart
-from sowa.data.stream import ImageSource
+from sowa.data.sources import ImageSource
 from sowa.metrics import image_metrics
-from sowa.tasks.classification import Classifier
-from sowa.tasks.classification.classifier import TEMPLATES
+from sowa.tasks.classification.classifier import TEMPLATES, Classifier
 from sowa.tasks.classification.comparing import OURS, Seen, compare_seen
 from sowa.tasks.classification.rivals import RIVALS
 

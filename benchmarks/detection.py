@@ -28,8 +28,8 @@ from sowa.data import read_image
 from sowa.data.boxes import BoxSample, load_boxes
 from sowa.detector.render import encode
 from sowa.synthetic.scenes import Inventory, compose
-from sowa.tasks.detection import BoxDetector
 from sowa.tasks.detection.decode import Boxes
+from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.evaluate import find_all, measure
 from sowa.tasks.detection.examples import Examples, Seen, see
 from sowa.tasks.detection.queries import fits

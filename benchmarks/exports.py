@@ -16,10 +16,12 @@ from few_shot import DATASETS, RESULTS, stamp, thinned
 from numpy.typing import NDArray
 
 from sowa import Sowa
-from sowa.core.types import ABNORMAL, NORMAL, Judged, Sample
+from sowa.core.config import Settings
+from sowa.core.types import ABNORMAL, NORMAL, Judgement, Sample
 from sowa.data import load
+from sowa.data.batches import read_batches
 from sowa.data.images import read_mask_at
-from sowa.data.stream import read_batches, sample_sources
+from sowa.data.sources import sample_sources
 from sowa.detector.exported import ExportedSowa
 from sowa.export import export
 from sowa.metrics import PixelMetrics, image_metrics
@@ -35,18 +37,18 @@ EXPORTS = (
     ("openvino", "int8", "bf16"),
     ("torch", "fp32", "fp32"),
 )
-Judge = Callable[[NDArray[np.uint8]], Judged]
+Judge = Callable[[NDArray[np.uint8]], Judgement]
 
 
 def in_torch(detector: Sowa) -> Judge:
-    return lambda images: detector.judge(detector.observe(images)).numpy()
+    return lambda images: detector.judge(detector.encoder.encode(images)).numpy()
 
 
 def contenders(file: Path, references: list[str], work: Path) -> dict[str, tuple[Judge, str]]:
     """Each with what its own comparison found."""
-    original = Sowa.load(file, precision="fp32")
+    original = Sowa.load(file, settings=Settings(precision="fp32"))
     found: dict[str, tuple[Judge, str]] = {"torch fp32": (in_torch(original), "–")}
-    found["torch bf16"] = (in_torch(Sowa.load(file, precision="bf16")), "–")
+    found["torch bf16"] = (in_torch(Sowa.load(file, settings=Settings(precision="bf16"))), "–")
     for format, precision, computed in EXPORTS:
         folder = work / f"{file.stem}-{format}-{precision}"
         if not (folder / "metadata.json").is_file():
@@ -79,7 +81,7 @@ def rows(dataset: str, folder: str, category: str, data: Path, work: Path) -> li
     samples = thinned(load(dataset, data / folder, category))
     train = [str(s.image_path) for s in samples if s.split == "train" and s.label == NORMAL]
     test = [s for s in samples if s.split == "test"]
-    detector = Sowa.from_pretrained("mini", precision="fp32").fit(train, k_shot=SHOTS)
+    detector = Sowa.from_pretrained("mini", settings=Settings(precision="fp32")).fit(train, k_shot=SHOTS)
     file = detector.save(work / f"{category}.sowa")
     lines = [
         "",

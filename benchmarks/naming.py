@@ -18,6 +18,7 @@ from few_shot import RESULTS, stamp
 from torch.nn import functional as F
 
 from sowa import Sowa
+from sowa.core.config import Settings
 from sowa.core.types import ABNORMAL, Sample
 from sowa.data import list_images, load, read_image, read_mask_at, resize_image
 from sowa.model.checkpoint import load_weights, trained_tensors
@@ -34,7 +35,7 @@ TYPES = {
 
 def named(detector: Sowa, corpus: Path, names: list[str]) -> tuple[float, int]:
     """Share of images whose own name is the nearest of ``names``, and how many images there are."""
-    backbone = detector.network.backbone
+    backbone = detector.encoder.network.backbone
     tokens = backbone.tokenize([f"a photo of a {name}" for name in names])
     with torch.inference_mode():
         texts = F.normalize(backbone.encode_text(backbone.embed_tokens(tokens), tokens.argmax(-1)), dim=-1)
@@ -44,7 +45,7 @@ def named(detector: Sowa, corpus: Path, names: list[str]) -> tuple[float, int]:
             resize_image(read_image(path), detector.image_size) for path in list_images(corpus / "objects" / name)
         ]
         with torch.inference_mode():
-            pixels = detector.normalise(np.stack(images))
+            pixels = detector.encoder.normalise(np.stack(images))
             features = F.normalize(backbone(pixels).image_feature, dim=-1)
         hits += (features @ texts.T).argmax(-1).eq(index).tolist()
     return float(np.mean(hits)), len(hits)
@@ -52,11 +53,11 @@ def named(detector: Sowa, corpus: Path, names: list[str]) -> tuple[float, int]:
 
 def retold(detector: Sowa, template: str) -> Sowa:
     """The same weights with another word for what is wrong."""
-    network = detector.network
+    network = detector.encoder.network
     prompt = dataclasses.replace(network.config.prompt, abnormal_templates=(template,))
     other = SowaNetwork(network.backbone, dataclasses.replace(network.config, prompt=prompt))
     load_weights(other, trained_tensors(network), "the shipped weights")
-    return Sowa(other, trained=True, device=detector.device.type, precision="fp32")
+    return Sowa(other, trained=True, device=detector.encoder.device.type, precision="fp32")
 
 
 def by_type(root: Path) -> dict[str, list[Sample]]:
@@ -76,7 +77,9 @@ def raised(detector: Sowa, tiles: dict[str, list[Sample]]) -> np.ndarray:
             for sample in samples:
                 image = read_image(sample.image_path)
                 mask = read_mask_at(sample.mask_path, told.image_size, image.shape[:2])
-                found = told.judge(told.observe(resize_image(image, told.image_size)[None])).maps[0].cpu().numpy()
+                found = (
+                    told.judge(told.encoder.encode(resize_image(image, told.image_size)[None])).maps[0].cpu().numpy()
+                )
                 values.append((found[mask].mean() - found[~mask].mean()) / found.std())
             table[row, column] = np.mean(values)
     return table
@@ -110,7 +113,7 @@ def main() -> None:
         parser.add_argument(name, type=Path, required=True)
     arguments = parser.parse_args()
     names = arguments.hold_out.read_text().splitlines()
-    detector = Sowa.from_pretrained("mini", precision="fp32")
+    detector = Sowa.from_pretrained("mini", settings=Settings(precision="fp32"))
     tiles = by_type(arguments.tiles)
     share, count = named(detector, arguments.corpus, names)
     lines = [

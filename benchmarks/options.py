@@ -50,7 +50,7 @@ def see(detector: Sowa, images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Unit patches (L, N, P, E) of images of any size."""
     parts = [
         normalise(
-            detector.observe(
+            detector.encoder.encode(
                 resize_image(np.ascontiguousarray(image), detector.image_size)[None], prompts=False
             ).patches
         )

@@ -27,9 +27,9 @@ def enlarge(values_BCP: Tensor, size: tuple[int, int]) -> Tensor:
 @torch.no_grad()
 def plain_maps(detector: Sowa, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Fused maps (B, H, W) of images (B, H, W, 3) uint8."""
-    network, size = detector.network, detector.image_size
+    network, size = detector.encoder.network, detector.image_size
     backbone, prompts = network.backbone, network.prompts
-    levels = backbone(detector.normalise(images))
+    levels = backbone(detector.encoder.normalise(images))
     text_SE = F.normalize(prompts.pool(prompts.encode(backbone))[0], dim=-1)
     total = torch.zeros(len(images), *size)
     for level, (adapter, tokens) in enumerate(zip(network.adapters, levels.tokens, strict=True)):

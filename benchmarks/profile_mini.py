@@ -27,9 +27,10 @@ from torch import nn
 
 from sowa import Sowa
 from sowa.cli.allocator import keep_freed_memory
-from sowa.core.scoring import judge
-from sowa.data.stream import image_sources as listed
-from sowa.data.stream import read_batches, skipped_into
+from sowa.core.config import Settings
+from sowa.core.scoring import judge_few_shot
+from sowa.data.batches import read_batches
+from sowa.data.sources import image_sources as listed
 from sowa.export import export
 
 ROUNDS, SHOTS = 7, 4
@@ -69,14 +70,14 @@ class Clock:
 
 def watched(detector: Sowa) -> Clock:
     """A clock of the networks that a detector with `mini` runs."""
-    clock, visual = Clock(), detector.network.backbone.visual
+    clock, visual = Clock(), detector.encoder.network.backbone.visual
     stem = visual.conv1
     parts: dict[str, list[Any]] = {
         "EfficientNet-Lite0": [stem.entry, stem.fine, stem.middle, stem.coarse, stem.deep, stem.head],
         "TinyViT, first stages": [stem.outline],
         "TinyViT, last stages": [stem.segment],
         "transformer blocks": list(visual.transformer.resblocks),
-        "adapters": list(detector.network.adapters),
+        "adapters": list(detector.encoder.network.adapters),
     }
     for name, modules in parts.items():
         for module in modules:
@@ -93,11 +94,11 @@ def in_torch(detector: Sowa, batch: int, folder: Path) -> Times:
             images = next(iter(batches(folder, detector, batch)))
         with torch.inference_mode():
             with clock.part("the network"):
-                observation = detector.observe(images)
+                observation = detector.encoder.encode(images)
             with clock.part("memory bank"):
-                distances = detector.bank_.distances(observation.patches, None, detector.precision)
+                distances = detector.bank_.distances(observation.patches, None, detector.encoder.precision)
             with clock.part("scores and maps"):
-                judge(observation, distances, detector.network.config)
+                judge_few_shot(observation, distances, detector.encoder.network.config)
         spent = clock.read()
         inside = sum(value for name, value in spent.items() if name not in OUTSIDE)
         spent["the rest of the network"] = spent.pop("the network") - inside
@@ -107,7 +108,7 @@ def in_torch(detector: Sowa, batch: int, folder: Path) -> Times:
 
 
 def batches(folder: Path, detector: Sowa, batch: int) -> Iterator[Images]:
-    for read in read_batches(listed(folder), detector.image_size, batch, skipped_into([])):
+    for read in read_batches(listed(folder), detector.image_size, batch, []):
         yield read.images
 
 
@@ -150,7 +151,9 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     folder = jpeg_images(arguments.work / f"images-{arguments.batch}", arguments.batch)
     normal = sorted(jpeg_images(arguments.work / "normal", SHOTS).iterdir())
-    detectors = {name: Sowa.from_pretrained("mini", precision=name).fit(normal) for name in PRECISIONS}
+    detectors = {
+        name: Sowa.from_pretrained("mini", settings=Settings(precision=name)).fit(normal) for name in PRECISIONS
+    }
     made = arguments.work / "export"
     if not made.is_dir():
         export(detectors["fp32"], made, "openvino")

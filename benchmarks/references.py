@@ -24,9 +24,10 @@ from torch import Tensor
 from sowa import Sowa
 from sowa.core.memory import MemoryBank
 from sowa.core.scoring import few_shot_scores
-from sowa.core.types import ABNORMAL, NORMAL, Observation, Sample
+from sowa.core.types import ABNORMAL, NORMAL, Features, Sample
 from sowa.data import choose_references, load, split
-from sowa.data.stream import ImageSource, read_batches, sample_sources, skipped_into
+from sowa.data.batches import read_batches
+from sowa.data.sources import ImageSource, sample_sources
 from sowa.data.views import VIEWS
 from sowa.detector.coreset import CANDIDATES
 from sowa.detector.references import build, cover
@@ -51,10 +52,10 @@ class Remembering:
     """Has a detector see equal images once: what a row shows it others have shown before."""
 
     def __init__(self, detector: Sowa) -> None:
-        self.observe_, self.seen = detector.observe, dict[bytes, Observation]()
+        self.observe_, self.seen = detector.observe, dict[bytes, Features]()
         detector.observe = self.observe  # type: ignore[method-assign]
 
-    def observe(self, images: Any, prompts: bool | None = None, categories: Any = None) -> Observation:
+    def observe(self, images: Any, prompts: bool | None = None, categories: Any = None) -> Features:
         key = images.tobytes()
         if key not in self.seen:
             self.seen[key] = self.observe_(images, prompts, categories)
@@ -77,8 +78,8 @@ def rows(detector: Sowa, samples: Sequence[Sample], at_most: int, ways: dict[str
     Remembering(detector)
     test = [sample for sample in split(samples, "test") if sample.label is not None]
     test = test[:: -(-len(test) // at_most)]
-    batches = read_batches(sample_sources(test), detector.image_size, BATCH, skipped_into([]))
-    patches = [detector.observe(batch.images, prompts=False).patches for batch in batches]
+    batches = read_batches(sample_sources(test), detector.image_size, BATCH, [])
+    patches = [detector.encoder.encode(batch.images, prompts=False).patches for batch in batches]
     labels = [sample.label == ABNORMAL for sample in test]
     found = {name: np.empty((len(SEEDS), len(SHOTS))) for name in ways}
     for row, seed in enumerate(SEEDS):

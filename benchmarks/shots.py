@@ -23,15 +23,16 @@ from numpy.typing import NDArray
 from scipy.stats import norm, spearmanr
 
 from sowa import Sowa
-from sowa.core.config import ShotsConfig
 from sowa.core.scoring import few_shot_scores
 from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data import load
 from sowa.data.sampling import draw
-from sowa.data.stream import ImageSource, sample_sources
+from sowa.data.sources import ImageSource, sample_sources
 from sowa.metrics import image_metrics
-from sowa.shots import METHODS, Pool
-from sowa.shots.meta import learned
+from sowa.shots.config import ShotsConfig
+from sowa.shots.meta import shipped_products
+from sowa.shots.methods import METHODS
+from sowa.shots.pool import PooledFeatures
 from sowa.synthetic import CATEGORIES, write_dataset
 
 CONFIG = ShotsConfig()
@@ -67,7 +68,7 @@ def exhaustive(detector: Sowa, samples: Sequence[Sample]) -> list[float]:
     """Image AUROC on test images for each candidate."""
     references = some(images(samples, "train", NORMAL), FROM)
     good = some(images(samples, "test", NORMAL), JUDGED)
-    pool = Pool(detector, references + good, some(images(samples, "test", ABNORMAL), JUDGED))
+    pool = PooledFeatures(detector.encoder, references + good, some(images(samples, "test", ABNORMAL), JUDGED))
     judged = pool.readable(range(len(references), len(pool.normal) + len(pool.anomalous)))
     distances_LQPK = pool.distances(pool.readable(range(len(references))), judged)
     labels = [number >= len(pool.normal) for number in judged]
@@ -89,7 +90,7 @@ def choose(detector: Sowa, samples: Sequence[Sample], method: str, labels: str) 
     return choice | {"seconds": time.process_time() - started, "encoding": pool.processor}
 
 
-class MeasuredPool(Pool):
+class MeasuredPool(PooledFeatures):
     """A pool that counts the processor's seconds for reading and encoding images."""
 
     processor = 0.0
@@ -170,7 +171,7 @@ def gain(curves: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def left_out() -> list[str]:
     """What meta says of each product that it learned from, without that product's group."""
-    known = learned()
+    known = shipped_products()
     tasks = [task for task in known.tasks if len(task.curve) == len(CONFIG.candidates)]
     told = [known.without(t.group).forecast(np.array(t.traits), CONFIG.candidates) for t in tasks]
     curves, means = np.array([task.curve for task in tasks]), np.array([one.mean for one in told])

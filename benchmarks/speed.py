@@ -30,6 +30,7 @@ from plain import plain_maps
 
 from sowa import Sowa
 from sowa.cli.allocator import keep_freed_memory
+from sowa.core.config import Settings
 from sowa.detector.exported import ExportedSowa
 from sowa.encoders.devices import choose_device
 from sowa.export import export
@@ -75,7 +76,7 @@ def parts(count: int, size: tuple[int, int], first: int) -> NDArray[np.uint8]:
 
 
 def fitted(detector: Sowa) -> Sowa:
-    detector.trained = True  # random adapters and prompts take as long as trained ones
+    detector.encoder.trained = True  # random adapters and prompts take as long as trained ones
     return detector.fit(list(parts(SHOTS, detector.image_size, 100)))
 
 
@@ -84,12 +85,12 @@ def encoder(detector: Sowa, dtype: torch.dtype) -> Run:
 
     open_clip can't run the stem of ``mini``, so that is run as a backbone of ours.
     """
-    backbone = detector.network.backbone
+    backbone = detector.encoder.network.backbone
     network = copy.deepcopy(backbone if isinstance(backbone, MiniBackbone) else backbone.visual).to(dtype)
 
     @torch.inference_mode()
     def run(images: NDArray[np.uint8]) -> Any:
-        return network(detector.normalise(images).to(dtype))
+        return network(detector.encoder.normalise(images).to(dtype))
 
     return run
 
@@ -116,7 +117,7 @@ def peer(python: Path) -> dict[str, Run]:
 
 def contenders(backbone: str, work: Path) -> tuple[dict[str, Run], Sowa, dict[str, tuple[str, Path, str]]]:
     """What runs, the detector in fp32, and for each of ours what `MEMORY` needs."""
-    full = fitted(Sowa.from_pretrained(backbone, precision="fp32"))
+    full = fitted(Sowa.from_pretrained(backbone, settings=Settings(precision="fp32")))
     half = fitted(Sowa(full.network, trained=True, precision="bf16"))
     stem = backbone.replace(":", "-").replace("/", "-")
     file = full.save(work / f"{stem}.sowa")
@@ -125,8 +126,8 @@ def contenders(backbone: str, work: Path) -> tuple[dict[str, Run], Sowa, dict[st
         "bare encoder, bf16": encoder(full, torch.bfloat16),
         "method computed plainly, fp32": lambda images: plain_maps(full, images),
         **peer(peers.install(work / "peers")),
-        "sowa, torch fp32": lambda images: full.judge(full.observe(images)).numpy().maps,
-        "sowa, torch bf16": lambda images: half.judge(half.observe(images)).numpy().maps,
+        "sowa, torch fp32": lambda images: full.judge(full.encoder.encode(images)).numpy().maps,
+        "sowa, torch bf16": lambda images: half.judge(half.encoder.encode(images)).numpy().maps,
     }
     ours = {f"sowa, torch {precision}": ("torch", file, precision) for precision in ("fp32", "bf16")}
     references = list(parts(2, full.image_size, 200))

@@ -21,14 +21,15 @@ from few_shot import DATASETS, RESULTS, stamp
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.core.calibration import at_rate, from_references
+from sowa.core.calibration import Calibration, at_rate, from_references
 from sowa.core.memory import MemoryBank
-from sowa.core.scoring import judge
-from sowa.core.types import ABNORMAL, NORMAL, Calibration, Observation, Sample
+from sowa.core.scoring import judge_few_shot
+from sowa.core.types import ABNORMAL, NORMAL, Features, Sample
 from sowa.data import draw, load
-from sowa.data.stream import ImageSource, read_batches, sample_sources
+from sowa.data.batches import read_batches
+from sowa.data.sources import ImageSource, sample_sources
 from sowa.detector.leave_one_out import Scores
-from sowa.detector.references import FEW, Sight, build
+from sowa.detector.references import FEW, FeatureCache, build
 
 POOL, ANOMALOUS, DRAWS = 160, 80, 30
 SHOTS, RATES = (4, 16, 50), (0.01, 0.05, 0.1)
@@ -42,7 +43,7 @@ class Product:
     lies from every image of the pool, N times (L, P, K)."""
 
     normal: list[ImageSource]
-    seen: list[Observation]
+    seen: list[Features]
     apart: list[Tensor]
 
     @classmethod
@@ -55,11 +56,11 @@ class Product:
             )
         )
         batches = read_batches(normal + anomalous, detector.image_size, 1, broken)
-        seen = [detector.observe(batch.images) for batch in batches]
+        seen = [detector.encoder.encode(batch.images) for batch in batches]
         bank = MemoryBank.build([one.patches for one in seen[: len(normal)]], len(normal))
         return cls(normal, seen, [bank.distances_by_image(one.patches)[:, 0].half() for one in seen])
 
-    def search(self, detector: Sowa, sight: Sight, columns: Sequence[int]) -> Search:
+    def search(self, detector: Sowa, sight: FeatureCache, columns: Sequence[int]) -> Search:
         """The images of the pool in ``columns`` as references."""
         if len(columns) > FEW:
             return lambda number, leave_out: self._nearest(number, [c for c in columns if c != leave_out])
@@ -68,7 +69,7 @@ class Product:
 
         def searched(number: int, leave_out: int | None) -> Tensor:
             left_out = None if leave_out is None else torch.tensor([columns.index(leave_out)])
-            return bank.distances(self.seen[number].patches, left_out, detector.precision)
+            return bank.distances(self.seen[number].patches, left_out, detector.encoder.precision)
 
         return searched
 
@@ -81,7 +82,7 @@ class Product:
         scores = Scores()
         for number in numbers:
             distances = search(number, number if own else None)
-            scores.add(judge(self.seen[number], distances, detector.network.config))
+            scores.add(judge_few_shot(self.seen[number], distances, detector.encoder.network.config))
         return scores
 
 
@@ -105,7 +106,7 @@ def above(values: Sequence[float], limit: float) -> float:
 
 @torch.inference_mode()
 def rows(category: str, detector: Sowa, samples: Sequence[Sample]) -> list[str]:
-    product, sight, lines = Product.of(detector, samples), Sight(detector, keep=True), list[str]()
+    product, sight, lines = Product.of(detector, samples), FeatureCache(detector, keep=True), list[str]()
     pool, anomalous = range(len(product.normal)), range(len(product.normal), len(product.seen))
     for shots in (shots for shots in SHOTS if shots + 20 <= len(pool)):
         found: dict[float, list[tuple[float, ...]]] = {rate: [] for rate in RATES}

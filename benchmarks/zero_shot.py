@@ -65,7 +65,7 @@ def measure(detector: Sowa, sources: Labelled) -> dict[str, tuple[float, float]]
     published, own = list[float](), list[float]()
     _weigh(detector, 0.0)
     for start in range(0, len(images), BATCH):
-        seen = detector.observe(images[start : start + BATCH])
+        seen = detector.encoder.encode(images[start : start + BATCH])
         published += detector.judge(seen).raw_scores.tolist()
         own += few_shot_scores(self_distances(seen.patches)).tolist()
     told = {}
@@ -80,7 +80,7 @@ def measure(detector: Sowa, sources: Labelled) -> dict[str, tuple[float, float]]
 
 def _weigh(detector: Sowa, weight: float) -> None:
     """Sets what an image's own patches count."""
-    network = detector.network
+    network = detector.encoder.network
     prompt = dataclasses.replace(network.config.prompt, self_weight=weight)
     network.config = dataclasses.replace(network.config, prompt=prompt)
 
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--corpus", required=True, type=Path)
     arguments = parser.parse_args()
     detector = Sowa.from_pretrained("mini")
-    size, data, shipped = detector.image_size, arguments.data, detector.network.config.prompt.self_weight
+    size, data, shipped = detector.image_size, arguments.data, detector.encoder.network.config.prompt.self_weight
     products = [generated(name, STYLE + index) for index, name in enumerate(CATEGORIES)]
     rows: dict[str, list[Labelled]] = {f"{len(products)} generated products": products}
     rows["objects held out, damaged"] = [objects(arguments.corpus, size)]

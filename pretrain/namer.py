@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.core.config import NamerConfig
 from sowa.core.files import replacing
 from sowa.data import list_images, read_image, resize_image
+from sowa.extensions.names.config import NamerConfig
 from sowa.extensions.names.namer import FLAWLESS, Namer
-from sowa.model.checkpoint import save_namer
+from sowa.extensions.names.weights import save_namer
 from sowa.synthetic import CATEGORIES, DAMAGE_TYPES, damage, defect_types, generate
 
 SIZE, SHARD, SHARDS = 384, 160, 14
@@ -95,7 +95,7 @@ def encode(detector: Sowa, part: Sequence[Job], path: Path) -> None:
     patches, means, shown, owner = [], [], list[str](), list[int]()
     for number, job in enumerate(part):
         image, mask = job.make()
-        unit_LPE = F.normalize(torch.stack(detector.observe(image[None], prompts=False).patches), dim=-1)[:, 0]
+        unit_LPE = F.normalize(torch.stack(detector.encoder.encode(image[None], prompts=False).patches), dim=-1)[:, 0]
         covered_P = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None, None].float(), (24, 24)).flatten().numpy()
         bad = np.argsort(-covered_P, kind="stable")[:DEFECTIVE]
         bad = bad[covered_P[bad] > min(COVERED, 0.6 * covered_P.max() + 1e-6)]
@@ -189,7 +189,7 @@ def main(corpus: Path, build: Path, out: Path, hold_out: Sequence[str] = (), ste
             part = [job for job in wanted[start : start + SHARD] if Path(job.source).parent.name not in hold_out]
             encode(detector, part, path)
             print(path.name, flush=True)
-    backbone, examples = detector.network.backbone, Examples.read(build)
+    backbone, examples = detector.encoder.network.backbone, Examples.read(build)
     torch.manual_seed(0)
     namer = Namer(NamerConfig(), len(backbone.levels), backbone).train()
     for step, loss in enumerate(train(namer, backbone, examples, steps), start=1):

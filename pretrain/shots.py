@@ -20,14 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa import Sowa
-from sowa.core.config import ShotsConfig
 from sowa.core.files import write_bytes
 from sowa.core.types import ABNORMAL, NORMAL
 from sowa.data import list_images, load
 from sowa.data.sampling import draw
-from sowa.data.stream import ImageSource
-from sowa.shots import Pool, cross_validate
-from sowa.shots.meta import Learned, Task
+from sowa.data.sources import ImageSource
+from sowa.shots.config import ShotsConfig
+from sowa.shots.folds import cross_validate
+from sowa.shots.meta import MeasuredProduct, MeasuredProducts
+from sowa.shots.pool import PooledFeatures
 from sowa.shots.traits import names, traits
 from sowa.synthetic import CATEGORIES, defect_types, generate
 
@@ -103,33 +104,35 @@ def _some(paths: Sequence[Path]) -> list[ImageSource]:
     return [ImageSource(str(path), path) for path in draw(paths, min(len(paths), NORMALS), 0)]
 
 
-def task(detector: Sowa, product: Product) -> Task:
+def task(detector: Sowa, product: Product) -> MeasuredProduct:
     """Its curve on held-out images, and its traits."""
-    pool = Pool(detector, *product.images())
+    pool = PooledFeatures(detector.encoder, *product.images())
     curve = [point.mean for point in cross_validate(pool, CONFIG).points]
-    return Task(product.name, product.group, seen(pool), tuple(np.round(curve, 4).tolist()))
+    return MeasuredProduct(product.name, product.group, seen(pool), tuple(np.round(curve, 4).tolist()))
 
 
-def seen(pool: Pool) -> tuple[float, ...]:
+def seen(pool: PooledFeatures) -> tuple[float, ...]:
     """The traits of as many normal images as a user's product is judged by."""
     some = pool.readable(range(len(pool.normal)), IMAGES)
-    found = traits(pool.features(some), pool.detector.network.backbone.grid(pool.detector.image_size))
+    found = traits(pool.features(some), pool.encoder.grid)
     return tuple(np.round(found, 4).tolist())
 
 
-def write(detector: Sowa, tasks: Iterable[Task], target: Path) -> None:
-    learned = Learned(CONFIG.candidates, names(len(detector.network.backbone.levels)), IMAGES, tuple(tasks))
+def write(detector: Sowa, tasks: Iterable[MeasuredProduct], target: Path) -> None:
+    learned = MeasuredProducts(
+        CONFIG.candidates, names(len(detector.encoder.network.backbone.levels)), IMAGES, tuple(tasks)
+    )
     write_bytes(target, (json.dumps(learned.to_dict(), indent=1) + "\n").encode())
 
 
 def main(corpus: Path, data: Path, target: Path) -> None:
     detector = Sowa.from_pretrained("mini")
-    known = Learned.read(target) if target.exists() else None
+    known = MeasuredProducts.read(target) if target.exists() else None
     tasks = {task.name: task for task in known.tasks} if known else {}
     if known and known.images != IMAGES:  # all or none: a file whose traits differ in that would tell nonsense
         for product in products(corpus, data):
             if product.name in tasks:
-                pool = Pool(detector, *product.images())
+                pool = PooledFeatures(detector.encoder, *product.images())
                 tasks[product.name] = replace(tasks[product.name], traits=seen(pool))
         write(detector, tasks.values(), target)
     for product in products(corpus, data):

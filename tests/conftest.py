@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
 import sowa
-from sowa.core.config import AdapterConfig, ModelConfig
+from sowa.core.config import AdapterConfig, ModelConfig, Settings
 from sowa.detector.exported import ExportedSowa
+from sowa.detector.extension import Extension
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.synthetic import write_dataset
 
 # Tiny networks gain nothing from threads, and lose much where cores are shared.
@@ -102,14 +105,19 @@ def detector_file(tiny_backbone: str, normal: Path, tmp_path_factory: pytest.Tem
 
 
 def fitted(
-    backbone: str, normal: Path, trained: bool = True, levels: tuple[int, ...] | None = (1, 3), **kwargs: object
+    backbone: str,
+    normal: Path,
+    trained: bool = True,
+    levels: tuple[int, ...] | None = (1, 3),
+    extensions: Sequence[Extension] = (),
+    **settings: Any,
 ) -> sowa.Sowa:
     """A detector with random prompts and adapters that count as trained; of two levels, which are exported sooner."""
     torch.manual_seed(3)
     config = ModelConfig(adapter=AdapterConfig(window_size=3, heads=4), levels=levels)
-    detector = sowa.Sowa.from_pretrained(backbone, config=config, precision="fp32", **kwargs)
-    detector.trained = trained
-    return detector.fit(normal, k_shot=4)
+    encoder = TorchEncoder.from_pretrained(backbone, config=config, settings=Settings(precision="fp32", **settings))
+    encoder.trained = trained
+    return sowa.Sowa(encoder, extensions).fit(normal, k_shot=4)
 
 
 @pytest.fixture(scope="session")
@@ -148,5 +156,5 @@ def images() -> np.ndarray:
 
 def differences(detector: sowa.Sowa, exported: ExportedSowa, images: np.ndarray) -> list[float]:
     """Largest differences of raw scores, maps and level maps."""
-    original, there = detector.judge(detector.observe(images)).numpy(), exported.engine(images)
+    original, there = detector.judge(detector.encoder.encode(images)).numpy(), exported.engine(images)
     return [float(np.abs(a - b).max()) for a, b in zip(original[:3], there[:3], strict=True)]

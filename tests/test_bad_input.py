@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 
 import sowa
 from sowa.cli.app import run
-from sowa.core.files import VERSION
+from sowa.core.files import VERSIONS
 from sowa.errors import InputError
 
 EARLIER = b"what an earlier run wrote"
@@ -395,7 +395,9 @@ FILES: dict[str, Callable[[Path], Any]] = {
 
 
 def header_only(path: Path, entry: dict[str, Any]) -> None:
-    header = json.dumps({"__metadata__": {"format": "sowa-detector", "version": str(VERSION)}, "bank": entry}).encode()
+    header = json.dumps(
+        {"__metadata__": {"format": "sowa-detector", "version": str(VERSIONS["sowa-detector"])}, "bank": entry}
+    ).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
 
 
@@ -494,7 +496,7 @@ def test_a_file_of_another_version_is_refused_with_both_versions(
     save_file(tensors, path, metadata=metadata | {"version": "99"})
     for line in (predict_refused(normal, "--model", path), refused("info", path)):
         assert "version 99" in line
-        assert f"version {VERSION}" in line
+        assert f"version {VERSIONS['sowa-detector']}" in line
 
 
 def test_a_backbone_in_the_place_of_a_detector_is_refused(

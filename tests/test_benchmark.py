@@ -16,7 +16,6 @@ from PIL import Image
 from skimage.measure import label
 
 from sowa.cli.app import run as run_command
-from sowa.core.config import EvaluationConfig
 from sowa.core.files import read_safetensors, write_bytes
 from sowa.core.headers import WEIGHTS_FORMAT
 from sowa.data import load
@@ -26,6 +25,7 @@ from sowa.evaluation.benchmark import SUITES, BenchmarkConfig, Network, run, run
 from sowa.evaluation.benchmark.suite import find_roots
 from sowa.evaluation.benchmark.summary import size_mean, size_ranges, summary
 from sowa.evaluation.benchmark.tables import markdown, published
+from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.results import METRICS
 from sowa.synthetic import write_dataset
 

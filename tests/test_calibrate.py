@@ -13,6 +13,7 @@ from PIL import Image
 
 import sowa
 from sowa.cli.app import run
+from sowa.core.config import Settings
 from sowa.core.types import ABNORMAL
 from sowa.data import load
 from sowa.errors import InputError
@@ -63,7 +64,7 @@ def test_a_percentile_and_a_score_agree_with_the_threshold(detector: sowa.Sowa, 
 
 
 def test_without_a_bank_prompts_can_be_calibrated_too(judged: Path) -> None:
-    detector = sowa.Sowa.from_pretrained("mini", image_size=(96, 96))
+    detector = sowa.Sowa.from_pretrained("mini", settings=Settings(image_size=(96, 96)))
     assert [p.normal_percentile for p in detector.predict(judged / "good")] == [None] * 3
     detector.calibrate(judged / "good")
     assert all(0 < p.normal_percentile < 99 and not p.is_anomalous for p in detector.predict(judged / "good"))

@@ -13,13 +13,14 @@ from sowa.core.calibration import (
     BANK_GAIN,
     PRIOR_SPREAD,
     PRIOR_WEIGHT,
+    Calibration,
+    NormalRange,
     at_rate,
     best_threshold,
     from_normal,
     from_references,
 )
 from sowa.core.config import FALSE_POSITIVE_RATE
-from sowa.core.types import Calibration, NormalRange
 from sowa.errors import InputError
 
 scores = st.lists(st.floats(2e-3, 10), min_size=1, max_size=12)

@@ -256,7 +256,7 @@ def test_fit_takes_options_that_reach_the_detector(
     flags = ["--category", "object", "--device", "cpu", "--precision", "bf16", "--model", weights_file]
     sowa_command("fit", "--normal", normal, "--out", out, *flags)
     loaded = sowa.Sowa.load(out)
-    assert (loaded.category, loaded.trained) == ("object", True)
+    assert (loaded.encoder.category, loaded.encoder.trained) == ("object", True)
 
 
 def test_fit_counts_broken_images(

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from sowa.core.config import AdapterConfig, EvaluationConfig, ModelConfig, PromptConfig, TrainConfig, from_dict, to_dict
+from sowa.core.config import AdapterConfig, ModelConfig, PromptConfig, from_dict, to_dict
 from sowa.errors import InputError
+from sowa.evaluation.config import EvaluationConfig
+from sowa.training.config import TrainConfig
 
 KINDS = [AdapterConfig, PromptConfig, ModelConfig, TrainConfig, EvaluationConfig]
 

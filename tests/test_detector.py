@@ -18,11 +18,12 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
 import sowa
-from sowa.core.config import ModelConfig, PromptConfig
+from sowa.core.config import ModelConfig, PromptConfig, Settings
 from sowa.core.files import read_metadata
 from sowa.core.scoring import SELF_BOUNDARY, few_shot_scores, self_distances
 from sowa.data import resize_image
-from sowa.data.stream import PREFETCHED
+from sowa.data.batches import PREFETCHED
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
 from sowa.model.checkpoint import seeded_network
 from sowa.synthetic import generate
@@ -154,16 +155,16 @@ def test_the_bank_grows_no_further_with_many_references(
     patches = detector.fit(references).bank_.features.shape[2]
     monkeypatch.setattr("sowa.detector.references.FULL_IMAGES", 4)
     assert detector.fit(references).bank_.features.shape[1:3] == (8, patches // 2)
-    assert detector.fit(references, keep=1.0).bank_.features.shape[2] == patches
-    assert detector.fit(references, keep=1e-9).bank_.features.shape[2] == 1
-    detector.fit(references, keep=0.25)
+    assert detector.fit(references, patch_fraction=1.0).bank_.features.shape[2] == patches
+    assert detector.fit(references, patch_fraction=1e-9).bank_.features.shape[2] == 1
+    detector.fit(references, patch_fraction=0.25)
     again = sowa.Sowa.load(detector.save(tmp_path / "few.sowa"))
     assert again.bank_.features.shape[1:3] == (8, patches // 4)
     np.testing.assert_array_equal(raw_scores(again.predict(judged)), raw_scores(detector.predict(judged)))
 
 
 def test_a_bank_may_be_searched_by_faiss(tiny_backbone: str, fitted: sowa.Sowa, normal: Path, judged: Path) -> None:
-    indexed = sowa.Sowa.from_pretrained(tiny_backbone, search="faiss").fit(normal)
+    indexed = sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(search="faiss")).fit(normal)
     assert indexed.calibration_ == fitted.calibration_  # leaving out is exact
     exact = raw_scores(fitted.predict(judged))
     found = raw_scores(indexed.predict(judged))
@@ -175,7 +176,7 @@ def test_a_bank_may_be_searched_by_faiss(tiny_backbone: str, fitted: sowa.Sowa, 
 def test_faiss_is_missed_before_anything_is_encoded(tiny_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(InputError, match="pip install faiss-cpu"):
-        sowa.Sowa.from_pretrained(tiny_backbone, search="faiss")
+        sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(search="faiss"))
 
 
 def test_without_faiss_nothing_is_lost(
@@ -266,8 +267,8 @@ def test_a_stream_reads_and_computes_only_as_it_is_asked(
     fitted: sowa.Sowa, judged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, seen = [], []
-    original = sowa.data.stream.read_image
-    monkeypatch.setattr("sowa.data.stream.read_image", lambda path: read.append(path) or original(path))
+    original = sowa.data.sources.read_image
+    monkeypatch.setattr("sowa.data.sources.read_image", lambda path: read.append(path) or original(path))
     observe = fitted.observe
     monkeypatch.setattr(fitted, "observe", lambda images: seen.append(len(images)) or observe(images))
     stream = fitted.predict([judged / "good" / "000.png"] * 60, stream=True, batch_size=2)
@@ -331,14 +332,14 @@ def test_scores_masks_and_verdicts_agree(fitted: sowa.Sowa, judged: Path) -> Non
 
 
 def test_a_detector_with_prompts_and_no_bank_judges_zero_shot(detector: sowa.Sowa, judged: Path) -> None:
-    detector.trained = True
+    detector.encoder.trained = True
     predictions = detector.predict(judged)
     check_verdicts(detector, predictions)
     assert predictions[0].level_maps.shape == (4, 4, 4)
 
 
 def test_a_detector_with_prompts_and_bank_agrees_with_itself(detector: sowa.Sowa, normal: Path, judged: Path) -> None:
-    detector.trained = True
+    detector.encoder.trained = True
     detector.fit(normal)
     check_verdicts(detector, detector.predict(judged))
 
@@ -354,14 +355,14 @@ def test_maps_have_the_shapes_that_are_promised(fitted: sowa.Sowa) -> None:
 
 
 def test_another_image_size_need_not_be_square(tiny_backbone: str, normal: Path, judged: Path) -> None:
-    detector = sowa.Sowa.from_pretrained(tiny_backbone, image_size=(96, 32)).fit(normal)
+    detector = sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(image_size=(96, 32))).fit(normal)
     prediction = detector.predict(judged / "good")[0]
     assert prediction.anomaly_map.shape == prediction.mask.shape == (96, 32)
     assert prediction.level_maps.shape == (4, 6, 2)
 
 
 def test_image_sizes_give_different_scores(tiny_backbone: str, fitted: sowa.Sowa, normal: Path, judged: Path) -> None:
-    larger = sowa.Sowa.from_pretrained(tiny_backbone, image_size=(128, 128)).fit(normal)
+    larger = sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(image_size=(128, 128))).fit(normal)
     assert not np.allclose(raw_scores(larger.predict(judged)), raw_scores(fitted.predict(judged)), atol=1e-3)
 
 
@@ -370,13 +371,15 @@ def test_an_image_size_that_isn_t_a_multiple_of_the_patch_is_refused(
     tiny_backbone: str, image_size: tuple[int, int]
 ) -> None:
     with pytest.raises(InputError, match="multiples of the patch"):
-        sowa.Sowa.from_pretrained(tiny_backbone, image_size=image_size)
+        sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(image_size=image_size))
 
 
 def test_half_precision_runs_on_the_cpu_and_stays_close(tiny_backbone: str, normal: Path, judged: Path) -> None:
-    half = sowa.Sowa.from_pretrained(tiny_backbone, precision="bf16").fit(normal)
+    half = sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(precision="bf16")).fit(normal)
     predictions = half.predict(judged)
-    exact = raw_scores(sowa.Sowa.from_pretrained(tiny_backbone, precision="fp32").fit(normal).predict(judged))
+    exact = raw_scores(
+        sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(precision="fp32")).fit(normal).predict(judged)
+    )
     assert predictions[0].anomaly_map.dtype == np.float32
     np.testing.assert_allclose(raw_scores(predictions), exact, rtol=0.05)
     assert not np.array_equal(raw_scores(predictions), exact)
@@ -445,11 +448,11 @@ def test_a_prediction_holds_no_image_that_lies_on_disk(fitted: sowa.Sowa, judged
 def test_saving_and_loading_changes_no_verdict(
     detector: sowa.Sowa, normal: Path, judged: Path, tmp_path: Path, trained: bool
 ) -> None:
-    detector.trained = trained
+    detector.encoder.trained = trained
     detector.fit(normal, k_shot=3, seed=5)
     loaded = sowa.Sowa.load(detector.save(tmp_path / "deep" / "part.sowa"))
     assert (loaded.references_, loaded.seed_) == (detector.references_, 5)
-    assert (loaded.calibration_, loaded.trained) == (detector.calibration_, trained)
+    assert (loaded.calibration_, loaded.encoder.trained) == (detector.calibration_, trained)
     for one, other in zip(loaded.predict(judged), detector.predict(judged), strict=True):
         assert one.raw_score == pytest.approx(other.raw_score, abs=1e-6)
         assert one.is_anomalous == other.is_anomalous
@@ -459,10 +462,12 @@ def test_saving_and_loading_changes_no_verdict(
 def test_a_loaded_detector_can_be_saved_again_and_keeps_size_and_category(
     tiny_backbone: str, normal: Path, tmp_path: Path
 ) -> None:
-    made = sowa.Sowa.from_pretrained(tiny_backbone, image_size=(32, 96), category="object").fit(normal)
+    made = sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(image_size=(32, 96), category="object")).fit(
+        normal
+    )
     first = made.save(tmp_path / "a.sowa")
     loaded = sowa.Sowa.load(first)
-    assert (loaded.image_size, loaded.category) == ((32, 96), "object")
+    assert (loaded.image_size, loaded.encoder.category) == ((32, 96), "object")
     again = loaded.save(tmp_path / "b.sowa")
     assert read_metadata(again) == read_metadata(first)
     assert load_file(again).keys() == load_file(first).keys()
@@ -497,11 +502,13 @@ def test_without_references_an_image_s_own_patches_move_score_and_boundary(tiny_
     judged = {}
     for weight in (0.0, 2.0):
         config = ModelConfig(prompt=PromptConfig(self_weight=weight))
-        detector = sowa.Sowa(seeded_network(tiny_backbone, config), trained=True, precision="fp32")
+        detector = sowa.Sowa(
+            TorchEncoder(seeded_network(tiny_backbone, config), trained=True, settings=Settings(precision="fp32"))
+        )
         judged[weight] = detector.predict(list(images))
     published, weighed = ([(each.raw_score, each.threshold) for each in judged[weight]] for weight in (0.0, 2.0))
     assert all(0 < score < 1 and threshold == 0.5 for score, threshold in published)
-    own = few_shot_scores(self_distances(detector.observe(images).patches)).tolist()
+    own = few_shot_scores(self_distances(detector.encoder.encode(images).patches)).tolist()
     expected = [
         (score + 2 * more, 0.5 + 2 * 4 * SELF_BOUNDARY) for (score, _), more in zip(published, own, strict=True)
     ]

@@ -17,10 +17,11 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 import sowa
-from sowa.core.config import EvaluationConfig
 from sowa.core.types import ABNORMAL, Sample
 from sowa.data import choose_references, load, read_image, read_mask, resize_image, resize_mask, split
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
+from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.evaluation.results import METRICS, Evaluation, Run
 from sowa.metrics import MetricValue, PixelBootstrap, PixelMetrics, bootstrap_images
@@ -38,7 +39,7 @@ def detector(tiny_backbone: str) -> sowa.Sowa:
 def prompted(tiny_backbone: str) -> sowa.Sowa:
     """A detector whose prompts count as trained, so that they enter every score."""
     made = sowa.Sowa.from_pretrained(tiny_backbone)
-    made.trained = True
+    made.encoder.trained = True
     return made
 
 
@@ -81,7 +82,7 @@ def judge_by_hand(
 ) -> tuple[list, list, list]:
     """Scores, maps and true masks, image by image, by the plain public path: fit, then predict."""
     references = choose_references(samples, k_shot, seed) if k_shot else []
-    fitted = sowa.Sowa(detector.network, trained=detector.trained)
+    fitted = sowa.Sowa(detector.encoder)
     if references:
         fitted.fit([sample.image_path for sample in references], augment=augment, batch_size=1)
     scores, maps, masks = [], [], []
@@ -173,7 +174,12 @@ def test_references_are_nested_recorded_and_those_that_fit_draws(detector: sowa.
         assert drawn[4][:2] == drawn[2]
         assert drawn[2][:1] == drawn[1]
         folder = Path(drawn[4][0]).parent
-        assert sowa.Sowa(detector.network, trained=False).fit(folder, k_shot=4, seed=seed).references_ == drawn[4]
+        assert (
+            sowa.Sowa(TorchEncoder(detector.encoder.network, trained=False))
+            .fit(folder, k_shot=4, seed=seed)
+            .references_
+            == drawn[4]
+        )
 
 
 def test_the_order_of_the_samples_changes_no_reference_and_no_image_metric(
@@ -214,7 +220,9 @@ def test_paper_scoring_mixes_the_test_set_as_the_authors_do(
     _, maps, _ = judge_by_hand(chosen, samples, 2, 0, augment=())  # the authors' references are as they are
     test = split(samples, "test")
     images = np.stack([resize_image(read_image(sample.image_path), chosen.image_size) for sample in test])
-    probabilities = chosen.observe(images, prompts=True, categories=["wood"] * len(images)).abnormal_probability.numpy()
+    probabilities = chosen.encoder.encode(
+        images, prompts=True, categories=["wood"] * len(images)
+    ).abnormal_probability.numpy()
     maxima = np.array([anomaly_map.max() for anomaly_map in maps])
     scores = 0.5 * (probabilities + (maxima - maxima.min()) / (maxima.max() - maxima.min()))
     found = run_once(chosen, samples, 2, scoring="paper")
@@ -225,7 +233,7 @@ def test_paper_scoring_mixes_the_test_set_as_the_authors_do(
 def test_zero_shot_paper_scoring_is_the_probability_alone(prompted: sowa.Sowa, samples: list[Sample]) -> None:
     test = split(samples, "test")
     images = np.stack([resize_image(read_image(sample.image_path), prompted.image_size) for sample in test])
-    probabilities = prompted.observe(images, prompts=True).abnormal_probability.numpy()
+    probabilities = prompted.encoder.encode(images, prompts=True).abnormal_probability.numpy()
     found = run_once(prompted, samples, 0, scoring="paper")
     auroc = roc_auc_score([sample.label for sample in test], probabilities)
     assert float(found.metrics["image_AUROC"]) == pytest.approx(auroc, abs=1e-6)

@@ -67,8 +67,8 @@ def test_the_metadata_says_how_to_feed_the_graph_and_where_normal_ends(prompted,
         "fp32",
     )
     assert found["image_size"] == [64, 64]
-    assert found["mean"] == pytest.approx(prompted.network.backbone.mean.flatten().tolist())
-    assert found["std"] == pytest.approx(prompted.network.backbone.std.flatten().tolist())
+    assert found["mean"] == pytest.approx(prompted.encoder.network.backbone.mean.flatten().tolist())
+    assert found["std"] == pytest.approx(prompted.encoder.network.backbone.std.flatten().tolist())
     assert found["boundary"]["threshold"] == prompted.calibration_.threshold
     assert found["detector"]["references"] == prompted.references_
     assert found["comparison"]["images"] > 4
@@ -114,20 +114,20 @@ def test_an_earlier_export_is_replaced_and_images_can_be_given(tiny_backbone, ex
 
 def test_the_comparison_sees_a_wrong_graph(prompted, images):
     def wrong(batch: np.ndarray) -> object:
-        found = prompted.judge(prompted.observe(batch)).numpy()
+        found = prompted.judge(prompted.encoder.encode(batch)).numpy()
         return found._replace(raw_scores=found.raw_scores + 1, maps=found.maps * np.float32("nan"))
 
     found = compare(prompted, wrong, images)
     assert found.raw_score == pytest.approx(1 / prompted.calibration_.threshold, rel=1e-4)
     assert not found.within(10)
-    assert compare(prompted, lambda batch: prompted.judge(prompted.observe(batch)).numpy(), images).within(0)
+    assert compare(prompted, lambda batch: prompted.judge(prompted.encoder.encode(batch)).numpy(), images).within(0)
 
 
 def test_examples_are_not_in_the_bank(prompted):
     """Patches of references themselves have no distance, so a rounded graph would differ from it infinitely."""
     shown = examples(prompted)
     assert len(shown) == 16
-    assert (prompted.judge(prompted.observe(shown)).raw_scores > 1e-3).all()
+    assert (prompted.judge(prompted.encoder.encode(shown)).raw_scores > 1e-3).all()
 
 
 def test_wrong_input_is_one_clear_line(prompted, tiny_backbone, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sowa.core.types import Output
+from sowa.model.types import NetworkOutput
 from sowa.training.losses import dice, focal, losses
 
 
@@ -46,9 +46,9 @@ def slow_cross_entropy(probabilities: list[list[float]], labels: list[int]) -> f
     return total / len(labels)
 
 
-def output_of(level_maps: tuple[Tensor, ...], text_probs: Tensor) -> Output:
+def output_of(level_maps: tuple[Tensor, ...], text_probs: Tensor) -> NetworkOutput:
     nothing = torch.empty(0)
-    return Output(nothing, nothing, text_probs, (), (), (), level_maps, (1, 1))
+    return NetworkOutput(nothing, nothing, text_probs, (), (), (), level_maps, (1, 1))
 
 
 def test_focal_loss_follows_the_formula():

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-import sowa.core.memory
 from sowa.core.memory import MemoryBank, normalise
 from sowa.extensions.faiss import ApproximateIndex
 
@@ -56,7 +55,7 @@ def test_distances_equal_scikit_learns_nearest_neighbours():
 def test_distances_dont_depend_on_how_the_bank_is_cut(monkeypatch, chunk, leave_out, precision):
     query, bank = patches(2, 2, 5, 8), bank_of(patches(2, 5, 5, 8, seed=1))
     expected = bank.distances(query, leave_out, precision)
-    monkeypatch.setattr(sowa.core.memory, "CHUNK", chunk)
+    monkeypatch.setattr("sowa.core.search.CHUNK", chunk)
     torch.testing.assert_close(bank.distances(query, leave_out, precision), expected, atol=1e-6, rtol=1e-6)
 
 
@@ -154,7 +153,7 @@ def greedy(unit: np.ndarray, known: np.ndarray, count: int) -> list[int]:
 
 def test_kept_patches_are_the_greedy_ones():
     memory = patches(2, 3, 12, 8)
-    bank = MemoryBank.build([memory], 3, keep=0.25).features.double().numpy()
+    bank = MemoryBank.build([memory], 3, patch_fraction=0.25).features.double().numpy()
     assert bank.shape == (2, 3, 3, 8)
     unit = F.normalize(torch.stack(memory).double(), dim=-1).numpy()
     for level in range(2):

@@ -16,11 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sowa
-from sowa.core.config import ModelConfig, ShotsConfig
-from sowa.data.stream import image_sources
+from sowa.core.config import ModelConfig, Settings
+from sowa.data.sources import image_sources
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
-from sowa.shots import Kept, Pool, cross_validate, foresee
-from sowa.shots.meta import Learned, Task, learned
+from sowa.shots.config import ShotsConfig
+from sowa.shots.feature_folder import FeatureFolder
+from sowa.shots.folds import cross_validate
+from sowa.shots.meta import MeasuredProduct, MeasuredProducts, predict_curve, shipped_products
+from sowa.shots.pool import PooledFeatures
 from sowa.shots.traits import names, traits
 from sowa.synthetic import write_dataset
 
@@ -74,15 +78,15 @@ def test_parts_that_lie_elsewhere_in_each_image_are_not_aligned() -> None:
     assert scattered["alignment"] > 1
 
 
-def known(count: int = 40) -> Learned:
+def known(count: int = 40) -> MeasuredProducts:
     """Products whose first trait alone says how steeply accuracy rises with shots."""
     random = np.random.default_rng(0)
     tasks = []
     for index in range(count):
         seen = random.normal(size=3)
         curve = 0.8 + 0.1 * np.tanh(seen[0]) * (np.log2(SHOTS) - 2) / 2
-        tasks.append(Task(f"product {index}", f"group {index % 4}", tuple(seen), tuple(curve)))
-    return Learned(SHOTS, ("steepness", "nothing", "nothing too"), 4, tuple(tasks))
+        tasks.append(MeasuredProduct(f"product {index}", f"group {index % 4}", tuple(seen), tuple(curve)))
+    return MeasuredProducts(SHOTS, ("steepness", "nothing", "nothing too"), 4, tuple(tasks))
 
 
 def test_a_forecast_follows_what_was_measured_and_says_how_sure_it_is() -> None:
@@ -105,7 +109,7 @@ def test_a_group_is_left_out_whole() -> None:
 
 
 def test_what_ships_was_learned_of_other_products_than_it_is_judged_on() -> None:
-    shipped = learned()
+    shipped = shipped_products()
     assert shipped.traits == names(4)
     assert len(shipped.tasks) > 40
     assert {len(task.curve) for task in shipped.tasks} == {len(shipped.shots)}
@@ -122,9 +126,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_handful_of_good_images_is_all_that_is_encoded(tiny_backbone: str, good: Path) -> None:
-    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), image_sources(good))
-    shipped = learned()
-    choice = foresee(pool, ShotsConfig(), known=shipped)
+    pool = PooledFeatures(TorchEncoder.from_pretrained(tiny_backbone), image_sources(good))
+    shipped = shipped_products()
+    choice = predict_curve(pool, ShotsConfig(), known=shipped)
     assert (choice.encoded, choice.fits, choice.labels) == (shipped.images, 0, "none")
     assert [point.shots for point in choice.points] == list(SHOTS)
     assert all(0 <= point.low <= point.mean <= point.high <= 1 for point in choice.points)
@@ -135,9 +139,11 @@ def test_a_handful_of_good_images_is_all_that_is_encoded(tiny_backbone: str, goo
 
 
 def test_as_many_images_are_encoded_as_the_traits_were_read_from(tiny_backbone: str, good: Path) -> None:
-    detector, shipped = sowa.Sowa.from_pretrained(tiny_backbone), learned()
+    detector, shipped = sowa.Sowa.from_pretrained(tiny_backbone), shipped_products()
     for count in (3, 6):
-        choice = foresee(Pool(detector, image_sources(good)), ShotsConfig(), known=replace(shipped, images=count))
+        choice = predict_curve(
+            PooledFeatures(detector.encoder, image_sources(good)), ShotsConfig(), known=replace(shipped, images=count)
+        )
         assert choice.encoded == count
         assert f"as {count} images and what was measured" in choice.reason
 
@@ -156,12 +162,14 @@ def test_traits_are_read_anew_where_they_are_of_another_number_of_images(
     monkeypatch.setattr(sowa.Sowa, "from_pretrained", lambda name: detector)
     products = [shots.Product("oak", "wood", partial(lambda found: (found, None), image_sources(good)))]
     monkeypatch.setattr(shots, "products", lambda corpus, data: iter(products))
-    old = Task("oak", "wood", (0.0,) * 10, (0.5, 0.6, 0.7, 0.8, 0.9))
-    target.write_text(json.dumps(Learned(SHOTS, names(4), 8, (old,)).to_dict()))
+    old = MeasuredProduct("oak", "wood", (0.0,) * 10, (0.5, 0.6, 0.7, 0.8, 0.9))
+    target.write_text(json.dumps(MeasuredProducts(SHOTS, names(4), 8, (old,)).to_dict()))
     shots.main(tmp_path, tmp_path, target)
-    pool = Pool(detector, image_sources(good))
-    expected = traits(pool.features(pool.readable(range(4))), detector.network.backbone.grid(detector.image_size))
-    anew = Learned.read(target)
+    pool = PooledFeatures(detector.encoder, image_sources(good))
+    expected = traits(
+        pool.features(pool.readable(range(4))), detector.encoder.network.backbone.grid(detector.image_size)
+    )
+    anew = MeasuredProducts.read(target)
     assert anew.images == 4
     assert anew.tasks == (replace(old, traits=tuple(np.round(expected, 4).tolist())),)
 
@@ -173,15 +181,15 @@ def test_traits_are_read_anew_where_they_are_of_another_number_of_images(
 def test_what_meta_cannot_tell(
     tiny_backbone: str, good: Path, count: int, candidates: tuple[int, ...], told: str
 ) -> None:
-    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), image_sources(good)[:count])
+    pool = PooledFeatures(TorchEncoder.from_pretrained(tiny_backbone), image_sources(good)[:count])
     with pytest.raises(InputError, match=told.replace("[", r"\[").replace("]", r"\]")):
-        foresee(pool, ShotsConfig(candidates))
+        predict_curve(pool, ShotsConfig(candidates))
 
 
 def test_meta_learned_of_four_levels(tiny_backbone: str, good: Path) -> None:
     detector = sowa.Sowa.from_pretrained(tiny_backbone, config=ModelConfig(levels=(1, 3)))
     with pytest.raises(InputError, match="is read at 2; take another --method"):
-        foresee(Pool(detector, image_sources(good)), ShotsConfig())
+        predict_curve(PooledFeatures(detector.encoder, image_sources(good)), ShotsConfig())
 
 
 def test_a_run_that_was_stopped_goes_on_with_what_was_encoded(tiny_backbone: str, good: Path, tmp_path: Path) -> None:
@@ -189,8 +197,10 @@ def test_a_run_that_was_stopped_goes_on_with_what_was_encoded(tiny_backbone: str
     config = ShotsConfig((1, 2, 4), folds=2, draws=2)
 
     def run(size: tuple[int, int] | None = None) -> tuple[int, object]:
-        own = detector if size is None else sowa.Sowa.from_pretrained(tiny_backbone, image_size=size)
-        choice = cross_validate(Pool(own, image_sources(good), kept=Kept(tmp_path, own)), config)
+        own = detector if size is None else sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(image_size=size))
+        choice = cross_validate(
+            PooledFeatures(own.encoder, image_sources(good), folder=FeatureFolder(tmp_path, own.encoder)), config
+        )
         return choice.encoded, choice.points
 
     encoded, points = run()

@@ -14,10 +14,11 @@ from open_clip import tokenize
 from safetensors.torch import load_file, save_file
 
 from sowa import Sowa
-from sowa.data.stream import ImageSource
+from sowa.core.config import Settings
+from sowa.data.sources import ImageSource
 from sowa.extensions.names.namer import FLAWLESS
 from sowa.model.mini import empty_clip
-from sowa.shots.meta import Learned
+from sowa.shots.meta import MeasuredProducts
 from sowa.synthetic import generate
 
 SCRIPTS = Path(__file__).parents[1] / "pretrain"
@@ -184,7 +185,7 @@ def test_products_that_were_measured_are_not_measured_again(tiny_backbone, tmp_p
         monkeypatch.setattr(shots, "products", lambda corpus, data, known=known: iter(known))
         shots.main(tmp_path, tmp_path, target)
     assert asked == ["oak", "ash"]
-    learned = Learned.read(target)
+    learned = MeasuredProducts.read(target)
     assert [task.name for task in learned.tasks] == ["oak", "ash"]
     assert learned.tasks[0].curve == learned.tasks[1].curve  # the same images
     assert len(learned.tasks[0].traits) == len(learned.traits)
@@ -193,9 +194,9 @@ def test_products_that_were_measured_are_not_measured_again(tiny_backbone, tmp_p
 def test_the_namer_learns_from_what_it_has_cached(corpus, tmp_path, tiny_backbone, monkeypatch):
     import namer
 
-    from sowa.model.checkpoint import load_namer
+    from sowa.extensions.names.weights import load_namer
 
-    detector = Sowa.from_pretrained(tiny_backbone, image_size=(384, 384))
+    detector = Sowa.from_pretrained(tiny_backbone, settings=Settings(image_size=(384, 384)))
     monkeypatch.setattr(Sowa, "from_pretrained", lambda name: detector)
     monkeypatch.setattr(namer, "CATEGORIES", ("wood", "leather"))
     monkeypatch.setattr(namer, "STYLES", (1,))
@@ -205,7 +206,7 @@ def test_the_namer_learns_from_what_it_has_cached(corpus, tmp_path, tiny_backbon
     build, out = tmp_path / "build", tmp_path / "namer.safetensors"
     namer.main(corpus, build, out, ["screw"], steps=3)
     first = load_file(out)
-    assert load_namer(detector.network.backbone, out).config.length == 4
+    assert load_namer(detector.encoder.network.backbone, out).config.length == 4
     monkeypatch.setattr(namer, "encode", None)  # everything is there already
     namer.main(corpus, build, out, ["screw"], steps=3)
     assert all(torch.equal(value, first[name]) for name, value in load_file(out).items())

@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 
 from sowa.cli.app import run
-from sowa.core.config import EvaluationConfig
 from sowa.data import load
 from sowa.detector.detector import Sowa
 from sowa.detector.instances import Instances
-from sowa.detector.prediction import NamedDefect, Prediction
+from sowa.detector.prediction import Prediction
 from sowa.errors import InputError
+from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.evaluation.inspection import Inspected
 from sowa.evaluation.results import METRICS
+from sowa.extensions.names.defects import NamedDefect, NamedDefects
 from sowa.report import Summary, Table, open_report
 from sowa.report.thumbnails import outline, thumbnails
 
@@ -157,10 +158,11 @@ def test_test_reports_metrics_curves_and_the_worst_errors_first(
 def test_boxes_lie_where_they_are_in_the_image_and_names_beside_it(tmp_path: Path) -> None:
     size, none = (40, 80), Instances(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
     boxes = Instances(np.float32([[20, 10, 60, 40]]), np.float32([0.9]), np.int64([9]))
-    named = tuple(NamedDefect(name, share, 1.0, np.zeros((4, 4), np.float32)) for name, share in NAMED)
+    empty = np.zeros((4, 4), np.float32)
+    named = {"defects": NamedDefects(NamedDefect(name, share, 1.0, empty) for name, share in NAMED)}
     with open_report(tmp_path / "r.html", 2) as writer:
-        writer.add(replace(judged_image("bad", 2.0, size), defects=named), boxes=boxes)
-        writer.add(replace(judged_image("good", 0.5, size), defects=named), boxes=none)
+        writer.add(replace(judged_image("bad", 2.0, size), annotations=named), boxes=boxes)
+        writer.add(replace(judged_image("good", 0.5, size), annotations=named), boxes=none)
         writer.finish(SUMMARY)
     page = Page(tmp_path / "r.html")
     (box,) = page.named("rect", "box")

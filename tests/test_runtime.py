@@ -56,7 +56,7 @@ def test_many_threads_share_one_detector(exports, images, runtime):
 
 def test_openvino_may_compute_in_bfloat16(prompted, exports, images):
     there = ExportedSowa.load(exports("openvino"), precision="bf16").engine(images)
-    original = prompted.judge(prompted.observe(images)).numpy()
+    original = prompted.judge(prompted.encoder.encode(images)).numpy()
     np.testing.assert_allclose(there.raw_scores, original.raw_scores, rtol=0.1)
 
 
@@ -144,7 +144,10 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]
     constraints = ["-c", ROOT / "constraints.txt"]
-    subprocess.run([*pip, "--no-compile", *constraints, "numpy", "pillow", "onnxruntime", "openvino"], check=True)
+    subprocess.run(
+        [*pip, "--no-compile", *constraints, "numpy", "pillow", "array-api-compat", "onnxruntime", "openvino"],
+        check=True,
+    )
     subprocess.run([*pip, "--no-deps", ROOT], check=True)
     return python
 

@@ -12,13 +12,14 @@ from sowa.core.memory import MemoryBank
 from sowa.core.scoring import (
     few_shot_map,
     few_shot_scores,
-    judge,
+    judge_few_shot,
+    judge_zero_shot,
     paper_scores,
     self_distances,
     top_mean,
     zero_shot_map,
 )
-from sowa.core.types import Judgement, Observation
+from sowa.core.types import Features, Judgement
 
 GRID, SIZE, SIGMA = (3, 4), (24, 32), 4.0
 CONFIG = ModelConfig(sigma=SIGMA)
@@ -28,8 +29,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def observation(images: int = 3, prompts: bool = True) -> Observation:
-    return Observation(
+def observation(images: int = 3, prompts: bool = True) -> Features:
+    return Features(
         patches=tuple(random(images, 12, 8, seed=level) - 0.5 for level in range(2)),
         grid=GRID,
         size=SIZE,
@@ -38,9 +39,9 @@ def observation(images: int = 3, prompts: bool = True) -> Observation:
     )
 
 
-def part(whole: Observation, index: int) -> Observation:
+def part(whole: Features, index: int) -> Features:
     cut = slice(index, index + 1)
-    return Observation(
+    return Features(
         patches=tuple(level[cut] for level in whole.patches),
         grid=whole.grid,
         size=whole.size,
@@ -96,19 +97,19 @@ def test_a_paper_score_depends_on_the_other_images():
 
 def test_without_a_bank_the_verdict_is_the_prompts_own():
     seen = observation()
-    verdict = judge(seen, None, CONFIG)
+    verdict = judge_zero_shot(seen, CONFIG)
     torch.testing.assert_close(verdict.maps, zero_shot_map(seen.level_maps, SIGMA))
     mean_map = top_mean(verdict.maps) / 2  # of two levels
     torch.testing.assert_close(verdict.raw_scores, (seen.abnormal_probability + mean_map) / 2)
-    assert verdict.level_maps.shape == (2, 3, *GRID)
+    assert verdict.level_maps.shape == (3, 2, *GRID)
     blocks = torch.stack(seen.level_maps).view(2, 3, 3, 8, 4, 8).mean(dim=(3, 5))
-    torch.testing.assert_close(verdict.level_maps, blocks)
+    torch.testing.assert_close(verdict.level_maps, blocks.transpose(0, 1))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_zero_shot_score_reaches_from_none_to_one(value):
-    seen = Observation((), GRID, SIZE, (torch.full((1, *SIZE), value),) * 3, torch.tensor([value]))
-    assert judge(seen, None, CONFIG).raw_scores.item() == pytest.approx(value)
+    seen = Features((), GRID, SIZE, (torch.full((1, *SIZE), value),) * 3, torch.tensor([value]))
+    assert judge_zero_shot(seen, CONFIG).raw_scores.item() == pytest.approx(value)
 
 
 @pytest.mark.parametrize("chunk", [1 << 24, 200])
@@ -130,49 +131,56 @@ def test_a_patch_is_as_far_from_its_image_as_from_the_nearest_thirtieth_of_it(ch
 
 def test_what_is_unlike_the_rest_of_its_image_adds_to_the_zero_shot_score_alone(bank):
     seen, weighed = observation(), ModelConfig(sigma=SIGMA, prompt=PromptConfig(self_weight=2.0))
-    published, verdict = judge(seen, None, CONFIG), judge(seen, None, weighed)
+    published, verdict = judge_zero_shot(seen, CONFIG), judge_zero_shot(seen, weighed)
     own = few_shot_scores(self_distances(seen.patches))
     torch.testing.assert_close(verdict.raw_scores, published.raw_scores + 2 * own)
     assert torch.equal(verdict.maps, published.maps)
     distances = bank.distances(seen.patches)
-    assert torch.equal(judge(seen, distances, weighed).raw_scores, judge(seen, distances, CONFIG).raw_scores)
+    assert torch.equal(
+        judge_few_shot(seen, distances, weighed).raw_scores, judge_few_shot(seen, distances, CONFIG).raw_scores
+    )
 
 
 def test_without_prompts_the_verdict_is_the_memory_banks(bank):
     seen = observation(prompts=False)
     distances = bank.distances(seen.patches)
-    verdict = judge(seen, bank.distances(seen.patches), CONFIG)
+    verdict = judge_few_shot(seen, bank.distances(seen.patches), CONFIG)
     torch.testing.assert_close(verdict.maps, few_shot_map(distances, GRID, SIZE))
     worst = sum(top_mean(of_level) for of_level in distances)  # each level's own, of patches, not of pixels
     torch.testing.assert_close(verdict.raw_scores, worst)
-    assert torch.equal(verdict.level_maps, distances.view(2, 3, *GRID))
+    assert torch.equal(verdict.level_maps, distances.view(2, 3, *GRID).transpose(0, 1))
 
 
 def test_with_both_maps_and_levels_are_added_and_the_memory_gives_the_score(bank):
     seen = observation()
-    together, zero_shot = judge(seen, bank.distances(seen.patches), CONFIG), judge(seen, None, CONFIG)
-    few_shot = judge(Observation(seen.patches, GRID, SIZE), bank.distances(seen.patches), CONFIG)
+    together, zero_shot = judge_few_shot(seen, bank.distances(seen.patches), CONFIG), judge_zero_shot(seen, CONFIG)
+    few_shot = judge_few_shot(Features(seen.patches, GRID, SIZE), bank.distances(seen.patches), CONFIG)
     torch.testing.assert_close(together.maps, few_shot.maps + zero_shot.maps)
     torch.testing.assert_close(together.level_maps, few_shot.level_maps + zero_shot.level_maps)
     assert torch.equal(together.raw_scores, few_shot.raw_scores)
-    quarter = judge(seen, bank.distances(seen.patches), ModelConfig(sigma=SIGMA, prompt=PromptConfig(map_weight=0.25)))
+    quarter = judge_few_shot(
+        seen, bank.distances(seen.patches), ModelConfig(sigma=SIGMA, prompt=PromptConfig(map_weight=0.25))
+    )
     torch.testing.assert_close(quarter.maps, few_shot.maps + 0.25 * zero_shot.maps)
     torch.testing.assert_close(quarter.level_maps, few_shot.level_maps + 0.25 * zero_shot.level_maps)
 
 
 def test_a_left_out_reference_isnt_compared_with(bank):
-    seen = Observation(tuple(bank.features), GRID, SIZE)
-    assert judge(seen, bank.distances(seen.patches), CONFIG).maps.abs().max() < 1e-5
-    left_out = judge(seen, bank.distances(seen.patches, torch.arange(2)), CONFIG)
-    torch.testing.assert_close(left_out.level_maps, bank.distances(seen.patches, torch.arange(2)).unflatten(2, GRID))
+    seen = Features(tuple(bank.features), GRID, SIZE)
+    assert judge_few_shot(seen, bank.distances(seen.patches), CONFIG).maps.abs().max() < 1e-5
+    left_out = judge_few_shot(seen, bank.distances(seen.patches, torch.arange(2)), CONFIG)
+    distances = bank.distances(seen.patches, torch.arange(2)).unflatten(2, GRID)
+    torch.testing.assert_close(left_out.level_maps, distances.transpose(0, 1))
     assert left_out.raw_scores.min() > 0.1
 
 
 @pytest.mark.parametrize(("prompts", "with_bank"), [(True, True), (True, False), (False, True)])
 def test_no_images_verdict_depends_on_the_others_of_its_batch(bank, prompts, with_bank):
-    def verdict(seen: Observation) -> Judgement:
+    def verdict(seen: Features) -> Judgement:
         config = ModelConfig(sigma=SIGMA, prompt=PromptConfig(self_weight=1.0))
-        return judge(seen, bank.distances(seen.patches) if with_bank else None, config)
+        if not with_bank:
+            return judge_zero_shot(seen, config)
+        return judge_few_shot(seen, bank.distances(seen.patches), config)
 
     seen = observation(prompts=prompts)
     together = verdict(seen)
@@ -180,9 +188,9 @@ def test_no_images_verdict_depends_on_the_others_of_its_batch(bank, prompts, wit
         alone = verdict(part(seen, index))
         torch.testing.assert_close(alone.raw_scores[0], together.raw_scores[index])
         torch.testing.assert_close(alone.maps[0], together.maps[index])
-        torch.testing.assert_close(alone.level_maps[:, 0], together.level_maps[:, index])
+        torch.testing.assert_close(alone.level_maps[0], together.level_maps[index])
 
 
 def test_with_neither_bank_nor_prompts_there_is_nothing_to_judge_by():
     with pytest.raises(ValueError, match="prompts are needed"):
-        judge(observation(prompts=False), None, CONFIG)
+        judge_zero_shot(observation(prompts=False), CONFIG)

@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 
 import sowa
 from sowa.cli.app import run
-from sowa.core.config import ShotsConfig
+from sowa.core.config import Settings
 from sowa.core.scoring import few_shot_scores
 from sowa.data.sampling import draw
-from sowa.data.stream import ImageSource, image_sources
+from sowa.data.sources import ImageSource, image_sources
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
-from sowa.shots import Choice, Pool, cross_validate, grow, suited
-from sowa.shots.curve import Point, one_standard_error, point
-from sowa.shots.folds import check, folds
-from sowa.shots.growing import Round
+from sowa.shots.config import ShotsConfig
+from sowa.shots.curve import Choice, Point, one_standard_error, point
+from sowa.shots.folds import check, cross_validate, folds, suited
+from sowa.shots.growing import Round, grow
+from sowa.shots.pool import PooledFeatures
 from sowa.synthetic import generate, write_dataset
 
 SMALL = ShotsConfig(candidates=(1, 2, 4), folds=3, draws=2)
@@ -35,11 +37,13 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pool(tiny_backbone: str, product: Path) -> Pool:
-    return Pool(sowa.Sowa.from_pretrained(tiny_backbone), image_sources(product / "wood" / "train" / "good"))
+def pool(tiny_backbone: str, product: Path) -> PooledFeatures:
+    return PooledFeatures(
+        TorchEncoder.from_pretrained(tiny_backbone), image_sources(product / "wood" / "train" / "good")
+    )
 
 
-class Covered(Pool):
+class Covered(PooledFeatures):
     """A pool that encodes nothing: a normal image is near ``share`` of the references, an anomalous one near none.
 
     A bank of k references so has an image AUROC of 1 - (1 - share)^k, but for chance.
@@ -115,7 +119,7 @@ def test_growing_stops_where_more_images_stop_helping_and_says_why() -> None:
     assert "the largest number" in grow(slow, ShotsConfig(tolerance=0.01)).reason
 
 
-def test_a_bank_that_grows_is_the_bank_of_all_its_references(pool: Pool) -> None:
+def test_a_bank_that_grows_is_the_bank_of_all_its_references(pool: PooledFeatures) -> None:
     grown = Round(pool, list(range(5)), [5, 6, 5 + len(pool.normal)], seed=3)
     grown.grow(1)
     grown.grow(4)
@@ -126,7 +130,7 @@ def test_a_bank_that_grows_is_the_bank_of_all_its_references(pool: Pool) -> None
     )
 
 
-def test_images_are_encoded_once_for_all_folds_and_methods(pool: Pool) -> None:
+def test_images_are_encoded_once_for_all_folds_and_methods(pool: PooledFeatures) -> None:
     first = cross_validate(pool, SMALL)
     assert first.encoded == 18  # nine, and nine with a defect
     assert grow(pool, SMALL).encoded == 0
@@ -134,8 +138,8 @@ def test_images_are_encoded_once_for_all_folds_and_methods(pool: Pool) -> None:
 
 
 def test_scores_are_those_of_a_detector_with_the_same_references(tiny_backbone: str, product: Path) -> None:
-    detector = sowa.Sowa.from_pretrained(tiny_backbone, precision="fp32")
-    pool = Pool(detector, image_sources(product / "wood" / "train" / "good"))
+    detector = sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(precision="fp32"))
+    pool = PooledFeatures(detector.encoder, image_sources(product / "wood" / "train" / "good"))
     numbers = pool.readable(range(6))
     by_reference = pool.distances(numbers[:4], numbers[4:])
     for count in (2, 4):
@@ -145,7 +149,7 @@ def test_scores_are_those_of_a_detector_with_the_same_references(tiny_backbone: 
         np.testing.assert_allclose(scores, expected, rtol=2e-3)
 
 
-def test_a_defect_is_the_same_whenever_it_is_drawn(pool: Pool) -> None:
+def test_a_defect_is_the_same_whenever_it_is_drawn(pool: PooledFeatures) -> None:
     image = generate("wood", size=96, seed=3).image
     assert np.array_equal(pool._damaged(image, 12), pool._damaged(image, 12))
     assert not np.array_equal(pool._damaged(image, 12), image)
@@ -156,7 +160,7 @@ def test_a_broken_image_is_left_out_and_named(tiny_backbone: str, product: Path,
     for path in good.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
-    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), image_sources(tmp_path))
+    pool = PooledFeatures(TorchEncoder.from_pretrained(tiny_backbone), image_sources(tmp_path))
     choice = cross_validate(pool, SMALL)
     assert choice.encoded == 18
     assert {Path(name).name for name, _ in pool.skipped} == {"broken.png"}
@@ -210,7 +214,7 @@ def test_fit_finds_out_how_many_by_itself(
     flags = ["--backbone", tiny_backbone, "--out", str(out), "--k-shot", "auto"]
     assert run(["fit", "--normal", str(good), *flags]) == 0
     told = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("Take "))
-    pool = Pool(sowa.Sowa.from_pretrained(tiny_backbone), draw(image_sources(good), 9, 0))
+    pool = PooledFeatures(TorchEncoder.from_pretrained(tiny_backbone), draw(image_sources(good), 9, 0))
     choice = cross_validate(pool, suited(ShotsConfig(), 9))
     assert len(sowa.Sowa.load(out).references_) == choice.chosen
     assert told.startswith(f"Take {choice.chosen} good image")

@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from sowa.data.stream import PREFETCHED, ImageSource, image_sources, read_batches, variants
+from sowa.data.batches import PREFETCHED, read_batches
+from sowa.data.sources import ImageSource, image_sources
+from sowa.data.views import variants
 from sowa.errors import InputError
 
 RANDOM = np.random.default_rng(0)
@@ -35,9 +37,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(wanted: Any, size: tuple[int, int] = (4, 6), batch_size: int = 2, **options: Any) -> tuple[list, list[str]]:
-    skipped: list[str] = []
-    batches = list(read_batches(wanted, size, batch_size, lambda image, why: skipped.append(image.name), **options))
-    return batches, skipped
+    skipped: list[tuple[str, str]] = []
+    batches = list(read_batches(wanted, size, batch_size, skipped, **options))
+    return batches, [name for name, _ in skipped]
 
 
 def test_a_folder_a_file_and_a_pattern_name_their_images_by_path(folder: Path) -> None:
@@ -183,7 +185,7 @@ def test_only_so_many_images_are_read_ahead() -> None:
             taken.append(1)
             yield ImageSource("p", noise(4, 4, 3))
 
-    batches = read_batches(endless(), (4, 4), 2, lambda image, why: None)
+    batches = read_batches(endless(), (4, 4), 2, [])
     next(batches)
     assert len(taken) <= 2 + PREFETCHED
     next(batches)
@@ -193,7 +195,7 @@ def test_only_so_many_images_are_read_ahead() -> None:
 
 def test_a_reader_that_is_given_up_leaves_no_thread_behind() -> None:
     before = threading.active_count()
-    batches = read_batches(image_sources([noise(4, 4, 3)] * 40), (4, 4), 1, lambda image, why: None)
+    batches = read_batches(image_sources([noise(4, 4, 3)] * 40), (4, 4), 1, [])
     next(batches)
     batches.close()
     del batches

@@ -10,16 +10,18 @@ import torch
 from conftest import tiny_clip
 from PIL import Image
 
-from sowa.core.config import AdapterConfig, ModelConfig, PromptConfig, TrainConfig
+from sowa.core.config import AdapterConfig, ModelConfig, PromptConfig, Settings
 from sowa.core.files import read_metadata
 from sowa.core.types import ABNORMAL, NORMAL, Sample
 from sowa.data import load_mvtec
-from sowa.detector.detector import Sowa
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError, TrainingError
 from sowa.model.backbone import Backbone
 from sowa.model.checkpoint import trained_tensors
 from sowa.model.sowa import SowaNetwork
-from sowa.training.train import _Loader, hold_out, train
+from sowa.training.config import TrainConfig
+from sowa.training.data import Loader, hold_out
+from sowa.training.train import train
 
 MODEL = ModelConfig(
     adapter=AdapterConfig(window_size=3), prompt=PromptConfig(class_names=("wood", "capsule"), length=4)
@@ -27,10 +29,11 @@ MODEL = ModelConfig(
 CONFIG = TrainConfig(epochs=2, batch_size=4, checkpoint_every=3, mosaic=0.4)
 
 
-def tiny_detector(config: ModelConfig = MODEL) -> Sowa:
+def tiny_encoder(config: ModelConfig = MODEL) -> TorchEncoder:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Sowa(SowaNetwork(Backbone(tiny_clip(), "tiny"), config), trained=False, device="cpu")
+        network = SowaNetwork(Backbone(tiny_clip(), "tiny"), config)
+        return TorchEncoder(network, trained=False, settings=Settings("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ def test_training_without_an_anomalous_image_with_a_mask_is_refused(protocol, le
 
 
 def test_every_image_comes_once_an_epoch_in_an_order_of_its_own(originals):
-    loader = _Loader(originals, (64, 64), TrainConfig(batch_size=5, mosaic=0.0), [])
+    loader = Loader(originals, (64, 64), TrainConfig(batch_size=5, mosaic=0.0), [])
     epochs = [[loader.batch(4 * epoch + step) for step in range(4)] for epoch in range(2)]
     expected = Counter(Counter(sample.category for sample in originals))
     for epoch in epochs:
@@ -123,7 +126,7 @@ def test_every_image_comes_once_an_epoch_in_an_order_of_its_own(originals):
 
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
 def test_masks_lie_where_the_anomalous_parts_of_images_and_mosaics_are(originals, mosaic):
-    loader = _Loader(originals, (64, 64), TrainConfig(batch_size=8, mosaic=mosaic), [])
+    loader = Loader(originals, (64, 64), TrainConfig(batch_size=8, mosaic=mosaic), [])
     for step in range(4):
         images, masks, labels, categories = loader.batch(step)
         white = images.min(axis=-1) > 127
@@ -137,7 +140,7 @@ def test_masks_lie_where_the_anomalous_parts_of_images_and_mosaics_are(originals
 
 def test_a_mosaic_is_four_small_images(originals):
     size, config = (48, 80), TrainConfig(batch_size=16, mosaic=1.0)
-    images, masks, *_ = _Loader(originals, size, config, []).batch(0)
+    images, masks, *_ = Loader(originals, size, config, []).batch(0)
     assert images.shape == (16, *size, 3)
     kinds = Counter()
     for mask in masks.numpy() > 0:
@@ -153,7 +156,7 @@ def test_the_share_of_mosaics_is_what_was_asked_for(originals):
     """Whole images have one white part at most; a quarter that differs from the rest tells a mosaic."""
     share = {}
     for mosaic in (0.0, 0.2, 1.0):
-        loader = _Loader(originals, (64, 64), TrainConfig(batch_size=16, mosaic=mosaic), [])
+        loader = Loader(originals, (64, 64), TrainConfig(batch_size=16, mosaic=mosaic), [])
         plain = {np.asarray(Image.open(sample.image_path)).tobytes() for sample in originals}
         images = np.concatenate([loader.batch(step)[0] for step in range(30)])
         share[mosaic] = np.mean([image.tobytes() not in plain for image in images])
@@ -164,11 +167,11 @@ def test_the_share_of_mosaics_is_what_was_asked_for(originals):
 
 def test_a_batch_depends_on_seed_and_step_alone(images):
     config = TrainConfig(batch_size=4, mosaic=0.5, seed=3)
-    used, fresh = (_Loader(images, (64, 64), config, []) for _ in range(2))
+    used, fresh = (Loader(images, (64, 64), config, []) for _ in range(2))
     for step in range(6):
         used.batch(step)
     assert np.array_equal(used.batch(2)[0], fresh.batch(2)[0])
-    other = _Loader(images, (64, 64), replace(config, seed=4), [])
+    other = Loader(images, (64, 64), replace(config, seed=4), [])
     assert not np.array_equal(other.batch(2)[0], fresh.batch(2)[0])
 
 
@@ -177,20 +180,20 @@ def test_a_batch_depends_on_seed_and_step_alone(images):
 
 def test_the_loss_falls(samples, tmp_path):
     config = TrainConfig(epochs=5, batch_size=4, mosaic=0.0, learning_rate=2e-3)
-    result = train(tiny_detector(), samples, config, tmp_path / "w.safetensors")
+    result = train(tiny_encoder(), samples, config, tmp_path / "w.safetensors")
     assert len(result.losses) == 5
     assert result.losses[-1] < 0.85 * result.losses[0]
 
 
 def test_training_changes_all_that_is_trained_and_nothing_of_the_backbone(samples, tmp_path):
-    detector = tiny_detector()
-    fingerprint, before = detector.network.backbone.fingerprint(), trained_tensors(tiny_detector().network)
-    train(detector, samples, CONFIG, tmp_path / "w.safetensors")
-    after = trained_tensors(detector.network)
+    encoder = tiny_encoder()
+    fingerprint, before = encoder.network.backbone.fingerprint(), trained_tensors(tiny_encoder().network)
+    train(encoder, samples, CONFIG, tmp_path / "w.safetensors")
+    after = trained_tensors(encoder.network)
     assert [name for name in before if torch.equal(before[name], after[name])] == []
-    assert detector.network.backbone.fingerprint() == fingerprint
-    assert detector.trained
-    assert not detector.network.training
+    assert encoder.network.backbone.fingerprint() == fingerprint
+    assert encoder.trained
+    assert not encoder.network.training
 
 
 class StoppedError(Exception):
@@ -207,41 +210,41 @@ def stop_after(step: int):
 
 @pytest.mark.parametrize("step", [3, 5, 6])
 def test_a_stopped_run_that_goes_on_ends_as_one_that_wasnt_stopped(samples, tmp_path, step):
-    whole, stopped = tiny_detector(), tiny_detector()
+    whole, stopped = tiny_encoder(), tiny_encoder()
     expected = train(whole, samples, CONFIG, tmp_path / "whole.safetensors")
     out, steps = tmp_path / "stopped.safetensors", []
     with pytest.raises(StoppedError):
         train(stopped, samples, CONFIG, out, stop_after(step))
     assert not out.exists()
     torch.manual_seed(99)
-    resumed = tiny_detector()
+    resumed = tiny_encoder()
     result = train(resumed, samples, CONFIG, out, lambda label, done, total: steps.append((label[:5], done)))
     assert [done for label, done in steps if label == "train"] == list(range(step // 3 * 3 + 1, 7))
-    left, right = trained_tensors(whole.network), trained_tensors(resumed.network)
+    left, right = trained_tensors(whole.encoder.network), trained_tensors(resumed.network)
     assert all(torch.equal(left[name], right[name]) for name in left)
     assert (result.losses, result.before, result.after) == (expected.losses, expected.before, expected.after)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped.safetensors", "whole.safetensors"]
 
 
 def test_a_run_stopped_twice_ends_the_same(samples, tmp_path):
-    whole, out = tiny_detector(), tmp_path / "w.safetensors"
+    whole, out = tiny_encoder(), tmp_path / "w.safetensors"
     train(whole, samples, CONFIG, tmp_path / "whole.safetensors")
     for step in (4, 6):
         with pytest.raises(StoppedError):
-            train(tiny_detector(), samples, CONFIG, out, stop_after(step))
-    resumed = tiny_detector()
+            train(tiny_encoder(), samples, CONFIG, out, stop_after(step))
+    resumed = tiny_encoder()
     train(resumed, samples, CONFIG, out)
-    left, right = trained_tensors(whole.network), trained_tensors(resumed.network)
+    left, right = trained_tensors(whole.encoder.network), trained_tensors(resumed.network)
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 @pytest.mark.parametrize("option", [{"seed": 1}, {"mosaic": 0.0}, {"learning_rate": 1e-2}, {"weight_decay": 0.0}])
 def test_each_option_of_training_changes_the_result(samples, tmp_path, option):
-    plain, changed = tiny_detector(), tiny_detector()
+    plain, changed = tiny_encoder(), tiny_encoder()
     config = replace(CONFIG, epochs=1, protocol="paper")
     train(plain, samples, config, tmp_path / "a.safetensors")
     train(changed, samples, replace(config, **option), tmp_path / "b.safetensors")
-    left, right = trained_tensors(plain.network), trained_tensors(changed.network)
+    left, right = trained_tensors(plain.encoder.network), trained_tensors(changed.encoder.network)
     assert not all(torch.equal(left[name], right[name]) for name in left)
 
 
@@ -249,18 +252,19 @@ def test_each_option_of_training_changes_the_result(samples, tmp_path, option):
 def test_a_checkpoint_of_other_settings_is_refused(samples, tmp_path, option):
     out = tmp_path / "w.safetensors"
     with pytest.raises(StoppedError):
-        train(tiny_detector(), samples, CONFIG, out, stop_after(3))
+        train(tiny_encoder(), samples, CONFIG, out, stop_after(3))
     with pytest.raises(InputError, match=r"w\.safetensors\.checkpoint is the checkpoint of a run with other settings"):
-        train(tiny_detector(), samples, replace(CONFIG, **option), out)
+        train(tiny_encoder(), samples, replace(CONFIG, **option), out)
 
 
 def test_a_checkpoint_of_another_number_of_images_or_backbone_is_refused(samples, tmp_path):
     out = tmp_path / "w.safetensors"
     with pytest.raises(StoppedError):
-        train(tiny_detector(), samples, CONFIG, out, stop_after(3))
+        train(tiny_encoder(), samples, CONFIG, out, stop_after(3))
     with pytest.raises(InputError, match="other settings or images"):
-        train(tiny_detector(), samples[:-2], CONFIG, out)
-    other = Sowa(SowaNetwork(Backbone(tiny_clip(seed=1), "tiny"), MODEL), trained=False, device="cpu")
+        train(tiny_encoder(), samples[:-2], CONFIG, out)
+    network = SowaNetwork(Backbone(tiny_clip(seed=1), "tiny"), MODEL)
+    other = TorchEncoder(network, trained=False, settings=Settings("cpu"))
     with pytest.raises(InputError, match="other settings or images"):
         train(other, samples, CONFIG, out)
 
@@ -268,74 +272,74 @@ def test_a_checkpoint_of_another_number_of_images_or_backbone_is_refused(samples
 @pytest.mark.parametrize("what", ["window size", "temperature", "image size", "images"])
 def test_a_checkpoint_of_another_network_or_of_other_images_is_refused(samples, tmp_path, what):
     """As many images and weights of the same shapes, yet another run."""
-    out, others, detector = tmp_path / "w.safetensors", samples, tiny_detector()
+    out, others, encoder = tmp_path / "w.safetensors", samples, tiny_encoder()
     with pytest.raises(StoppedError):
-        train(tiny_detector(), samples, CONFIG, out, stop_after(3))
+        train(tiny_encoder(), samples, CONFIG, out, stop_after(3))
     if what == "window size":
-        detector = tiny_detector(replace(MODEL, adapter=AdapterConfig(window_size=2)))
+        encoder = tiny_encoder(replace(MODEL, adapter=AdapterConfig(window_size=2)))
     elif what == "temperature":
-        detector = tiny_detector(replace(MODEL, temperature=1.0))
+        encoder = tiny_encoder(replace(MODEL, temperature=1.0))
     elif what == "image size":
-        detector.observer.image_size = (96, 96)
+        encoder.windows.image_size = (96, 96)
     else:
         others = [replace(sample, category="capsule" if sample.category == "wood" else "wood") for sample in samples]
     with pytest.raises(InputError, match="other settings or images"):
-        train(detector, others, CONFIG, out)
+        train(encoder, others, CONFIG, out)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"])
 def test_a_broken_checkpoint_is_refused(samples, tmp_path, content):
     (tmp_path / "w.safetensors.checkpoint").write_bytes(content)
     with pytest.raises(InputError, match=r"w\.safetensors\.checkpoint"):
-        train(tiny_detector(), samples, CONFIG, tmp_path / "w.safetensors")
+        train(tiny_encoder(), samples, CONFIG, tmp_path / "w.safetensors")
 
 
 def test_a_loss_that_is_no_number_ends_training_and_names_the_step(samples, tmp_path):
-    detector, out = tiny_detector(), tmp_path / "w.safetensors"
-    torch.nn.init.constant_(detector.network.prompts.context_normal, float("nan"))
+    encoder, out = tiny_encoder(), tmp_path / "w.safetensors"
+    torch.nn.init.constant_(encoder.network.prompts.context_normal, float("nan"))
     with pytest.raises(TrainingError, match=r"the loss is nan at step 1, .* lower --learning-rate \(it is 0\.001\)"):
-        train(detector, samples, replace(CONFIG, protocol="paper"), out)
+        train(encoder, samples, replace(CONFIG, protocol="paper"), out)
     assert not out.exists()
 
 
 def test_a_learning_rate_far_too_high_ends_training_before_anything_is_saved(samples, tmp_path):
     config = replace(CONFIG, protocol="paper", learning_rate=1e30)
     with pytest.raises(TrainingError, match=r"(a weight is no finite number|the loss is nan) at step \d+"):
-        train(tiny_detector(), samples, config, tmp_path / "w.safetensors")
+        train(tiny_encoder(), samples, config, tmp_path / "w.safetensors")
 
 
 def test_after_a_bad_step_the_checkpoint_still_holds_the_last_good_state(samples, tmp_path):
-    detector, out = tiny_detector(), tmp_path / "w.safetensors"
+    encoder, out = tiny_encoder(), tmp_path / "w.safetensors"
 
     def poison(label: str, done: int, total: int) -> None:
         if label.startswith("train") and done == 4:
-            torch.nn.init.constant_(detector.network.prompts.context_normal, float("nan"))
+            torch.nn.init.constant_(encoder.network.prompts.context_normal, float("nan"))
 
     with pytest.raises(
         TrainingError, match=r"at step 5, .*w\.safetensors\.checkpoint, which holds the last good state"
     ):
-        train(detector, samples, CONFIG, out, poison)
-    whole, resumed = tiny_detector(), tiny_detector()
+        train(encoder, samples, CONFIG, out, poison)
+    whole, resumed = tiny_encoder(), tiny_encoder()
     train(resumed, samples, CONFIG, out)
     train(whole, samples, CONFIG, tmp_path / "whole.safetensors")
-    assert torch.equal(resumed.network.prompts.context_normal, whole.network.prompts.context_normal)
+    assert torch.equal(resumed.network.prompts.context_normal, whole.encoder.network.prompts.context_normal)
 
 
 # --------------------------------------------------------------------------------------------------------- its output
 
 
 def test_the_weights_file_gives_the_same_predictions(samples, tmp_path, tiny_backbone):
-    detector = Sowa.from_pretrained(tiny_backbone, config=MODEL, device="cpu", category="capsule")
-    result = train(detector, samples, replace(CONFIG, epochs=1), tmp_path / "w.safetensors")
-    loaded = Sowa.from_pretrained(str(result.weights), device="cpu", category="capsule")
+    encoder = Sowa.from_pretrained(tiny_backbone, config=MODEL, settings=Settings(device="cpu", category="capsule"))
+    result = train(encoder, samples, replace(CONFIG, epochs=1), tmp_path / "w.safetensors")
+    loaded = Sowa.from_pretrained(str(result.weights), settings=Settings(device="cpu", category="capsule"))
     images = [sample.image_path for sample in samples[:3]]
-    for ours, theirs in zip(detector.predict(images), loaded.predict(images), strict=True):
+    for ours, theirs in zip(encoder.predict(images), loaded.predict(images), strict=True):
         assert ours.raw_score == theirs.raw_score
         assert np.array_equal(ours.anomaly_map, theirs.anomaly_map)
 
 
 def test_the_weights_file_says_how_it_was_made(samples, tmp_path):
-    result = train(tiny_detector(), samples, CONFIG, tmp_path / "w.safetensors")
+    result = train(tiny_encoder(), samples, CONFIG, tmp_path / "w.safetensors")
     kind, metadata = read_metadata(result.weights)
     assert kind == "sowa-weights"
     assert metadata["train"]["epochs"] == 2
@@ -347,7 +351,7 @@ def test_the_weights_file_says_how_it_was_made(samples, tmp_path):
 def test_held_out_images_are_judged_before_and_after(samples, tmp_path):
     labels = []
     result = train(
-        tiny_detector(), samples, CONFIG, tmp_path / "w.safetensors", lambda label, *_: labels.append(label[:5])
+        tiny_encoder(), samples, CONFIG, tmp_path / "w.safetensors", lambda label, *_: labels.append(label[:5])
     )
     assert labels[0] == labels[-1] == "valid"
     assert "train" in labels
@@ -358,9 +362,9 @@ def test_held_out_images_are_judged_before_and_after(samples, tmp_path):
 
 def test_held_out_images_are_judged_zero_shot_even_if_the_detector_was_fitted(samples, tmp_path):
     """By its prompts, which are trained, and not by its memory bank."""
-    config, fitted = replace(CONFIG, epochs=1), tiny_detector()
+    config, fitted = replace(CONFIG, epochs=1), tiny_encoder()
     fitted.fit([sample.image_path for sample in samples if sample.label == NORMAL][:2])
-    expected = train(tiny_detector(), samples, config, tmp_path / "a.safetensors")
+    expected = train(tiny_encoder(), samples, config, tmp_path / "a.safetensors")
     assert train(fitted, samples, config, tmp_path / "b.safetensors").before == expected.before
 
 
@@ -368,7 +372,7 @@ def test_the_paper_protocol_validates_on_nothing(samples, tmp_path):
     labels = []
     config = replace(CONFIG, epochs=1, protocol="paper")
     result = train(
-        tiny_detector(), samples, config, tmp_path / "w.safetensors", lambda label, *_: labels.append(label[:5])
+        tiny_encoder(), samples, config, tmp_path / "w.safetensors", lambda label, *_: labels.append(label[:5])
     )
     assert result.before == result.after == {}
     assert set(labels) == {"train"}
@@ -380,7 +384,7 @@ def test_a_broken_image_is_skipped_and_listed_once(images, tmp_path):
     broken.image_path.write_bytes(b"no image")
     no_mask.mask_path.unlink()
     config = TrainConfig(epochs=3, batch_size=4, protocol="paper")
-    result = train(tiny_detector(), images, config, tmp_path / "w.safetensors")
+    result = train(tiny_encoder(), images, config, tmp_path / "w.safetensors")
     assert sorted(name for name, _ in result.skipped) == sorted([str(broken.image_path), str(no_mask.image_path)])
     assert all(reason for _, reason in result.skipped)
     assert all(np.isfinite(result.losses))
@@ -390,7 +394,7 @@ def test_a_broken_image_among_the_held_out_is_skipped_and_listed(images, tmp_pat
     config = TrainConfig(epochs=1, batch_size=4)
     broken = hold_out(images, config)[1][0]
     broken.image_path.write_bytes(b"no image")
-    result = train(tiny_detector(), images, config, tmp_path / "w.safetensors")
+    result = train(tiny_encoder(), images, config, tmp_path / "w.safetensors")
     assert [name for name, _ in result.skipped] == [str(broken.image_path)]
 
 
@@ -398,4 +402,4 @@ def test_where_no_image_can_be_read_training_is_refused(images, tmp_path):
     for sample in images:
         sample.image_path.write_bytes(b"no image")
     with pytest.raises(InputError, match="ten images in a row can't be read; last problem: "):
-        train(tiny_detector(), images, TrainConfig(protocol="paper"), tmp_path / "w.safetensors")
+        train(tiny_encoder(), images, TrainConfig(protocol="paper"), tmp_path / "w.safetensors")

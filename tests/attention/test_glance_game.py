@@ -14,16 +14,7 @@ from safetensors.torch import save_file
 
 from sowa.errors import InputError
 from sowa.extensions.glances.environment import GlanceEnv, Reward
-from sowa.extensions.glances.look import (
-    Order,
-    at_random,
-    by_distance,
-    by_early,
-    by_saliency,
-    learned,
-    play,
-    raster,
-)
+from sowa.extensions.glances.look import Order, at_random, by_distance, by_early, by_saliency, learned, play, raster
 from sowa.extensions.glances.looking import COARSE, FEATURES, WHOLE, Looking
 from sowa.extensions.glances.policy import GlancePolicy, load_policy, save_policy
 from sowa.extensions.glances.scale import Scale

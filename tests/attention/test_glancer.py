@@ -9,8 +9,9 @@ import pytest
 from sowa import Sowa
 from sowa.cli.app import run
 from sowa.core.calibration import from_references
-from sowa.core.config import EvaluationConfig, SaliencyConfig
+from sowa.core.config import SaliencyConfig
 from sowa.errors import InputError
+from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.export import export
 from sowa.synthetic import generate

@@ -11,11 +11,11 @@ from reference.slow_adapter import slow_adapter
 from torch import Tensor
 
 from sowa.core.config import AdapterConfig, ModelConfig
-from sowa.core.types import FrozenAttention
 from sowa.errors import InputError
 from sowa.model.adapter import WindowAdapter, attention_mask, partition, relative_offsets, reverse
 from sowa.model.backbone import Backbone
 from sowa.model.sowa import SowaNetwork
+from sowa.model.types import FrozenAttention
 
 WIDTH = 12
 

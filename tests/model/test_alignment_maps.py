@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from sowa.core.maps import level_map, smooth, upsample
-from sowa.model.alignment import similarity, text_probabilities
+from sowa.core.maps import smooth, upsample
+from sowa.model.alignment import level_map, similarity, text_probabilities
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -10,7 +10,7 @@ from conftest import tiny_clip
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sowa.core.config import AdapterConfig, ModelConfig, PromptConfig, to_dict
+from sowa.core.config import AdapterConfig, ModelConfig, PromptConfig, Settings, to_dict
 from sowa.core.files import read_safetensors, write_safetensors
 from sowa.core.headers import WEIGHTS_FORMAT, WeightsHeader, read_header
 from sowa.detector.detector import Sowa
@@ -184,10 +184,10 @@ def test_weights_that_are_missing_or_too_many_are_refused_and_nothing_is_loaded(
 
 
 def test_weights_find_their_backbone_by_name_and_fingerprint(network, saved):
-    detector = Sowa.from_pretrained(str(saved), device="cpu")
-    assert detector.trained
-    assert detector.network.config == CONFIG
-    loaded = trained_tensors(detector.network)
+    detector = Sowa.from_pretrained(str(saved), settings=Settings(device="cpu"))
+    assert detector.encoder.trained
+    assert detector.encoder.network.config == CONFIG
+    loaded = trained_tensors(detector.encoder.network)
     assert all(torch.equal(loaded[name], tensor) for name, tensor in trained_tensors(network).items())
 
 
@@ -195,7 +195,7 @@ def test_weights_of_another_backbone_are_refused(network, tmp_path):
     path = tmp_path / "w.safetensors"
     other = Backbone(tiny_clip(seed=1), network.backbone.name, CONFIG.levels)
     save_weights(network, path, WeightsHeader(CONFIG, identity(other)))
-    message = refused(lambda: Sowa.from_pretrained(str(path), device="cpu"))
+    message = refused(lambda: Sowa.from_pretrained(str(path), settings=Settings(device="cpu")))
     assert "was made with other weights of backbone" in message
 
 
@@ -203,7 +203,7 @@ def test_weights_of_another_backbone_are_refused(network, tmp_path):
 def test_truncated_weights_are_refused(saved, part):
     whole = saved.read_bytes()
     saved.write_bytes(whole[: int(len(whole) * part)])
-    message = refused(lambda: Sowa.from_pretrained(str(saved), device="cpu"))
+    message = refused(lambda: Sowa.from_pretrained(str(saved), settings=Settings(device="cpu")))
     assert "truncated" in message
 
 
@@ -224,7 +224,7 @@ def test_a_header_that_isnt_understood_is_refused(network, tmp_path, change):
     change(metadata)
     path = tmp_path / "w.safetensors"
     write_safetensors(path, trained_tensors(network), WEIGHTS_FORMAT, metadata)
-    message = refused(lambda: Sowa.from_pretrained(str(path), device="cpu"))
+    message = refused(lambda: Sowa.from_pretrained(str(path), settings=Settings(device="cpu")))
     assert str(path) in message
 
 
@@ -258,11 +258,11 @@ def test_an_authors_checkpoint_is_read_with_the_configuration_that_its_shapes_te
         torch.save({"state_dict": theirs, "epoch": 1}, path)
     else:
         save_file(theirs, path)
-    detector = Sowa.from_pretrained(tiny_backbone, weights=path, device="cpu")
-    assert detector.trained
-    assert detector.network.config == config
+    detector = Sowa.from_pretrained(tiny_backbone, weights=path, settings=Settings(device="cpu"))
+    assert detector.encoder.trained
+    assert detector.encoder.network.config == config
     for name, value in trained_tensors(network).items():
-        torch.testing.assert_close(trained_tensors(detector.network)[name], value)
+        torch.testing.assert_close(trained_tensors(detector.encoder.network)[name], value)
 
 
 def test_an_authors_checkpoint_for_several_classes_needs_their_names(tiny_backbone, tmp_path):
@@ -271,6 +271,9 @@ def test_an_authors_checkpoint_for_several_classes_needs_their_names(tiny_backbo
     theirs, _ = authors_checkpoint(tiny_backbone, config)
     path = tmp_path / "authors.safetensors"
     save_file(theirs, path)
-    message = refused(lambda: Sowa.from_pretrained(tiny_backbone, weights=path, device="cpu"))
+    message = refused(lambda: Sowa.from_pretrained(tiny_backbone, weights=path, settings=Settings(device="cpu")))
     assert "2 classes" in message
-    assert Sowa.from_pretrained(tiny_backbone, weights=path, config=config, device="cpu").network.config == config
+    assert (
+        Sowa.from_pretrained(tiny_backbone, weights=path, config=config, settings=Settings(device="cpu")).network.config
+        == config
+    )

@@ -10,13 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sowa import Sowa
-from sowa.core.config import AdapterConfig, ModelConfig, SaliencyConfig
+from sowa.core.config import AdapterConfig, ModelConfig, SaliencyConfig, Settings
 from sowa.core.headers import Identity, WeightsHeader
-from sowa.core.types import FrozenAttention
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
+from sowa.extensions.saliency import SaliencyWeight
 from sowa.model.adapter import WindowAdapter
 from sowa.model.checkpoint import pretrained_network, save_weights
 from sowa.model.saliency import CHANNELS, LIMIT, SPECTRUM, Saliency, standardise
+from sowa.model.types import FrozenAttention
 
 GRID, WIDTH = (12, 12), 6
 SHAPES = ((3 * WIDTH, WIDTH), (WIDTH, WIDTH), (WIDTH,))  # of a block's frozen attention
@@ -138,8 +140,6 @@ def test_a_cnn_of_timm_tells_what_stands_out_and_is_saved_with_the_weights(tiny_
     [
         ({"cnn": "no_such_net:random"}, "no_such_net.*resnet18"),
         ({"cnn": "vit_tiny_patch16_224:random"}, "one size only.*resnet18"),
-        ({"memory_weight": 1.5}, "1.5.*-1 to 1"),
-        ({"memory_weight": float("nan")}, "nan.*-1 to 1"),
     ],
 )
 def test_what_cannot_be_is_said(settings, told):
@@ -147,17 +147,24 @@ def test_what_cannot_be_is_said(settings, told):
         saliency(**settings)
 
 
+@pytest.mark.parametrize("weight", [1.5, float("nan")])
+def test_a_weight_beyond_one_is_refused(weight):
+    with pytest.raises(InputError, match=f"{weight}.*-1 to 1"):
+        SaliencyWeight(weight)
+
+
 def test_off_is_bit_equal(tiny_backbone, prompted, normal, images):
     """A network with saliency that wasn't trained says what the one without says, to the last bit."""
-    salient = Sowa.from_pretrained(
-        tiny_backbone, config=prompted.network.config, saliency=SaliencyConfig(), precision="fp32"
+    config, settings = prompted.encoder.config, Settings(precision="fp32")
+    salient = Sowa(
+        TorchEncoder.from_pretrained(tiny_backbone, config=config, saliency=SaliencyConfig(), settings=settings)
     )
-    without = salient.network.load_state_dict(prompted.network.state_dict(), strict=False)
+    without = salient.encoder.network.load_state_dict(prompted.encoder.network.state_dict(), strict=False)
     assert not without.unexpected_keys
     assert all("saliency" in key for key in without.missing_keys)
-    salient.trained = True
+    salient.encoder.trained = True
     salient.fit(normal, k_shot=4)
-    one, other = prompted.observe(images), salient.observe(images)
+    one, other = prompted.encoder.encode(images), salient.encoder.encode(images)
     assert all(torch.equal(*pair) for pair in zip(one.level_maps, other.level_maps, strict=True))
     assert torch.equal(prompted.judge(one).maps, salient.judge(other).maps)
     assert prompted.calibration_ == salient.calibration_
@@ -209,33 +216,35 @@ def test_what_stands_out_most_is_all_that_its_window_looks_at():
 
 def test_weighing_distances_changes_scores_and_maps_and_survives_saving(tiny_backbone, normal, images, tmp_path):
     def fitted(weight: float) -> Sowa:
-        saliency = SaliencyConfig(memory_weight=weight)
-        detector = Sowa.from_pretrained(tiny_backbone, saliency=saliency, precision="fp32")
-        return detector.fit(normal, k_shot=2)
+        settings, extensions = Settings(precision="fp32"), [SaliencyWeight(weight)]
+        return Sowa.from_pretrained(tiny_backbone, settings=settings, extensions=extensions).fit(normal, k_shot=2)
 
     plain, more, less = fitted(0.0), fitted(0.5), fitted(-0.5)
-    maps = [each.judge(each.observe(images)).level_maps for each in (plain, more, less)]
+    maps = [each.judge(each.encoder.encode(images)).level_maps for each in (plain, more, less)]
     torch.testing.assert_close((maps[1] * maps[2]).sqrt(), maps[0])  # exp(w s) and exp(-w s)
     assert not torch.allclose(maps[0], maps[1])
     assert plain.calibration_.threshold != more.calibration_.threshold
-    loaded = Sowa.load(more.save(tmp_path / "more.sowa"), precision="fp32")
-    assert torch.equal(loaded.judge(loaded.observe(images)).maps, more.judge(more.observe(images)).maps)
+    loaded = Sowa.load(more.save(tmp_path / "more.sowa"), settings=Settings(precision="fp32"))
+    assert torch.equal(loaded.judge(loaded.encoder.encode(images)).maps, more.judge(more.encoder.encode(images)).maps)
 
 
 def test_tiles_are_joined_with_what_stands_out_in_them(tiny_backbone, normal):
-    weighed = SaliencyConfig(memory_weight=0.3)
-    detector = Sowa.from_pretrained(tiny_backbone, saliency=weighed, tiled=True, precision="fp32").fit(normal, k_shot=2)
-    seen = detector.observe(np.random.default_rng(1).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8))
-    assert seen.saliency.shape == (2, 64)
+    settings = Settings(precision="fp32", tiled=True)
+    detector = Sowa.from_pretrained(tiny_backbone, settings=settings, extensions=[SaliencyWeight(0.3)])
+    detector.fit(normal, k_shot=2)
+    seen = detector.encoder.encode(np.random.default_rng(1).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8))
+    assert seen.patch_values["saliency_weight"].shape == (2, 64)
     assert detector.judge(seen).raw_scores.isfinite().all()
 
 
 def test_a_detector_without_trained_prompts_keeps_its_cnn(tiny_backbone, normal, images, tmp_path):
-    saliency = SaliencyConfig(memory_weight=0.5, cnn="resnet18:random")
-    detector = Sowa.from_pretrained(tiny_backbone, saliency=saliency, precision="fp32")
+    saliency, settings = SaliencyConfig(cnn="resnet18:random"), Settings(precision="fp32")
+    encoder = TorchEncoder.from_pretrained(tiny_backbone, saliency=saliency, settings=settings)
+    detector = Sowa(encoder, [SaliencyWeight(0.5)])
     with torch.no_grad():
-        for parameter in detector.network.saliency.cnn.parameters():
+        for parameter in detector.encoder.network.saliency.cnn.parameters():
             parameter.mul_(1.5)  # as if these were downloaded ones
     path = detector.fit(normal, k_shot=2).save(tmp_path / "parts.sowa")
-    loaded = Sowa.load(path, precision="fp32")
-    assert torch.equal(loaded.observe(images).saliency, detector.observe(images).saliency)
+    loaded = Sowa.load(path, settings=Settings(precision="fp32"))
+    before, after = (each.encoder.encode(images).patch_values["saliency_weight"] for each in (detector, loaded))
+    assert torch.equal(before, after)

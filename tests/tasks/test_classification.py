@@ -13,11 +13,12 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from sowa.cli.app import run
+from sowa.core.config import Settings
 from sowa.core.files import read_safetensors, write_safetensors
 from sowa.core.headers import CLASSIFY_FORMAT
 from sowa.data.class_folders import Labelled, read_folders, read_test
 from sowa.errors import InputError
-from sowa.tasks.classification import Classifier
+from sowa.tasks.classification.classifier import Classifier
 from sowa.tasks.classification.comparing import OURS, Seen, compare
 from sowa.tasks.classification.config import ClassifyConfig
 from sowa.tasks.classification.evidence import Gaussians, class_means, worth_of_names
@@ -28,7 +29,7 @@ from sowa.tasks.classification.network import Pooling, middle
 from sowa.tasks.classification.open_set import NONE, hints, named, nearness, others_than, threshold_of
 from sowa.tasks.classification.rivals import RIVALS, linear_probe, nearest_mean
 from sowa.tasks.classification.weighing import fold_of, weigh
-from sowa.tasks.encoding import Encoder
+from sowa.tasks.encoding import LevelEncoder
 
 QUICK = ClassifyConfig(steps=4)
 COLOURS = {"red_dot": (200, 40, 40), "green dot": (40, 180, 40), "blue dot": (40, 40, 210)}
@@ -57,7 +58,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def classifier(tiny_backbone: str, root: Path) -> Classifier:
     """Fitted on three quarters of them."""
-    return Classifier.from_pretrained(tiny_backbone, precision="fp32").fit(root, config=QUICK)
+    return Classifier.from_pretrained(tiny_backbone, settings=Settings(precision="fp32")).fit(root, config=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_one_image_does_not_depend_on_the_others(classifier, root):
 
 def test_saved_and_loaded_it_says_the_same(classifier, tiny_backbone, root, tmp_path):
     path = classifier.save(tmp_path / "dots.safetensors")
-    again = Classifier.load(path, precision="fp32")
+    again = Classifier.load(path, settings=Settings(precision="fp32"))
     assert [p.to_dict() for p in again.predict(root)] == [p.to_dict() for p in classifier.predict(root)]
     tensors, metadata = read_safetensors(path, CLASSIFY_FORMAT)
     assert {name.split(".")[0] for name in tensors} <= {"weights", "bias", "centres", "hints", "head"}
@@ -198,7 +199,7 @@ def test_a_trained_head_is_saved_too(classifier, seen, root, tmp_path):
     train(other.learned_.head, seen.looks, seen.labels, other.encoder.backbone, QUICK)
     weights = replace(other.learned_.weights, told=20.0)
     other.learned_ = replace(other.learned_, trained=True, weights=weights)
-    again = Classifier.load(other.save(tmp_path / "trained.safetensors"), precision="fp32")
+    again = Classifier.load(other.save(tmp_path / "trained.safetensors"), settings=Settings(precision="fp32"))
     assert torch.allclose(again.logits(seen.looks), other.logits(seen.looks), atol=1e-4)
 
 
@@ -220,13 +221,16 @@ def test_a_file_that_was_spoilt_is_refused(classifier, tmp_path):
 def test_an_untrained_head_is_the_backbones_zero_shot_classifier(classifier, seen):
     backbone = classifier.encoder.backbone
     head = new_head(["red dot", "cat"], 3, backbone, ClassifyConfig())
-    told = Classifier.from_names(["red dot", "cat"], backbone, templates=["a photo of a {}"], precision="fp32")
+    told = Classifier.from_names(
+        ["red dot", "cat"], backbone, templates=["a photo of a {}"], settings=Settings(precision="fp32")
+    )
     ours = cosines(head, seen.looks, backbone)
     assert torch.allclose(ours * 40, told.logits(seen.looks), atol=1e-3)
 
 
 def test_training_reaches_every_part(tiny_backbone, root):
-    encoder = Encoder(tiny_backbone, (96, 96), precision="fp32")  # four windows, so that attention goes over them too
+    # Four windows, so that attention goes over them too.
+    encoder = LevelEncoder(tiny_backbone, Settings(precision="fp32", image_size=(96, 96)))
     backbone, seen = encoder.backbone, Seen.of(encoder, read_folders(root).train)
     head = new_head(seen.labelled.names, 6, backbone, ClassifyConfig())
     before = {name: value.clone() for name, value in head.state_dict().items()}
@@ -413,7 +417,7 @@ def test_names_alone_tell_and_may_refuse(tiny_backbone, root, tmp_path, capsys):
 
 def test_templates_change_what_is_read(tiny_backbone, seen):
     one, two = (
-        Classifier.from_names(["cat", "dog"], tiny_backbone, templates=[template], precision="fp32")
+        Classifier.from_names(["cat", "dog"], tiny_backbone, templates=[template], settings=Settings(precision="fp32"))
         for template in ("{}", "a blurred photo of a {}")
     )
     assert not torch.allclose(one.logits(seen.looks), two.logits(seen.looks))

@@ -8,26 +8,27 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sowa.core.config import AdapterConfig, DetectConfig, DetectTrainConfig
+from sowa.core.config import AdapterConfig, Settings
 from sowa.data.boxes import BoxSample, load_boxes
 from sowa.errors import InputError, TrainingError
 from sowa.synthetic.scenes import Inventory, compose, write_scenes
-from sowa.tasks.detection import BoxDetector
+from sowa.tasks.detection.config import DetectConfig, DetectTrainConfig
 from sowa.tasks.detection.decode import Boxes, decode
+from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.evaluate import ALARMS, measure, quiet_from
 from sowa.tasks.detection.examples import VIEWS, Examples, Seen, check_views, see
 from sowa.tasks.detection.losses import assign, box_losses
 from sowa.tasks.detection.network import BoxNetwork, scales
 from sowa.tasks.detection.queries import all_parts, asked, fits, parts, truth
 from sowa.tasks.detection.train import hold_out, pace, train
-from sowa.tasks.encoding import Encoder
+from sowa.tasks.encoding import LevelEncoder
 
 CONFIG = DetectConfig(adapter=AdapterConfig(window_size=4, heads=4, dropout=0.0), width=16)
 
 
 @pytest.fixture(scope="module")
 def encoder(tiny_backbone):
-    return Encoder(tiny_backbone, precision="fp32")
+    return LevelEncoder(tiny_backbone, settings=Settings(precision="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +215,7 @@ def test_training_learns_and_a_killed_run_ends_as_one_that_was_not(encoder, boxe
 def test_a_saved_detector_finds_the_same(encoder, boxes, scenes, tiny_backbone, tmp_path):
     detector = detector_of(encoder, boxes)
     detector.threshold_, detector.query_threshold_ = 0.05, 0.02
-    loaded = BoxDetector.load(detector.save(tmp_path / "boxes.safetensors"), precision="fp32")
+    loaded = BoxDetector.load(detector.save(tmp_path / "boxes.safetensors"), settings=Settings(precision="fp32"))
     assert (loaded.threshold_, loaded.query_threshold_) == (0.05, 0.02)
     queries = ["red star", "ring"]
     one, two = (list(each.predict(scenes / "test", queries, least=0.01)) for each in (detector, loaded))

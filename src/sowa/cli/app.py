@@ -25,6 +25,7 @@ from sowa.cli.flags import (
     Precision,
     Typed,
     augmentation,
+    extensions,
     hyphens,
     named_network,
     print_config,
@@ -35,15 +36,9 @@ from sowa.cli.flags import (
 from sowa.cli.gaze_app import gaze_app
 from sowa.cli.measure_app import benchmark, run_test, shots
 from sowa.cli.task_app import data_app, prompts_app, task_app
-from sowa.core.config import (
-    FALSE_POSITIVE_RATE,
-    AdapterConfig,
-    ModelConfig,
-    PromptConfig,
-    SaliencyConfig,
-    TrainConfig,
-)
+from sowa.core.config import FALSE_POSITIVE_RATE, AdapterConfig, ModelConfig, PromptConfig, SaliencyConfig, Settings
 from sowa.errors import ExportError, InputError, TrainingError
+from sowa.training.config import TrainConfig
 
 app = App(
     name="sowa",
@@ -118,17 +113,9 @@ def fit(
 
     console = Console()
     network = named_network(model, backbone)
-    saliency = SaliencyConfig(memory_weight=saliency_weight) if saliency_weight else None
+    settings = Settings(device, precision, size(image_size), tiled, category)
     detector = Sowa.from_pretrained(
-        **network,
-        saliency=saliency,
-        device=device,
-        precision=precision,
-        image_size=size(image_size),
-        tiled=tiled,
-        glances=glances,
-        category=category,
-        expected=expect or (),
+        **network, settings=settings, extensions=extensions(saliency_weight, expect, glances)
     )
     if k_shot == "auto":
         from sowa.cli.shots import chosen_shots
@@ -140,7 +127,7 @@ def fit(
             k_shot=k_shot,
             seed=seed,
             coreset=coreset,
-            keep=keep,
+            patch_fraction=keep,
             augment=augmentation(augment),
             false_positive_rate=false_positive_rate,
             batch_size=batch_size,
@@ -197,7 +184,7 @@ def calibrate(
     labelled = Labelled.of(dataset, root, category, rule, missed_cost)
     if labelled and (normal or false_positive_rate is not None):
         raise InputError("--rule takes labelled images; leave --normal and --false-positive-rate out, or --rule")
-    detector = Sowa.load(model, backbone=backbone, device=device, precision=precision)
+    detector = Sowa.load(model, backbone=backbone, settings=Settings(device, precision))
     rate = FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate
     calibrate_file(detector, labelled or normal, rate, out or model, batch_size, Console())
 
@@ -283,7 +270,7 @@ def train(
         pixels_per_degree: of these images as they were shown
     """
     from sowa.data import load
-    from sowa.detector.detector import Sowa
+    from sowa.encoders.torch_encoder import TorchEncoder
     from sowa.training.train import train as run
 
     if gaze_images is not None and gaze is None:
@@ -293,18 +280,17 @@ def train(
     console = Console()
     samples = load(dataset, root, category)
     model = ModelConfig(adapter=adapter, prompt=prompt, saliency=_saliency(saliency))
-    detector = Sowa.from_pretrained(
-        backbone, config=model, device=device, precision=precision, image_size=size(image_size)
-    )
-    looking = None
+    settings = Settings(device, precision, size(image_size))
+    encoder = TorchEncoder.from_pretrained(backbone, config=model, settings=settings)
+    auxiliary = None
     if gaze and gaze_images:
         from sowa.cli.gaze_learning import Looked, watched_images
-        from sowa.extensions.gaze.learning import Looking
+        from sowa.extensions.gaze.learning import GazeLoss
 
         looked = Looked(gaze, gaze_images, pixels_per_degree, 1.0)
-        looking = Looking(watched_images(detector, looked, config.batch_size, console).watched, config.seed)
+        auxiliary = GazeLoss(watched_images(encoder, looked, config.batch_size, console).watched, config.seed)
     with console.progress() as report:
-        result = run(detector, samples, config, out, report, looking)
+        result = run(encoder, samples, config, out, report, auxiliary)
     console.skipped(result.skipped)
     console.table(
         "held-out images, zero-shot",

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +15,17 @@ from sowa.cli.classify_figure import draw
 from sowa.cli.console import Console
 from sowa.cli.predict import json_lines
 from sowa.cli.task_pages import classification_page
+from sowa.core.config import Settings
 from sowa.core.files import is_file, write_bytes
 from sowa.data.class_folders import Folders, read_folders, read_lines, read_test
 from sowa.errors import InputError
 from sowa.report.task import write_task_page
-from sowa.tasks.classification import Classifier
-from sowa.tasks.classification.classifier import TEMPLATES
+from sowa.tasks.classification.classifier import TEMPLATES, Classifier
 from sowa.tasks.classification.comparing import OURS, Row, compare
 from sowa.tasks.classification.config import ClassifyConfig
 from sowa.tasks.classification.measures import Measured
 from sowa.tasks.classification.rivals import RIVALS
-from sowa.tasks.encoding import Encoder
-
-if TYPE_CHECKING:
-    from sowa.encoders.devices import Precision
+from sowa.tasks.encoding import LevelEncoder
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,7 @@ class Told:
     names: str | None
     templates: Path | None
     backbone: str | None
-    image_size: tuple[int, int] | None
-    device: str
-    precision: Precision
+    settings: Settings
 
 
 def load_classifier(told: Told) -> Classifier:
@@ -49,17 +44,15 @@ def load_classifier(told: Told) -> Classifier:
     if (told.model is None) == (told.names is None):
         raise InputError("give either --model FILE of sowa classify train, or --names with commas")
     if told.model is not None:
-        if told.templates or told.image_size:
+        if told.templates or told.settings.image_size:
             raise InputError("--model has its own prompts and image size; leave --templates and --image-size out")
-        return Classifier.load(told.model, backbone=told.backbone, device=told.device, precision=told.precision)
+        return Classifier.load(told.model, backbone=told.backbone, settings=told.settings)
     names = told.names or ""
     return Classifier.from_names(
         read_lines(names) if is_file(names) else names.split(","),
         told.backbone or "mini",
         templates=read_lines(told.templates) if told.templates else TEMPLATES,
-        image_size=told.image_size,
-        device=told.device,
-        precision=told.precision,
+        settings=told.settings,
     )
 
 
@@ -145,7 +138,7 @@ def compare_to_table(
 ) -> None:
     """Every method at every number of shots, mean over seeds. The images held out are the same for all."""
     images = read_folders(root, folders, 0, held_out)
-    encoder = Encoder(told.backbone or "mini", told.image_size, told.device, told.precision)
+    encoder = LevelEncoder(told.backbone or "mini", told.settings)
     with console.progress() as report:
         rows = compare(encoder, images, shots, seeds, batch_size=batch_size, report=report)
     methods = (OURS, *RIVALS)

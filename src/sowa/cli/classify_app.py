@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from sowa.cli.console import Console
 from sowa.cli.flags import Device, Precision, numbers, size
+from sowa.core.config import Settings
 from sowa.errors import InputError
 
 classify_app = App(
@@ -48,12 +49,12 @@ def train(
     """
     from sowa.cli.classify import train_to_file
     from sowa.data.class_folders import read_folders
-    from sowa.tasks.classification import Classifier
+    from sowa.tasks.classification.classifier import Classifier
     from sowa.tasks.classification.config import ClassifyConfig
 
     config = ClassifyConfig(steps=steps, seed=seed)
     folders = read_folders(root, names, seed, held_out)
-    classifier = Classifier.from_pretrained(backbone, image_size=size(image_size), device=device, precision=precision)
+    classifier = Classifier.from_pretrained(backbone, settings=Settings(device, precision, size(image_size)))
     train_to_file(classifier, folders, k_shot, config, out, batch_size, Console())
 
 
@@ -98,7 +99,7 @@ def run_test(
     """
     from sowa.cli.classify import Told, compare_to_table, load_classifier, test_to_table
 
-    told = Told(model, names, templates, backbone, size(image_size), device, precision)
+    told = Told(model, names, templates, backbone, Settings(device, precision, size(image_size)))
     if not compare:
         test_to_table(load_classifier(told), root, folders, out, json_file, report, batch_size, Console())
         return
@@ -139,5 +140,5 @@ def predict(
     """
     from sowa.cli.classify import Told, load_classifier, predict_to_lines
 
-    told = Told(model, names, templates, backbone, size(image_size), device, precision)
+    told = Told(model, names, templates, backbone, Settings(device, precision, size(image_size)))
     predict_to_lines(load_classifier(told), source, other, json_file, batch_size, Console())

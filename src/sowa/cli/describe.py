@@ -48,7 +48,7 @@ def describe_predictions(
 def _fitted(detector: Sowa) -> dict[str, str]:
     method = "memory of the references" if detector.is_fitted else "no reference (zero-shot)"
     return _network(detector) | {
-        "Judged by": method + (" and trained prompts" if detector.is_fitted and detector.trained else ""),
+        "Judged by": method + (" and trained prompts" if detector.is_fitted and detector.encoder.trained else ""),
         "Seed": "–" if detector.seed_ is None else str(detector.seed_),
         "Augmented by": ", ".join(detector.augment_) or "–",
     }
@@ -135,10 +135,12 @@ def _interval(runs: list[Run], metric: str) -> str:
 
 
 def _network(detector: Sowa) -> dict[str, str]:
+    encoder = detector.encoder
+    tiles = ", in tiles" if encoder.settings.tiled else ""
     return {
-        "Backbone": detector.network.backbone.name,
-        "Prompts": "trained" if detector.trained else "not trained",
-        "Image size": "{} × {} pixels".format(*detector.image_size) + (", in tiles" if detector.tiled else ""),
+        "Backbone": encoder.name,
+        "Prompts": "trained" if encoder.trained else "not trained",
+        "Image size": "{} × {} pixels".format(*detector.image_size) + tiles,
     }
 
 

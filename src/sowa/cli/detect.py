@@ -10,13 +10,14 @@ from pathlib import Path
 from sowa.cli.console import Console
 from sowa.cli.predict import json_lines, unique_names
 from sowa.cli.task_pages import detection_page
-from sowa.core.config import DetectTrainConfig, from_dict
+from sowa.core.config import from_dict
 from sowa.core.files import make_folder, write_bytes
 from sowa.data.boxes import BoxSample, BoxSet
 from sowa.detector.render import encode
 from sowa.model.words import check_names
 from sowa.report.task import write_task_page
 from sowa.tasks.detection.coco import Coco
+from sowa.tasks.detection.config import DetectTrainConfig
 from sowa.tasks.detection.detector import BoxDetector, Detections
 from sowa.tasks.detection.evaluate import BoxMetrics, find_all, measure
 from sowa.tasks.detection.examples import see

@@ -9,7 +9,8 @@ from cyclopts import App, Parameter
 
 from sowa.cli.console import Console
 from sowa.cli.flags import Device, Precision, augmentation, size
-from sowa.core.config import DetectConfig, DetectTrainConfig
+from sowa.core.config import Settings
+from sowa.tasks.detection.config import DetectConfig, DetectTrainConfig
 
 detect_app = App(name="detect", help="Find objects: boxes with names, learned from images with boxes.")
 Format = Literal["coco", "yolo", "deeppcb"]
@@ -56,9 +57,9 @@ def train(
     """
     from sowa.cli.detect import train_to_file
     from sowa.data.boxes import load_boxes
-    from sowa.tasks.detection import BoxDetector
+    from sowa.tasks.detection.detector import BoxDetector
     from sowa.tasks.detection.train import shown
-    from sowa.tasks.encoding import Encoder
+    from sowa.tasks.encoding import LevelEncoder
 
     views = augmentation(augment)
     config = DetectTrainConfig(
@@ -73,7 +74,7 @@ def train(
         seed=seed,
     )
     boxes = load_boxes(dataset, root)
-    encoder = Encoder(backbone, size(image_size), device, precision)
+    encoder = LevelEncoder(backbone, Settings(device, precision, size(image_size)))
     detector = BoxDetector(shown(boxes, config), DetectConfig(width=width, reference=reference), encoder, seed)
     train_to_file(detector, boxes, config, out, Console())
 
@@ -104,10 +105,10 @@ def run_test(
     """
     from sowa.cli.detect import measure_to_files
     from sowa.data.boxes import load_boxes
-    from sowa.tasks.detection import BoxDetector
+    from sowa.tasks.detection.detector import BoxDetector
 
     boxes = load_boxes(dataset, root)
-    detector = BoxDetector.load(model, backbone=backbone, device=device, precision=precision)
+    detector = BoxDetector.load(model, backbone=backbone, settings=Settings(device, precision))
     page = (report, str(root)) if report else None
     measure_to_files(detector, boxes, query, json_file, page, Console())
 
@@ -143,10 +144,10 @@ def predict(
         backbone: stands in for the one that the model names, where its file has moved
     """
     from sowa.cli.detect import Outputs, predict_to_files
-    from sowa.data.stream import image_sources
-    from sowa.tasks.detection import BoxDetector
+    from sowa.data.sources import image_sources
+    from sowa.tasks.detection.detector import BoxDetector
 
     names = [image.name for image in image_sources(str(source))]
-    detector = BoxDetector.load(model, backbone=backbone, device=device, precision=precision)
+    detector = BoxDetector.load(model, backbone=backbone, settings=Settings(device, precision))
     found = detector.predict(names, query, reference, least_score, batch_size)
     predict_to_files(detector, found, names, Outputs(out, json_file, coco), Console())

@@ -33,9 +33,11 @@ def _judge_one_image() -> dict[str, Any]:
     import torch
 
     from sowa.detector.detector import Sowa
+    from sowa.encoders.torch_encoder import TorchEncoder
 
     started = time.perf_counter()
-    detector = Sowa.from_pretrained("mini")
+    encoder = TorchEncoder.from_pretrained("mini")
+    detector = Sowa(encoder)
     built = time.perf_counter()
     random = np.random.default_rng(0)
     normal = random.integers(0, 256, (96, 96, 3), dtype=np.uint8)
@@ -44,6 +46,6 @@ def _judge_one_image() -> dict[str, Any]:
     detector.predict(normal)
     judged = time.perf_counter()
     return {
-        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads, device {detector.device}",
+        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads, device {encoder.device}",
         "seconds": f"build {built - started:.2f}, fit one image {ready - built:.2f}, judge one {judged - ready:.2f}",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sowa.cli.console import Console
+from sowa.core.config import Settings
 from sowa.detector.detector import Sowa
 from sowa.export import export
 from sowa.export.write import Format, Precision
@@ -21,7 +22,7 @@ def export_file(
     console: Console,
 ) -> None:
     """Exports the detector and says how far the export is from it."""
-    detector = Sowa.load(model, backbone=backbone, device="cpu", precision="fp32")
+    detector = Sowa.load(model, backbone=backbone, settings=Settings("cpu", "fp32"))
     with console.progress() as report:
         metadata = export(detector, out, format, precision, images=images, tolerance=tolerance, report=report)
     found = metadata.comparison

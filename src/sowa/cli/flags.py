@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from cyclopts import Parameter
 
@@ -15,6 +15,9 @@ from sowa.core.config import to_dict
 from sowa.core.files import file_format, is_file
 from sowa.core.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 from sowa.errors import InputError
+
+if TYPE_CHECKING:
+    from sowa.detector.extension import Extension
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -136,3 +139,21 @@ def named_network(model: Path | None, backbone: str | None) -> dict[str, Any]:
     if backbone is None:
         raise InputError(f"--model {model} holds no weights of sowa train; the authors' need --backbone NAME too")
     return {"name": backbone, "weights": model}
+
+
+def extensions(saliency_weight: float, expect: list[str] | None, glances: int | None = None) -> list[Extension]:
+    """What plugs into a detector by flags of `sowa fit`."""
+    chosen: list[Extension] = []
+    if saliency_weight:
+        from sowa.extensions.saliency import SaliencyWeight
+
+        chosen.append(SaliencyWeight(saliency_weight))
+    if expect:
+        from sowa.extensions.names.expected import ExpectedDefects
+
+        chosen.append(ExpectedDefects(expect))
+    if glances is not None:
+        from sowa.extensions.glances.extension import Glances
+
+        chosen.append(Glances(glances))
+    return chosen

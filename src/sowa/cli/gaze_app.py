@@ -8,7 +8,7 @@ from cyclopts import App
 
 from sowa.cli.console import Console
 from sowa.cli.flags import PIXELS_PER_DEGREE, Device, named_network
-from sowa.core.config import SaliencyConfig
+from sowa.core.config import SaliencyConfig, Settings
 
 gaze_app = App(name="gaze", help="People's eye movements: record them, learn from them, compare with them.")
 
@@ -75,11 +75,13 @@ def train(
         seed: of that draw and of the training
     """
     from sowa.cli.gaze_learning import Looked, learn_to_file
-    from sowa.detector.detector import Sowa
+    from sowa.encoders.torch_encoder import TorchEncoder
 
-    detector = Sowa.from_pretrained(**named_network(model, backbone), saliency=SaliencyConfig(), device=device)
+    encoder = TorchEncoder.from_pretrained(
+        **named_network(model, backbone), saliency=SaliencyConfig(), settings=Settings(device)
+    )
     looked = Looked(fixations, images, pixels_per_degree, sigma)
-    learn_to_file(detector, looked, out, held_out, seed, batch_size, Console())
+    learn_to_file(encoder, looked, out, held_out, seed, batch_size, Console())
 
 
 @gaze_app.command(name="test")
@@ -105,7 +107,9 @@ def run_test(
         sigma: degrees that a fixation is blurred by
     """
     from sowa.cli.gaze_learning import Looked, compare_to_table
-    from sowa.detector.detector import Sowa
+    from sowa.encoders.torch_encoder import TorchEncoder
 
-    detector = Sowa.from_pretrained(**named_network(model, backbone), saliency=SaliencyConfig(), device=device)
-    compare_to_table(detector, Looked(fixations, images, pixels_per_degree, sigma), batch_size, Console())
+    encoder = TorchEncoder.from_pretrained(
+        **named_network(model, backbone), saliency=SaliencyConfig(), settings=Settings(device)
+    )
+    compare_to_table(encoder, Looked(fixations, images, pixels_per_degree, sigma), batch_size, Console())

@@ -8,7 +8,7 @@ from pathlib import Path
 from sowa.cli.console import Console
 from sowa.core.headers import WeightsHeader
 from sowa.data.files import expand_source
-from sowa.detector.detector import Sowa
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
 from sowa.extensions.gaze.comparing import Predict, baselines, compare
 from sowa.extensions.gaze.fixations import match_images
@@ -28,7 +28,7 @@ class Looked:
     sigma: float
 
 
-def watched_images(detector: Sowa, looked: Looked, batch_size: int, console: Console) -> Views:
+def watched_images(encoder: TorchEncoder, looked: Looked, batch_size: int, console: Console) -> Views:
     """Reads and encodes the images that people looked at, and says what is left out.
 
     Raises InputError where there is none.
@@ -38,7 +38,7 @@ def watched_images(detector: Sowa, looked: Looked, batch_size: int, console: Con
     if not files:
         raise InputError(f"{looked.images} has none of the {len(unseen)} images that {looked.fixations} names")
     with console.progress() as report:
-        views = watch(detector, gaze, files, looked.pixels_per_degree, looked.sigma, batch_size, report)
+        views = watch(encoder, gaze, files, looked.pixels_per_degree, looked.sigma, batch_size, report)
     console.skipped(views.skipped)
     if unseen:
         console.note(f"{len(unseen)} image(s) aren't in {looked.images}: {', '.join(unseen[:3])}")
@@ -48,39 +48,39 @@ def watched_images(detector: Sowa, looked: Looked, batch_size: int, console: Con
 
 
 def learn_to_file(
-    detector: Sowa, looked: Looked, out: Path, held_out: float, seed: int, batch_size: int, console: Console
+    encoder: TorchEncoder, looked: Looked, out: Path, held_out: float, seed: int, batch_size: int, console: Console
 ) -> None:
     """Trains the network's saliency and writes weights like those of ``sowa train``; tells how well it does on images
     that were held out."""
-    if not detector.trained:
+    if not encoder.trained:
         raise InputError("the adapters and prompts aren't trained; use sowa train with --saliency and --gaze")
-    views = watched_images(detector, looked, batch_size, console)
+    views = watched_images(encoder, looked, batch_size, console)
     training, testing = apart(views.watched, held_out, seed)
-    before = _compared(detector, training, testing, looked, console)["the network"]
+    before = _compared(encoder, training, testing, looked, console)["the network"]
     with console.progress() as report:
-        losses = learn(detector, training, seed, report)
-    found = _compared(detector, training, testing, looked, console)
+        losses = learn(encoder, training, seed, report)
+    found = _compared(encoder, training, testing, looked, console)
     how = {"gaze": {"images": len(training), "seed": seed, "held_out": held_out}}
-    backbone = identity(detector.network.backbone)
-    header = WeightsHeader(detector.network.config, backbone, how, _plain(before), _plain(found["the network"]), losses)
-    save_weights(detector.network, out, header)
+    backbone = identity(encoder.network.backbone)
+    header = WeightsHeader(encoder.network.config, backbone, how, _plain(before), _plain(found["the network"]), losses)
+    save_weights(encoder.network, out, header)
     _table({"the network, not learned": before, **found}, console)
     console.say(f"{out} written", event="gaze train", out=str(out), **{n: _plain(m) for n, m in found.items()})
 
 
-def compare_to_table(detector: Sowa, looked: Looked, batch_size: int, console: Console) -> None:
+def compare_to_table(encoder: TorchEncoder, looked: Looked, batch_size: int, console: Console) -> None:
     """How well the network's attention tells where people looked, beside the baselines."""
-    views = watched_images(detector, looked, batch_size, console)
-    found = _compared(detector, [], views.watched, looked, console)
+    views = watched_images(encoder, looked, batch_size, console)
+    found = _compared(encoder, [], views.watched, looked, console)
     _table(found, console)
     told = {name: _plain(metrics) for name, metrics in found.items()}
     console.say(f"{len(views.watched)} images", event="gaze test", images=len(views.watched), metrics=told)
 
 
 def _compared(
-    detector: Sowa, training: list[Watched], testing: list[Watched], looked: Looked, console: Console
+    encoder: TorchEncoder, training: list[Watched], testing: list[Watched], looked: Looked, console: Console
 ) -> dict[str, GazeMetrics]:
-    saliency = detector.network.saliency
+    saliency = encoder.network.saliency
     assert saliency is not None  # `watch` has seen to it
     network: dict[str, Predict] = {"the network": lambda watched: attention_map(saliency, watched)}
     with console.progress() as report:

@@ -14,12 +14,12 @@ from sowa.core.headers import (
     DETECT_FORMAT,
     DETECTOR_FORMAT,
     WEIGHTS_FORMAT,
-    DetectorHeader,
     Identity,
     TaskHeader,
     WeightsHeader,
     read_header,
 )
+from sowa.detector.file import DetectorHeader
 from sowa.errors import InputError
 
 LIBRARIES = ("torch", "torchvision", "open-clip-torch", "timm", "numpy", "opencv-python-headless", "pillow")
@@ -60,9 +60,7 @@ def describe_file(path: Path) -> dict[str, Any]:
             "seed": detector.seed,
             "references": detector.references,
             "augmented by": ", ".join(detector.augment) or "nothing",
-            "glances": detector.glances or "none, everything is looked at",
-            "expected defects": ", ".join(detector.expected) or "any",
-            "saliency weight": detector.config.saliency_weight,
+            "extensions": [f"{name}: {_settings(own)}" for name, own in detector.extensions.items()],
         }
     if kind == WEIGHTS_FORMAT:
         weights = read_header(WeightsHeader, metadata, path)
@@ -85,6 +83,12 @@ def describe_file(path: Path) -> dict[str, Any]:
 def _backbone(identity: Identity) -> dict[str, Any]:
     levels = ", ".join(str(level) for level in identity.levels)
     return {"backbone": identity.name, "levels": levels, "fingerprint": identity.fingerprint}
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    """In words, without hashes."""
+    told = {name: value for name, value in settings.items() if not name.endswith("sha256")}
+    return "; ".join(f"{name} {', '.join(v) if isinstance(v, list) else v}" for name, v in told.items())
 
 
 def _digits(value: float | None) -> str:

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from sowa.cli.console import Console
-from sowa.cli.flags import Device, Precision, Typed, augmentation, named_network, numbers, size
-from sowa.core.config import EvaluationConfig, SaliencyConfig, ShotsConfig
+from sowa.cli.flags import Device, Precision, Typed, augmentation, extensions, named_network, numbers, size
+from sowa.core.config import Settings
+from sowa.evaluation.config import EvaluationConfig
+from sowa.shots.config import ShotsConfig
 
 
 def run_test(
@@ -72,15 +74,9 @@ def run_test(
         check(augmentation(augment)),
     )
     samples = load(dataset, root, category)
-    saliency = SaliencyConfig(memory_weight=saliency_weight) if saliency_weight else None
+    settings = Settings(device, precision, size(image_size), tiled)
     detector = Sowa.from_pretrained(
-        **named_network(model, backbone),
-        saliency=saliency,
-        device=device,
-        precision=precision,
-        image_size=size(image_size),
-        tiled=tiled,
-        expected=expect or (),
+        **named_network(model, backbone), settings=settings, extensions=extensions(saliency_weight, expect)
     )
     measure_to_files(detector, DataSet(dataset, root, samples), config, json_file, report, Console(), typed or "")
 
@@ -132,7 +128,8 @@ def benchmark(
     evaluation = EvaluationConfig(numbers("k-shot", k_shot), numbers("seeds", seeds), scoring, aupro, batch_size)
     chosen = tuple(name.strip().replace("_", "-") for name in datasets.split(",")) if datasets else ()
     config = BenchmarkConfig(suite, not no_train and model is None, epochs, datasets=chosen, evaluation=evaluation)
-    network = Network(**named_network(model, backbone), device=device, precision=precision, image_size=size(image_size))
+    settings = Settings(device, precision, size(image_size))
+    network = Network(**named_network(model, backbone), settings=settings)
     benchmark_to_files(network, root, out, config, Console(), typed or "")
 
 
@@ -186,14 +183,15 @@ def shots(
         backbone: as in `sowa fit`
     """
     from sowa.cli.shots import shots_to_files, sources
-    from sowa.detector.detector import Sowa
-    from sowa.shots import METHODS, Kept, Pool
+    from sowa.encoders.torch_encoder import TorchEncoder
+    from sowa.shots.feature_folder import FeatureFolder
+    from sowa.shots.methods import METHODS
+    from sowa.shots.pool import PooledFeatures
 
     config = ShotsConfig(numbers("candidates", candidates), folds, draws, tolerance, patience, seed)
     good, bad = sources(normal, dataset, root, category, labels, at_most, seed)
-    detector = Sowa.from_pretrained(
-        **named_network(model, backbone), device=device, precision=precision, image_size=size(image_size), tiled=tiled
-    )
-    kept = Kept(work, detector) if work else None
-    pool = Pool(detector, good, bad, seed=seed, batch_size=batch_size, kept=kept)
+    settings = Settings(device, precision, size(image_size), tiled)
+    encoder = TorchEncoder.from_pretrained(**named_network(model, backbone), settings=settings)
+    folder = FeatureFolder(work, encoder) if work else None
+    pool = PooledFeatures(encoder, good, bad, seed=seed, batch_size=batch_size, folder=folder)
     shots_to_files(pool, list(METHODS) if method == "all" else [method], config, out, json_file, Console())

@@ -13,24 +13,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from sowa.cli.console import Console
+from sowa.cli.flags import Precision
+from sowa.core.config import Settings
 from sowa.core.files import file_format, is_file, make_folder, replacing
 from sowa.core.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 from sowa.core.progress import Report
-from sowa.data.stream import image_sources
+from sowa.data.sources import image_sources
 from sowa.detector.exported import ExportedSowa
 from sowa.detector.exported_metadata import NAME as EXPORT
 from sowa.errors import InputError
 
 if TYPE_CHECKING:
-    from sowa.detector.detector import Search, Sowa
+    from sowa.detector.detector import Sowa
     from sowa.detector.instances import Instances
     from sowa.detector.prediction import Prediction
-    from sowa.encoders.devices import Precision
     from sowa.report import ReportWriter
 
 
 def load_detector(
-    model: Path | None, backbone: str | None, device: str, precision: Precision, search: Search
+    model: Path | None, backbone: str | None, device: str, precision: Precision, search: str
 ) -> Sowa | ExportedSowa:
     """The detector that a file or an export's folder holds, or one without references: from a weights file, or the
     embedded one.
@@ -49,12 +50,12 @@ def load_detector(
     from sowa.detector.detector import Sowa  # torch takes seconds, which an export needn't wait for
 
     if model is None:
-        return Sowa.from_pretrained(backbone or "mini", device=device, precision=precision)
+        return Sowa.from_pretrained(backbone or "mini", settings=Settings(device, precision))
     if file_format(model) == WEIGHTS_FORMAT:
         if backbone is not None:
             raise InputError(f"--model {model} names its backbone itself; leave --backbone {backbone} out")
-        return Sowa.from_pretrained(str(model), device=device, precision=precision)
-    return Sowa.load(model, backbone=backbone, device=device, precision=precision, search=search)
+        return Sowa.from_pretrained(str(model), settings=Settings(device, precision))
+    return Sowa.load(model, backbone=backbone, settings=Settings(device, precision, search=search))
 
 
 def name_defects(
@@ -71,8 +72,11 @@ def name_defects(
         shown = {folder.name: folder for folder in sorted(examples.glob("[!.]*")) if folder.is_dir()}
         if not shown:
             raise InputError(f"--examples {examples} holds no folder; needed is one for each defect, called like it")
-    detector.name_defects(names or list(shown), shown, batch_size=batch_size)
-    console.skipped(detector.skipped_)
+    from sowa.extensions.names.defects import DefectNames
+
+    told = DefectNames(detector, names or list(shown), shown, batch_size)
+    detector.annotators = [told]
+    console.skipped(told.skipped_)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,17 @@ from pathlib import Path
 
 from sowa.cli.console import Console
 from sowa.cli.product import load_product
-from sowa.core.config import ShotsConfig
 from sowa.core.files import write_bytes
 from sowa.core.types import ABNORMAL, NORMAL
 from sowa.data.sampling import draw
-from sowa.data.stream import ImageSource, image_sources, sample_sources
+from sowa.data.sources import ImageSource, image_sources, sample_sources
 from sowa.detector.detector import Sowa
 from sowa.errors import InputError
-from sowa.shots import METHODS, Choice, Pool, cross_validate, suited
+from sowa.shots.config import ShotsConfig
+from sowa.shots.curve import Choice
+from sowa.shots.folds import cross_validate, suited
+from sowa.shots.methods import METHODS
+from sowa.shots.pool import PooledFeatures
 
 AT_MOST = 100  # images of each kind, where nobody says otherwise
 LABELS = {
@@ -60,7 +63,7 @@ def chosen_shots(detector: Sowa, normal: Path, seed: int, batch_size: int, conso
     """For ``sowa fit --k-shot auto``: by cross-validation on generated defects, with what the images allow."""
     good, _ = sources(normal, None, None, None, "generated", AT_MOST, seed)
     config = suited(ShotsConfig(seed=seed), len(good))
-    pool = Pool(detector, good, seed=seed, batch_size=batch_size)
+    pool = PooledFeatures(detector.encoder, good, seed=seed, batch_size=batch_size)
     with console.progress() as report:
         pool.report = report
         choice = cross_validate(pool, config, report)
@@ -69,7 +72,7 @@ def chosen_shots(detector: Sowa, normal: Path, seed: int, batch_size: int, conso
 
 
 def shots_to_files(
-    pool: Pool,
+    pool: PooledFeatures,
     methods: Sequence[str],
     config: ShotsConfig,
     out: Path | None,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from sowa.cli.console import Console
 from sowa.cli.describe import describe_evaluation, metrics_table
-from sowa.core.config import EvaluationConfig
 from sowa.core.files import write_bytes
 from sowa.core.types import Sample
 from sowa.data import split
 from sowa.detector.detector import Sowa
+from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.evaluation.inspection import Inspected
 from sowa.evaluation.results import Evaluation

@@ -1,27 +1,27 @@
 """Where normal ends: thresholds from normal images alone, or from labelled ones.
 
 How far a normal image lies from the memory bank is seen by leaving each reference image out of the bank in turn, or
-on normal images that aren't in it. Few images say little about the spread, so it is drawn towards what other
-products show. Drawn towards 0.1 (standard deviation of the distances' logarithm on the embedded backbone), four
-references called 1.1, 4.8 and 9.0 % of unseen normal images anomalous for 1, 5 and 10 %, the mean over glass edges,
-commutators, fibre lay-up, bare circuit boards and ten generated products; sixteen called 1.6, 4.6 and 8.9 %, and fifty
-1.1, 4.9 and 10.1 %. Towards 0.08 it was 1.9, 6.5 and 11.0 % with four, towards 0.12 0.7, 3.5 and 7.3 %. Products
-differ: with four references and a target of 1 % from 0 to 4 %.
+on normal images that aren't in it. Few images say little about the spread, so it is drawn towards what other products
+show; how well that holds on products that weren't looked at is in benchmarks/results/threshold.md.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sowa.core import student
 from sowa.core.config import FALSE_POSITIVE_RATE
-from sowa.core.types import Calibration, NormalRange
 from sowa.errors import InputError
 
+FEW = 8  # up to so many normal images show no shape of their own (chosen on auxiliary data)
+UNSEEN_WIDTH = 0.25  # how gently the score rises where no normal image tells
 PRIOR_SPREAD = 0.1
 PRIOR_WEIGHT = 4  # counts as much as this many further images
 # Variants of one reference lie nearer to it than other pieces do: mean and deviation, over products, of how far they
@@ -35,6 +35,124 @@ RATES = (1e-6, 1 - 1e-6)  # beyond, a bound is nothing but the tail of a formula
 Rule = Literal["f1", "youden", "recall", "cost"]
 """f1: the largest F1. youden: the largest difference of true and false positive rate. recall: no anomalous image is
 missed, as few false alarms as that allows. cost: the smallest sum of false alarms and ``missed_cost`` times misses."""
+
+
+@dataclass(frozen=True)
+class NormalRange:
+    """What one more normal image is expected to show, as far as the normal images seen so far tell.
+
+    The number's logarithm follows Student's t, whose long tails stand for what few images can't show. Beyond `FEW`
+    images their own logarithms tell the shape more and more: one more image is equally likely to fall between any two
+    of them, as between an end and infinity.
+
+    Attributes:
+        centre: Of the logarithm.
+        width: Of the logarithm, above 0.
+        freedom: Degrees of freedom, 1 and more.
+        logs: The logarithms seen.
+
+    Raises:
+        ValueError: a number isn't finite, or out of its range.
+    """
+
+    centre: float
+    width: float
+    freedom: int
+    logs: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.centre, *self.logs))):
+            raise ValueError("centre and logs of a range must be finite")
+        if not 0 < self.width < math.inf or self.freedom < 1:
+            raise ValueError(f"width {self.width} must be above 0, freedom {self.freedom} 1 or more")
+
+    def bound(self, false_positive_rate: float) -> float:
+        """The value that one more normal image exceeds at this rate (0..1, ends excluded)."""
+        if len(self.logs) <= FEW:
+            return math.exp(self.centre - self.width * student.quantile(self.freedom, false_positive_rate))
+        # All parts of the mixture exceed the lower end at more than the rate, and the upper end at less.
+        tail = min(false_positive_rate, 1 - false_positive_rate) / 2
+        reach = self.width * (10 - student.quantile(1, tail))
+        low, high = min((self.centre, *self.logs)) - reach, max((self.centre, *self.logs)) + reach
+        return math.exp(student.falling_root(lambda log: self._exceeded(log) - false_positive_rate, low, high))
+
+    def percentile(self, value: float) -> float:
+        """Share of normal images that stay below ``value``, 0..100."""
+        return 0.0 if value <= 0 else 100 * (1 - self._exceeded(math.log(value)))
+
+    def _exceeded(self, log: float) -> float:
+        """Chance that one more normal image lies above."""
+        bell = self._bell(log)
+        count = len(self.logs)
+        if count <= FEW:
+            return bell
+        own = self._own(log)
+        return own + (bell - own) * FEW / count
+
+    def _bell(self, log: float) -> float:
+        return student.cumulative(self.freedom, (self.centre - log) / self.width)
+
+    @cached_property
+    def _sorted(self) -> NDArray[np.float64]:
+        return np.sort(self.logs)
+
+    def _own(self, log: float) -> float:
+        """By the images' ranks; beyond the ends the tails of Student's t, which meet the ranks there."""
+        logs = self._sorted
+        end = 1 / (len(logs) + 1)
+        if log > logs[-1]:
+            return end * self._bell(log) / self._bell(logs[-1])
+        if log < logs[0]:
+            return 1 - end * (1 - self._bell(log)) / (1 - self._bell(logs[0]))
+        return float(np.interp(log, logs, np.linspace(1 - end, end, len(logs))))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where normal ends.
+
+    Attributes:
+        threshold: A raw score, above 0.
+        pixel_threshold: A map value, above 0.
+        rule: In words how they were chosen.
+        image: Range of raw scores over normal images; None where none was seen.
+        pixel: Range of map maxima over normal images; None likewise.
+        seen: Which normal images those were.
+
+    Raises:
+        ValueError: a threshold isn't above 0 and finite.
+    """
+
+    threshold: float = 0.5
+    pixel_threshold: float = 2.0
+    rule: str = "half of the abnormal probability"
+    image: NormalRange | None = None
+    pixel: NormalRange | None = None
+    seen: str = "none"
+
+    def __post_init__(self) -> None:
+        if not all(0 < value < math.inf for value in (self.threshold, self.pixel_threshold)):
+            raise ValueError(f"{self}: each threshold must be a number above 0")
+
+    def score(self, raw_score: float) -> float:
+        """Raw score (0 and more) to 0..1, rising, 0.5 at the threshold."""
+        return score_of(raw_score, self.threshold, self.width)
+
+    @property
+    def width(self) -> float:
+        """How gently the score rises around the threshold: the spread of normal images' logarithms."""
+        return self.image.width if self.image else UNSEEN_WIDTH
+
+    def normal_percentile(self, raw_score: float) -> float | None:
+        """Share of normal images with a lower raw score, 0..100; None where no normal image was seen."""
+        return self.image.percentile(raw_score) if self.image else None
+
+
+def score_of(raw_score: float, threshold: float, width: float) -> float:
+    """Raw score (0 and more) to 0..1, rising, 0.5 at ``threshold``; a logistic curve of its logarithm."""
+    if raw_score <= 0:
+        return 0.0
+    return 0.5 * (1 + math.tanh(0.5 * (math.log(raw_score) - math.log(threshold)) / width))
 
 
 def from_references(raw_scores: Sequence[float], map_maxima: Sequence[float], references: int) -> Calibration:

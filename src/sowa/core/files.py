@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from sowa.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
+VERSIONS = {"sowa-detector": 2}
+"""Of the formats that have changed; all others are of version 1."""
 UMASK = os.umask(0)  # can only be read by setting it
 os.umask(UMASK)
 
@@ -77,14 +79,24 @@ def is_file(name: str | Path) -> bool:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], kind: str, metadata: Mapping[str, Any]) -> None:
-    """Writes a file of ours, of the format ``kind``. Raises InputError as ``replacing`` does."""
+    """Writes a file of ours.
+
+    Args:
+        path: The file.
+        tensors: On any device.
+        kind: Its format.
+        metadata: What JSON can hold.
+
+    Raises:
+        InputError: as `replacing` does.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    header = {"format": kind, "version": str(VERSION), "sowa": json.dumps(metadata)}
+    header = {"format": kind, "version": str(VERSIONS.get(kind, 1)), "sowa": json.dumps(metadata)}
     with replacing(path) as temporary:
         try:
-            save_file(dict(tensors), temporary, metadata=header)
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata=header)
         except SafetensorError as error:  # what safetensors makes of a full disk or a folder without permission
             raise OSError(str(error)) from error
 
@@ -115,8 +127,8 @@ def read_metadata(path: Path) -> tuple[str, dict[str, Any]]:
     kind, version = header.get("format", ""), header.get("version")
     if not kind.startswith("sowa-"):
         raise InputError(f"{path} wasn't written by this package; give a file of sowa fit or sowa train")
-    if version != str(VERSION):
-        raise InputError(f"{path} has version {version} of {kind}, this package reads version {VERSION}; make it anew")
+    if version != str(needed := VERSIONS.get(kind, 1)):
+        raise InputError(f"{path} has version {version} of {kind}, this package reads version {needed}; make it anew")
     try:
         metadata = json.loads(header["sowa"])
         if not isinstance(metadata, dict):
@@ -152,3 +164,9 @@ def _header(path: Path) -> dict[str, str]:
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} is truncated or wasn't written by this package ({error}); make it anew")
+
+
+def packaged(name: str) -> Path:
+    """Where the package keeps a file beside its weights."""
+    with as_file(files("sowa") / "weights" / name) as path:
+        return path

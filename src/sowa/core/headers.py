@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from sowa.core.config import STRICT, ModelConfig, NamerConfig, from_dict
-from sowa.core.types import Calibration
+from sowa.core.config import STRICT, ModelConfig, from_dict
 from sowa.errors import InputError
 
 WEIGHTS_FORMAT, DETECTOR_FORMAT, CHECKPOINT_FORMAT = "sowa-weights", "sowa-detector", "sowa-checkpoint"
-NAMER_FORMAT = "sowa-namer"
 DETECT_FORMAT, CLASSIFY_FORMAT = "sowa-detect", "sowa-classify"
 H = TypeVar("H")
 
@@ -40,38 +38,6 @@ class WeightsHeader:
     before: dict[str, float | None] = field(default_factory=dict)
     after: dict[str, float | None] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class NamerHeader:
-    """Of a namer's file: its settings, the backbone that it looks through, and how it was trained."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
-
-    config: NamerConfig
-    backbone: Identity
-    train: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class DetectorHeader:
-    """Of a detector file: network, backbone, and everything that ``fit`` found but the memory bank."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
-
-    config: ModelConfig
-    backbone: Identity
-    trained: bool
-    image_size: tuple[int, int]
-    tiled: bool
-    category: str | None
-    calibration: Calibration
-    references: list[str]
-    seed: int | None
-    augment: tuple[str, ...] = ()
-    glances: int | None = None
-    expected: tuple[str, ...] = ()
-    aid: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,133 +1,150 @@
-"""Maps and scores of images (METHOD.md section 6), and the threshold that the references alone give.
+"""Maps and scores of images, each image by itself (METHOD.md section 6).
 
-Shapes: L levels, B images, P = h * w patches, H x W pixels.
+Shapes: L levels, B images, P = h * w patches, H x W pixels, E joint width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
+from sowa.core.arrays import Array, average_pool, largest, namespace
 from sowa.core.config import ModelConfig
 from sowa.core.maps import smooth, upsample
-from sowa.core.memory import CHUNK, normalise
-from sowa.core.types import Judgement, Observation
+from sowa.core.memory import normalise
+from sowa.core.search import CHUNK
+from sowa.core.types import Features, Judgement
 
 TOP_FRACTION = 0.01
-ALIKE = 1 / 30  # of an image's patches: so many others a normal one resembles
-# Of an image's score by its own patches, for each level: what parts normal and anomalous images of fourteen
-# generated products and three auxiliary data sets best, by `mini` with earlier prompts. Balanced accuracy 0.80, by
-# prompts alone 0.72. With the present ones nineteen other generated products are parted best by 0.26.
+"""Of an image's values: the score is the mean of so many highest ones."""
+SELF_FRACTION = 1 / 30
+"""Of an image's patches: so many others a normal one resembles."""
 SELF_BOUNDARY = 0.27
+"""Of an image's score by its own patches, for each level: where normal ends (benchmarks/results/zero-shot.md)."""
 
 
-def zero_shot_map(level_maps: Sequence[Tensor], sigma: float) -> Tensor:
+def judge_zero_shot(features: Features, config: ModelConfig) -> Judgement:
+    """The verdict of the prompts alone.
+
+    The score is the mean of the image's abnormal probability and of the highest hundredth of its map, in 0..1, plus
+    ``config.prompt.self_weight`` times what stands out among the image's own patches (`self_distances`). The authors
+    take the maximum and scale by all test images; the mean needs no other image.
+
+    Args:
+        features: With ``level_maps`` and ``abnormal_probability``.
+        config: For ``sigma`` and ``prompt.self_weight``.
+
+    Raises:
+        ValueError: the prompts weren't asked.
+    """
+    if features.level_maps is None or features.abnormal_probability is None:
+        raise ValueError("without a memory bank prompts are needed: encode with prompts, or fit first")
+    maps, level_maps = _prompt_maps(features, config.sigma)
+    scores = 0.5 * (features.abnormal_probability + top_mean(maps) / len(features.level_maps))
+    if self_weight := config.prompt.self_weight:
+        scores = scores + self_weight * few_shot_scores(self_distances(features.patches))
+    return Judgement(scores, maps, level_maps)
+
+
+def judge_few_shot(
+    features: Features, distances_LBP: Array, config: ModelConfig, use_prompts: bool = True
+) -> Judgement:
+    """The verdict of a memory bank, with the prompts' map where they were asked.
+
+    The map is the published one, few-shot plus ``config.prompt.map_weight`` times zero-shot. The score is that of the
+    distances alone, of patches, since enlarging flattens a defect of one patch, and since adding the prompts' score
+    lowered accuracy (benchmarks/results/options-development.md).
+
+    Args:
+        features: What was encoded.
+        distances_LBP: Of patches to the memory bank, (L, B, P) in 0..2.
+        config: For ``sigma`` and ``prompt.map_weight``.
+        use_prompts: Whether the prompts' map is added where there is one.
+    """
+    scores = few_shot_scores(distances_LBP)
+    maps = few_shot_map(distances_LBP, features.grid, features.size)
+    by_image_BLP = namespace(distances_LBP).permute_dims(distances_LBP, (1, 0, 2))
+    level_maps = by_image_BLP.reshape(*by_image_BLP.shape[:2], *features.grid)
+    if features.level_maps is None or not use_prompts:
+        return Judgement(scores, maps, level_maps)
+    prompt_maps, prompt_levels = _prompt_maps(features, config.sigma)
+    weight = config.prompt.map_weight
+    return Judgement(scores, maps + weight * prompt_maps, level_maps + weight * prompt_levels)
+
+
+def zero_shot_map(level_maps: Sequence[Array], sigma: float) -> Array:
     """Sum over levels of the abnormal probability, smoothed: L times (B, H, W) to (B, H, W) in 0..L."""
-    return smooth(torch.stack(tuple(level_maps)).sum(dim=0), sigma)
+    stacked = namespace(level_maps[0]).stack(tuple(level_maps))
+    return smooth(namespace(stacked).sum(stacked, axis=0), sigma)
 
 
-def few_shot_map(distances_LBP: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def few_shot_map(distances_LBP: Array, grid: tuple[int, int], size: tuple[int, int]) -> Array:
     """Sum over levels of the distance to the memory bank, not smoothed: (L, B, P) to (B, H, W) in 0..2L.
 
     Interpolation is linear, so the levels are summed before they are enlarged.
     """
-    return upsample(distances_LBP.sum(dim=0), grid, size)
+    return upsample(namespace(distances_LBP).sum(distances_LBP, axis=0), grid, size)
 
 
-def few_shot_scores(distances_LBP: Tensor) -> Tensor:
-    """Scores (B,) of images by the distances of their patches: sum over levels of the mean of the highest hundredth.
+def few_shot_scores(distances_LBP: Array) -> Array:
+    """Scores (B,) by the distances of patches (L, B, P): sum over levels of the mean of the highest hundredth.
 
-    Each level finds its own worst patches. Four-shot image AUROC of three auxiliary data sets | ten generated products,
-    by the stem of ``mini``: 0.933 | 0.868 where the levels are summed before, 0.934 | 0.871 so.
+    Each level finds its own worst patches.
     """
-    return torch.stack([top_mean(distances_BP) for distances_BP in distances_LBP]).sum(dim=0)
+    xp = namespace(distances_LBP)
+    return xp.sum(xp.stack([top_mean(distances_LBP[level]) for level in range(len(distances_LBP))]), axis=0)
 
 
-def self_distances(patches: Sequence[Tensor]) -> Tensor:
-    """How far patches L times (B, P, E) lie from the others of their image, (L, B, P) in 0..2: mean of 1 - cosine to
-    the nearest thirtieth of them.
+def self_distances(patches: Sequence[Array]) -> Array:
+    """How far patches lie from the others of their own image: mean of 1 - cosine to the nearest `SELF_FRACTION`.
 
     A surface repeats itself, and a part is made of few things. What nothing else in the image resembles is suspect,
     and no other image is needed to see it.
+
+    Args:
+        patches: Raw patches, L times (B, P, E).
+
+    Returns:
+        (L, B, P) in 0..2.
     """
     unit_LBPE = normalise(patches)
-    _, images, count, _ = unit_LBPE.shape
-    others = max(1, round(ALIKE * count))
+    xp, (_, images, count, _) = namespace(unit_LBPE), unit_LBPE.shape
+    others, step = max(1, round(SELF_FRACTION * count)), max(1, CHUNK // (images * count))
     levels = []
     for unit_BPE in unit_LBPE:
-        parts = unit_BPE.split(max(1, CHUNK // (images * count)), dim=1)
-        cosines = (part @ unit_BPE.transpose(1, 2) for part in parts)
-        nearest = (each.topk(min(others + 1, count), dim=-1).values[..., 1:] for each in cosines)  # the first is itself
-        levels.append(torch.cat([(1 - each).sum(dim=-1) for each in nearest], dim=1) / others)
-    return torch.stack(levels).clamp(min=0)
+        parts = (unit_BPE[:, start : start + step] for start in range(0, count, step))
+        cosines = (part @ xp.matrix_transpose(unit_BPE) for part in parts)
+        nearest = (largest(each, min(others + 1, count))[..., 1:] for each in cosines)  # the first is itself
+        levels.append(xp.concat([xp.sum(1 - each, axis=-1) for each in nearest], axis=1) / others)
+    return xp.stack(levels).clip(min=0)
 
 
-def top_mean(values: Tensor, fraction: float = TOP_FRACTION) -> Tensor:
+def top_mean(values: Array, fraction: float = TOP_FRACTION) -> Array:
     """Mean of the highest ``fraction`` of each image's values, (B, ...) to (B,): sharp, yet not one pixel's noise."""
-    values_BN = values.flatten(1)
-    return values_BN.topk(max(1, round(fraction * values_BN.shape[1])), dim=1).values.mean(dim=1)
+    values_BN = values.reshape(values.shape[0], -1)
+    highest = largest(values_BN, max(1, round(fraction * values_BN.shape[1])))
+    return namespace(highest).mean(highest, axis=1)
 
 
-def paper_scores(abnormal_probability: Tensor, map_maximum: Tensor) -> Tensor:
+def paper_scores(abnormal_probability: Array, map_maximum: Array) -> Array:
     """Image scores as the authors publish few-shot results, for reproduction only.
 
-    ``abnormal_probability`` and ``map_maximum`` (N,) belong to the whole test set of one category: the minimum and
-    maximum over all its images enter every score, so no score of one image exists.
+    The minimum and maximum over the whole test set of a category enter every score, so no score of one image exists.
+
+    Args:
+        abnormal_probability: Of all N test images of one category, (N,) in 0..1.
+        map_maximum: Of the same, (N,).
+
+    Returns:
+        Scores (N,) in 0..1.
     """
-    low, high = map_maximum.min(), map_maximum.max()
-    return 0.5 * (abnormal_probability + (map_maximum - low) / (high - low).clamp(min=torch.finfo(high.dtype).tiny))
+    xp = namespace(map_maximum)
+    low, high = xp.min(map_maximum), xp.max(map_maximum)
+    spread = (high - low).clip(min=xp.finfo(map_maximum.dtype).smallest_normal)
+    return 0.5 * (abnormal_probability + (map_maximum - low) / spread)
 
 
-def judge(observation: Observation, distances_LBP: Tensor | None, config: ModelConfig) -> Judgement:
-    """Raw scores and maps of a batch, each image by itself (inductive).
-
-    The map is the published one: zero-shot where there are prompts, plus few-shot where there is a bank; with both,
-    zero-shot counts ``config.prompt.map_weight``. The score is the mean of the highest hundredth of what the authors
-    take the maximum of and scale by all test images. With a bank it is that of the distances alone, of patches, since
-    enlarging flattens a defect of one patch: adding the prompts' score lowered four-shot image AUROC on the embedded
-    backbone (0.906 to 0.863 on auxiliary data, 0.906 to 0.903 on generated products). Without one it is the mean of the
-    abnormal probability and of that of the map, in 0..1, plus ``config.prompt.self_weight`` times what stands out among
-    the image's own patches: with `mini` zero-shot image AUROC 0.779 to 0.881 on nineteen generated products, 0.749 to
-    0.819 on three auxiliary data sets, 0.521 to 0.690 on photographs of twenty kinds of object with generated damage.
-    ``distances_LBP`` (L, B, P) come from the memory bank, None without one; where the configuration says so, what
-    stands out of an image counts more, and where defects are expected, what looks like none of them counts less and
-    the prompts have no say.
-
-    Raises ValueError where there is neither a bank nor prompts.
-    """
-    if distances_LBP is None:
-        return _zero_shot(observation, config)
-    if config.saliency_weight and observation.saliency is not None:
-        distances_LBP = distances_LBP * (config.saliency_weight * observation.saliency).exp()
-    if observation.damage is not None:
-        distances_LBP = distances_LBP * observation.damage
-    few_shot = Judgement(
-        raw_scores=few_shot_scores(distances_LBP),
-        maps=few_shot_map(distances_LBP, observation.grid, observation.size),
-        level_maps=distances_LBP.unflatten(2, observation.grid),
-    )
-    if observation.level_maps is None or observation.damage is not None:
-        return few_shot
-    maps, level_maps = _zero_shot_maps(observation.level_maps, observation.grid, config.sigma)
-    map_weight = config.prompt.map_weight
-    return Judgement(
-        few_shot.raw_scores, few_shot.maps + map_weight * maps, few_shot.level_maps + map_weight * level_maps
-    )
-
-
-def _zero_shot(observation: Observation, config: ModelConfig) -> Judgement:
-    if observation.level_maps is None or observation.abnormal_probability is None:
-        raise ValueError("without a memory bank prompts are needed: observe with prompts, or fit first")
-    maps, level_maps = _zero_shot_maps(observation.level_maps, observation.grid, config.sigma)
-    scores = 0.5 * (observation.abnormal_probability + top_mean(maps) / len(observation.level_maps))
-    if self_weight := config.prompt.self_weight:
-        scores = scores + self_weight * few_shot_scores(self_distances(observation.patches))
-    return Judgement(scores, maps, level_maps)
-
-
-def _zero_shot_maps(maps: Sequence[Tensor], grid: tuple[int, int], sigma: float) -> tuple[Tensor, Tensor]:
-    """The map (B, H, W) of levels L times (B, H, W), and what each level shows on ``grid``, (L, B, h, w)."""
-    return zero_shot_map(maps, sigma), F.adaptive_avg_pool2d(torch.stack(tuple(maps)), grid)
+def _prompt_maps(features: Features, sigma: float) -> tuple[Array, Array]:
+    """The prompts' map (B, H, W), and what each level shows on the grid of patches, (B, L, h, w)."""
+    assert features.level_maps is not None
+    stacked_BLHW = namespace(features.level_maps[0]).stack(tuple(features.level_maps), axis=1)
+    return zero_shot_map(features.level_maps, sigma), average_pool(stacked_BLHW, features.grid)

@@ -3,7 +3,7 @@
 A window keeps the scale that the backbone was trained at, so small defects of large images stay visible; enlarging
 the whole input doesn't. What windows say of the same patch is averaged.
 
-Shapes: B images, T windows, P patches of a window, E joint width, L levels.
+Shapes: B images, T windows, p patches of a window, P of the whole image, E joint width, L levels.
 """
 
 from __future__ import annotations
@@ -11,23 +11,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-import torch
-from torch import Tensor
-
-from sowa.core.types import Observation
+from sowa.core.arrays import Array, namespace
+from sowa.core.types import Features
 from sowa.errors import InputError
-from sowa.model.backbone import Backbone
 
 OVERLAP = 0.25  # of a window, at least
+Size = tuple[int, int]
 Place = tuple[int, int]
 
 
-def check_image_size(wanted: tuple[int, int] | None, backbone: Backbone, tiled: bool) -> tuple[int, int]:
-    """The size (H, W) at which images are seen: ``wanted``, or the backbone's own, or twice that for tiles.
+def check_image_size(wanted: Size | None, own: Size, patch: Size, tiled: bool) -> Size:
+    """The size at which images are seen.
 
-    Raises InputError where the patches, or the tiles, don't fit.
+    Args:
+        wanted: (H, W) in pixels; None means ``own``, or twice that for tiles.
+        own: The backbone's image size, (H, W) in pixels.
+        patch: The backbone's patch, (h, w) in pixels.
+        tiled: Whether images are seen through windows of the backbone's size.
+
+    Raises:
+        InputError: the patches, or the tiles, don't fit.
     """
-    own, patch = backbone.image_size, backbone.patch_size
     size = wanted or ((2 * own[0], 2 * own[1]) if tiled else own)
     if any(side < unit or side % unit for side, unit in zip(size, patch, strict=True)):
         raise InputError(
@@ -41,10 +45,16 @@ def check_image_size(wanted: tuple[int, int] | None, backbone: Backbone, tiled: 
     return size
 
 
-def places(size: tuple[int, int], window: tuple[int, int], patch: tuple[int, int]) -> list[Place]:
-    """Top left corners in pixels of the windows that cover ``size`` (H, W), on the grid of patches, evenly spread.
+def window_places(size: Size, window: Size, patch: Size) -> list[Place]:
+    """Top left corners in pixels of the windows that cover ``size``, on the grid of patches, evenly spread.
 
-    Raises ValueError where ``size`` is smaller than ``window``.
+    Args:
+        size: (H, W) in pixels.
+        window: (H, W) of a window in pixels.
+        patch: (h, w) of a patch in pixels.
+
+    Raises:
+        ValueError: ``size`` is smaller than ``window``.
     """
     rows, columns = (_starts(*sides) for sides in zip(size, window, patch, strict=True))
     return [(top, left) for top in rows for left in columns]
@@ -58,47 +68,53 @@ def _starts(length: int, window: int, patch: int) -> list[int]:
     return [round(free * step / max(steps, 1)) * patch for step in range(steps + 1)]
 
 
-def join(
-    parts: Sequence[Observation], at: Sequence[Place], size: tuple[int, int], patch: tuple[int, int]
-) -> Observation:
-    """One observation of whole images of ``size`` (H, W) from one per window, T in all, at ``at``.
+def join_windows(windows: Sequence[Features], places: Sequence[Place], size: Size, patch: Size) -> Features:
+    """Features of whole images from those of their windows.
 
-    Patches and maps are averaged where windows overlap; an image is as abnormal as its most abnormal window.
+    Patches, maps and what extensions read are averaged where windows overlap; an image is as abnormal as its most
+    abnormal window.
+
+    Args:
+        windows: One per window, T in all.
+        places: Their top left corners in pixels.
+        size: (H, W) of the whole image in pixels.
+        patch: (h, w) of a patch in pixels.
     """
-    first = parts[0]
+    first = windows[0]
     grid = size[0] // patch[0], size[1] // patch[1]
-    corners = [(top // patch[0], left // patch[1]) for top, left in at]
-    patches = []
-    for level in range(len(first.patches)):
-        tokens = [part.patches[level].unflatten(1, part.grid) for part in parts]
-        patches.append(_mean(tokens, corners, grid).flatten(1, 2))
+    corners = [(top // patch[0], left // patch[1]) for top, left in places]
+
+    def on_grid(values_TBpE: Sequence[Array]) -> Array:
+        """Values of patches T times (B, p, E), laid onto the whole grid, (B, P, E)."""
+        laid = _mean([v.reshape(v.shape[0], *first.grid, v.shape[2]) for v in values_TBpE], corners, grid)
+        return laid.reshape(laid.shape[0], -1, laid.shape[3])
+
+    def scalars(values_TBp: Sequence[Array]) -> Array:
+        return on_grid([values[..., None] for values in values_TBp])[..., 0]
+
     maps, probability = None, None
-    if first.level_maps is not None and first.abnormal_probability is not None:
-        levels = zip(*(part.level_maps or () for part in parts), strict=True)
-        maps = tuple(_mean([one[..., None] for one in level], at, size)[..., 0] for level in levels)
-        probability = torch.stack(
-            [part.abnormal_probability for part in parts if part.abnormal_probability is not None]
-        )
-        probability = probability.amax(dim=0)
-    saliency = _joined([part.saliency for part in parts], first.grid, corners, grid)
-    damage = _joined([part.damage for part in parts], first.grid, corners, grid)
-    return Observation(tuple(patches), grid, size, maps, probability, saliency, damage)
+    if first.level_maps is not None:
+        levels = zip(*(one.level_maps or () for one in windows), strict=True)
+        maps = tuple(_mean([one[..., None] for one in level], places, size)[..., 0] for level in levels)
+        xp = namespace(first.abnormal_probability)
+        probability = xp.max(xp.stack([one.abnormal_probability for one in windows]), axis=0)
+    return Features(
+        patches=tuple(on_grid([one.patches[level] for one in windows]) for level in range(len(first.patches))),
+        grid=grid,
+        size=size,
+        level_maps=maps,
+        abnormal_probability=probability,
+        saliency=None if first.saliency is None else scalars([one.saliency for one in windows]),
+        patch_values={name: scalars([one.patch_values[name] for one in windows]) for name in first.patch_values},
+    )
 
 
-def _joined(
-    windows: Sequence[Tensor | None], window: tuple[int, int], corners: Sequence[Place], grid: tuple[int, int]
-) -> Tensor | None:
-    """Values of patches, T times (B, p), on the whole grid, (B, P); None where windows have none."""
-    known = [values.unflatten(1, window)[..., None] for values in windows if values is not None]
-    return _mean(known, corners, grid).flatten(1) if known else None
-
-
-def _mean(windows: Sequence[Tensor], at: Sequence[Place], size: tuple[int, int]) -> Tensor:
-    """Windows T times (B, h, w, E) laid down at ``at`` on a canvas (B, H, W, E), averaged where they overlap."""
-    batch, height, width, channels = windows[0].shape
-    total = windows[0].new_zeros(batch, *size, channels)
-    count = windows[0].new_zeros(1, *size, 1)
-    for window, (top, left) in zip(windows, at, strict=True):
+def _mean(windows: Sequence[Array], places: Sequence[Place], size: Size) -> Array:
+    """Windows T times (B, h, w, E) laid down at ``places`` on a canvas (B, H, W, E), averaged where they overlap."""
+    xp, (batch, height, width, channels) = namespace(windows[0]), windows[0].shape
+    like = {"dtype": windows[0].dtype, "device": windows[0].device}
+    total, count = xp.zeros((batch, *size, channels), **like), xp.zeros((1, *size, 1), **like)
+    for window, (top, left) in zip(windows, places, strict=True):
         total[:, top : top + height, left : left + width] += window
         count[:, top : top + height, left : left + width] += 1
     return total / count

@@ -14,7 +14,7 @@ from pathlib import Path
 from sowa.data.files import find_images, require_folder, sub_folders
 from sowa.data.layout import unknown
 from sowa.data.sampling import draw
-from sowa.data.stream import ImageSource
+from sowa.data.sources import ImageSource
 from sowa.errors import InputError
 
 TRAIN, TEST = ("train", "training"), ("test", "val", "validation", "valid")

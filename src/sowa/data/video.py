@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sowa.core.files import is_file
-from sowa.data.stream import ImageSource
+from sowa.data.sources import ImageSource
 from sowa.errors import InputError
 
 Numbered = Generator[tuple[int, Any]]

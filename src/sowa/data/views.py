@@ -1,4 +1,4 @@
-"""Views of a reference that show what else is normal: mirrored, turned, tilted, brighter and darker, nearer.
+"""Views of a reference that show what else is normal: mirrored, turned, tilted.
 
 Images are (H, W, 3) uint8.
 """
@@ -17,7 +17,6 @@ from sowa.errors import InputError
 Image = NDArray[np.uint8]
 
 DEGREES = 8.0  # a part that somebody laid down by hand
-LIGHT = 0.12  # of the brightness
 NEARER = 0.92  # part of each side that is left
 
 
@@ -37,11 +36,8 @@ def _tilts(image: Image) -> list[Image]:
     return found
 
 
-def _lit(image: Image) -> list[Image]:
-    return [np.clip(image * (1 + light), 0, 255).astype(np.uint8) for light in (LIGHT, -LIGHT)]
-
-
-def _nearer(image: Image) -> list[Image]:
+def nearer(image: Image) -> list[Image]:
+    """The image (H, W, 3) uint8 cut from two corners, a little enlarged."""
     height, width = image.shape[:2]
     down, right = round(height * NEARER), round(width * NEARER)
     cuts = (image[:down, :right], image[-down:, -right:])
@@ -54,8 +50,6 @@ VIEWS: dict[str, Callable[[Image], list[Image]]] = {
     "rotate90": _quarters,
     "rotate180": lambda image: [image[::-1, ::-1]],
     "tilt": _tilts,
-    "brightness": _lit,
-    "crop": _nearer,
 }
 """What a reference may be augmented with."""
 
@@ -79,3 +73,20 @@ def count(size: tuple[int, int], kinds: Iterable[str]) -> int:
     """How many images of that size (H, W) one is with its views of those kinds."""
     small = (8, 8 if size[0] == size[1] else 9, 3)  # only whether it is square matters
     return 1 + len(views(np.zeros(small, np.uint8), kinds))
+
+
+def variants(image: Image) -> NDArray[np.uint8]:
+    """What the same part may look like in another image: a little nearer and aside, brighter or darker.
+
+    ``image`` (H, W, 3) uint8 gives (3, H, W, 3) uint8. Cut from the image itself, so that no border is invented.
+    """
+    cuts = ((0.97, 0.0, 0.0, 1.07), (0.97, 1.0, 1.0, 0.93), (0.94, 0.0, 1.0, 1.0))
+    return np.stack([_cut(image, *cut) for cut in cuts])
+
+
+def _cut(image: Image, part: float, down: float, right: float, brightness: float) -> Image:
+    height, width = image.shape[:2]
+    top, left = round(height * (1 - part) * down), round(width * (1 - part) * right)
+    cut = image[top : top + max(1, round(height * part)), left : left + max(1, round(width * part))]
+    varied: Image = np.clip(resize_image(cut, (height, width)) * brightness, 0, 255).astype(np.uint8)
+    return varied

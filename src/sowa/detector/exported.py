@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sowa.core.types import Judged
+from sowa.data.batches import Batch
 from sowa.detector.exported_metadata import ExportedBoundary, Metadata, read_metadata
-from sowa.detector.prediction import Predictor
+from sowa.detector.prediction import Boundary, Prediction, predictions
+from sowa.detector.predictor import Predictor
 from sowa.encoders.engines import Engine, Precision, open_engine
 
 
@@ -24,7 +26,7 @@ class ExportedSowa(Predictor):
     def __init__(self, metadata: Metadata, engine: Engine) -> None:
         self.metadata = metadata
         self.engine = engine
-        self.boundary: ExportedBoundary = metadata.boundary
+        self._boundary = metadata.boundary
         self.skipped_: list[tuple[str, str]] = []
 
     @classmethod
@@ -57,8 +59,15 @@ class ExportedSowa(Predictor):
         self.engine(np.zeros((batch_size, *self.image_size, 3), np.uint8))
         return self
 
-    def _boundary(self) -> ExportedBoundary:
-        return self.boundary
+    @property
+    def boundary(self) -> ExportedBoundary:
+        """Where normal ends."""
+        return self._boundary
 
-    def _judged(self, images: NDArray[np.uint8]) -> Judged:
-        return self.engine(images)
+    @boundary.setter
+    def boundary(self, boundary: ExportedBoundary) -> None:
+        self._boundary = boundary
+
+    def _predict_batch(self, batch: Batch, boundary: Boundary, started: float) -> Iterator[Prediction]:
+        judgement = self.engine(batch.images)
+        yield from predictions(batch, judgement, boundary, (time.perf_counter() - started) / len(batch.sources))

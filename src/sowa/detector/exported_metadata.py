@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sowa.core.types import score_of
+from sowa.core.calibration import score_of
 from sowa.errors import InputError
 
 NAME, FORMAT, VERSION = "metadata.json", "sowa-export", 1

@@ -1,56 +1,109 @@
-"""The detector's file: a safetensors archive whose header says everything but the memory bank."""
+"""The detector's file: a safetensors archive whose header says everything but memory bank, weights and what extensions
+know."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from sowa.core.config import to_dict
+from sowa.core.arrays import Array, to_numpy
+from sowa.core.calibration import Calibration
+from sowa.core.config import STRICT, ModelConfig, to_dict
 from sowa.core.files import read_safetensors, write_safetensors
-from sowa.core.headers import DETECTOR_FORMAT, DetectorHeader, read_header
-from sowa.core.tiling import check_image_size
+from sowa.core.headers import DETECTOR_FORMAT, Identity, read_header
 from sowa.data.views import check, count
+from sowa.encoders.base import Encoder
 from sowa.errors import InputError
-from sowa.model.checkpoint import load_weights, rebuild, trained_tensors
-from sowa.model.sowa import SowaNetwork
 
-GLANCES = "glances."  # the names of what glances know begin so
+BANK, EXTENSION = "bank", "extensions."  # the names of tensors begin so; all others are the network's
 
 
-def write_detector(
-    path: Path, header: DetectorHeader, bank: Tensor, trained: Mapping[str, Tensor], glances: Mapping[str, Tensor]
-) -> None:
-    """Writes header, bank (L, K, P, E), trained tensors, and what glances know. Raises InputError where the file can't
-    be written."""
-    known = {GLANCES + name: tensor for name, tensor in glances.items()}
-    write_safetensors(path, {"bank": bank.cpu().contiguous(), **trained, **known}, DETECTOR_FORMAT, to_dict(header))
+@dataclass(frozen=True)
+class DetectorHeader:
+    """Of a detector file: network, backbone, and everything that ``fit`` found but the memory bank.
+
+    Attributes:
+        config: The network's.
+        backbone: Which one it is.
+        trained: Whether the file holds trained adapters and prompts.
+        image_size: (H, W) in pixels at which images are seen.
+        tiled: Whether through overlapping windows.
+        category: The class whose prompts are used.
+        calibration: Where normal ends.
+        references: Names of the reference images, in the bank's order.
+        seed: That drew them.
+        augment: Kinds of their views in the bank.
+        extensions: Settings by the name of the extension.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = STRICT
+
+    config: ModelConfig
+    backbone: Identity
+    trained: bool
+    image_size: tuple[int, int]
+    tiled: bool
+    category: str | None
+    calibration: Calibration
+    references: list[str]
+    seed: int | None
+    augment: tuple[str, ...] = ()
+    extensions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_detector(path: Path, backbone: str | None) -> tuple[DetectorHeader, SowaNetwork, Tensor, Mapping[str, Tensor]]:
-    """Header, network with its trained weights, bank (L, K, P, E) and what glances know of a file; ``backbone`` as in
-    ``Sowa.load``.
+@dataclass(frozen=True)
+class DetectorFile:
+    """What a file holds.
 
-    Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
+    Attributes:
+        header: What it says of itself.
+        bank: (L, K, P, E) unit vectors.
+        network: Tensors of the network by name.
+        extensions: Tensors of each extension by its name.
+    """
+
+    header: DetectorHeader
+    bank: Array
+    network: Mapping[str, Array]
+    extensions: Mapping[str, Mapping[str, Array]]
+
+
+def write_detector(path: Path, file: DetectorFile) -> None:
+    """Writes a file, or nothing. Raises InputError where it can't be written."""
+    tensors = {BANK: file.bank, **file.network}
+    for name, own in file.extensions.items():
+        tensors |= {f"{EXTENSION}{name}.{key}": tensor for key, tensor in own.items()}
+    write_safetensors(path, tensors, DETECTOR_FORMAT, to_dict(file.header))
+
+
+def read_detector(path: Path) -> DetectorFile:
+    """What a file holds.
+
+    Raises:
+        InputError: it is truncated, not ours, or of another version.
     """
     tensors, metadata = read_safetensors(path, DETECTOR_FORMAT)
     header = read_header(DetectorHeader, metadata, path)
-    network = rebuild(header.config, header.backbone, path, backbone)
-    bank = tensors.pop("bank", torch.empty(0))
-    size = check_image_size(header.image_size, network.backbone, header.tiled)
-    patches = count(size, check(header.augment)) * math.prod(network.backbone.grid(size))
-    kept = min(bank.shape[2], patches) if bank.ndim == 4 else patches  # of each reference all patches, or some
-    expected = (len(network.backbone.levels), len(header.references), kept, network.backbone.embed_dim)
-    if tuple(bank.shape) != expected or 0 in expected or not torch.isfinite(bank).all():
+    bank = tensors.pop(BANK, np.empty(0))
+    extensions: dict[str, dict[str, Array]] = {name: {} for name in header.extensions}
+    for key in [key for key in tensors if key.startswith(EXTENSION)]:
+        name, _, own = key.removeprefix(EXTENSION).partition(".")
+        extensions.setdefault(name, {})[own] = tensors.pop(key)
+    return DetectorFile(header, bank, tensors, extensions)
+
+
+def check_bank(file: DetectorFile, encoder: Encoder, path: Path) -> None:
+    """Raises InputError unless a file's bank is one that this encoder's patches can be compared with."""
+    header, bank = file.header, file.bank
+    patches = count(encoder.image_size, check(header.augment)) * encoder.grid[0] * encoder.grid[1]
+    held = min(bank.shape[2], patches) if bank.ndim == 4 else patches  # of each reference all patches, or some
+    expected = (encoder.levels, len(header.references), held, encoder.width)
+    if tuple(bank.shape) != expected or 0 in expected or not np.isfinite(to_numpy(bank)).all():
         raise InputError(
             f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "
             "fit it anew"
         )
-    known = {name.removeprefix(GLANCES): tensors.pop(name) for name in list(tensors) if name.startswith(GLANCES)}
-    if header.trained or network.saliency:
-        own = {} if header.trained else {n: t for n, t in trained_tensors(network).items() if n[:9] != "saliency."}
-        load_weights(network, own | tensors, str(path))
-    return header, network, bank, known

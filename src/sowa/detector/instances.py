@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sowa.core.types import UNSEEN_WIDTH, score_of
+from sowa.core.calibration import UNSEEN_WIDTH, score_of
 from sowa.detector.prediction import Prediction
 from sowa.errors import InputError
 

@@ -2,51 +2,42 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sowa.core.files import write_bytes
-from sowa.core.types import Judged, JudgedNames
-from sowa.data.images import read_image, resize_image
-from sowa.data.stream import Batch, ImageSource, image_sources, read_batches, skipped_into
-from sowa.data.video import frames
-from sowa.errors import InputError
+from sowa.core.types import Judgement
+from sowa.data.batches import Batch
+from sowa.data.images import read_image
+from sowa.detector.extension import Annotation
 
 if TYPE_CHECKING:
     from sowa.detector.render import Boxes
 
 
 @dataclass(frozen=True, eq=False)
-class NamedDefect:
-    """How far an image's defect, if it has one, is of this ``name``.
-
-    ``probability`` is its share among the names that were asked for, ``score`` the image's by ``defect_map`` (h, w)
-    float32, the anomaly map as far as it's of this name, on the grid of patches.
-    """
-
-    name: str
-    probability: float
-    score: float
-    defect_map: NDArray[np.float32] = field(repr=False)
-
-
-@dataclass(frozen=True, eq=False)
 class Prediction:
     """What the detector says of one image.
 
-    ``score`` lies in 0..1 and 0.5 is the decision boundary; ``raw_score`` is the method's own number and
-    ``threshold`` the raw score at the boundary. ``normal_percentile`` is the share of normal images, 0..100, that are
-    expected to score lower, None where the detector has seen none. ``anomaly_map`` (H, W) float32 and ``mask`` (H, W)
-    bool are at the size that the network saw; a pixel is in the mask where the map is above ``pixel_threshold``.
-    ``level_maps`` (L, h, w) float32 say what each level adds, on the grid of patches. ``seconds`` is the image's
-    share of its batch's computing time. ``defects`` are the names that were asked for, the likeliest first.
+    Attributes:
+        image_path: Where the image is, or what stands for an image that came from no file.
+        score: 0..1; 0.5 is the decision boundary.
+        raw_score: The method's own number, 0 and more.
+        normal_percentile: Share of normal images, 0..100, that are expected to score lower; None where none was seen.
+        threshold: The raw score at the boundary.
+        is_anomalous: Whether the raw score lies above the threshold.
+        anomaly_map: (H, W) float32 at the size that the network saw.
+        mask: (H, W) bool: where the map is above ``pixel_threshold``.
+        level_maps: What each level adds, on the grid of patches, (L, h, w) float32.
+        pixel_threshold: The map value at the boundary.
+        seconds: The image's share of its batch's computing time.
+        source: Where the image can be had again: a path, or pixels (H', W', 3) uint8.
+        annotations: What annotators say of it, by their names.
     """
 
     image_path: str
@@ -60,9 +51,8 @@ class Prediction:
     level_maps: NDArray[np.float32] = field(repr=False)
     pixel_threshold: float
     seconds: float
-    # Where the image can be had again: thousands of predictions don't hold thousands of images in memory.
-    source: Path | NDArray[np.uint8] = field(repr=False)
-    defects: tuple[NamedDefect, ...] = ()
+    source: Path | NDArray[np.uint8] = field(repr=False)  # thousands of predictions don't hold thousands of images
+    annotations: Mapping[str, Annotation] = field(default_factory=dict)
 
     @property
     def image(self) -> NDArray[np.uint8]:
@@ -71,7 +61,6 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers of the verdict, ready for JSON: no images and no maps."""
-        named = {"defects": {each.name: round(each.probability, 4) for each in self.defects}} if self.defects else {}
         return {
             "image_path": self.image_path,
             "score": round(self.score, 6),
@@ -80,7 +69,7 @@ class Prediction:
             "is_anomalous": self.is_anomalous,
             "seconds": round(self.seconds, 4),
             "normal_percentile": None if self.normal_percentile is None else round(self.normal_percentile, 3),
-            **named,
+            **{name: annotation.to_json() for name, annotation in self.annotations.items()},
         }
 
     def plot(self, boxes: Boxes | None = None) -> NDArray[np.uint8]:
@@ -136,87 +125,26 @@ class Boundary(Protocol):
         ...
 
 
-class Predictor:
-    """Images in, predictions out, for whatever can judge them: a detector or an export of one.
+def predictions(
+    batch: Batch,
+    judgement: Judgement,
+    boundary: Boundary,
+    seconds: float,
+    annotations: Sequence[Mapping[str, Annotation]] = (),
+) -> Iterator[Prediction]:
+    """The verdict on each image of a batch.
 
-    ``skipped_`` lists what the last call couldn't read, and why.
+    Args:
+        batch: The images.
+        judgement: What is said of them, as numpy arrays.
+        boundary: Where normal ends.
+        seconds: Each image's share of the computing time.
+        annotations: What annotators say of each image; none by default.
     """
-
-    skipped_: list[tuple[str, str]]
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) in pixels at which images are seen."""
-        raise NotImplementedError
-
-    def _check_ready(self) -> None:
-        """Raises InputError where nothing can be judged yet."""
-
-    def _boundary(self) -> Boundary:
-        raise NotImplementedError
-
-    def _judged(self, images: NDArray[np.uint8]) -> Judged:
-        """Images (B, H, W, 3) uint8 at ``image_size`` to their raw verdict."""
-        raise NotImplementedError
-
-    @overload
-    def predict(self, source: Any, *, stream: Literal[True], batch_size: int = 8) -> Iterator[Prediction]: ...
-
-    @overload
-    def predict(self, source: Any, *, stream: Literal[False] = False, batch_size: int = 8) -> list[Prediction]: ...
-
-    def predict(
-        self, source: Any, *, stream: bool = False, batch_size: int = 8
-    ) -> Iterator[Prediction] | list[Prediction]:
-        """Verdicts on images, in order; no image's verdict depends on the others of the call.
-
-        ``source`` is a folder, file, glob pattern, PIL image, array (H, W, 3) uint8, tensor (3, H, W) in 0..1, or a
-        list of those. ``stream`` yields predictions one by one, in memory that doesn't grow. Broken images are
-        skipped and listed in ``skipped_``; the reason is raised as InputError where all are broken. Raises InputError
-        where a detector is neither fitted nor trained.
-        """
-        self._check_ready()
-        skipped = self.skipped_ = []
-        found = self._predict(image_sources(source), batch_size, skipped)
-        return found if stream else list(found)
-
-    def _predict(
-        self, wanted: Sequence[ImageSource], batch_size: int, skipped: list[tuple[str, str]]
-    ) -> Iterator[Prediction]:
-        boundary, started = self._boundary(), time.perf_counter()
-        for batch in read_batches(wanted, self.image_size, batch_size, skipped_into(skipped)):
-            judged = self._judged(batch.images)
-            seconds = (time.perf_counter() - started) / len(batch.sources)
-            yield from predictions(batch, judged, boundary, seconds)
-            started = time.perf_counter()
-        if len(skipped) == len(wanted):
-            raise InputError(f"none of {len(wanted)} images can be read; first problem: {skipped[0][1]}")
-
-    def watch(self, source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[Prediction]:
-        """Verdicts on the frames of a video file, a camera (0, 1, ...) or a stream (rtsp://...), one by one.
-
-        See `sowa.data.video.frames`. Raises InputError where a detector is neither fitted nor trained.
-        """
-        self._check_ready()
-        return self._watch(source, every)
-
-    def _watch(self, source: str | os.PathLike[str] | int, every: int) -> Iterator[Prediction]:
-        boundary = self._boundary()
-        for original in frames(source, every):
-            started = time.perf_counter()
-            frame = original.read()
-            image = resize_image(frame, self.image_size)[None]
-            judged = self._judged(image)
-            batch = Batch([original], [(frame.shape[0], frame.shape[1])], image)
-            yield from predictions(batch, judged, boundary, time.perf_counter() - started)
-
-
-def predictions(batch: Batch, judged: Judged, boundary: Boundary, seconds: float) -> Iterator[Prediction]:
-    """The verdict on each image of a batch; ``seconds`` is each one's share of the computing time."""
-    for index, image in enumerate(batch.sources):
-        raw, anomaly_map = float(judged.raw_scores[index]), judged.maps[index]
+    for index, source in enumerate(batch.sources):
+        raw, anomaly_map = float(judgement.raw_scores[index]), judgement.maps[index]
         yield Prediction(
-            image_path=image.name,
+            image_path=source.name,
             score=boundary.score(raw),
             raw_score=raw,
             normal_percentile=boundary.normal_percentile(raw),
@@ -224,17 +152,9 @@ def predictions(batch: Batch, judged: Judged, boundary: Boundary, seconds: float
             is_anomalous=raw > boundary.threshold,
             anomaly_map=anomaly_map,
             mask=anomaly_map > boundary.pixel_threshold,
-            level_maps=judged.level_maps[index],
+            level_maps=judgement.level_maps[index],
             pixel_threshold=boundary.pixel_threshold,
             seconds=seconds,
-            source=image.origin,
-            defects=_defects(judged.named, index) if judged.named else (),
+            source=source.origin,
+            annotations=annotations[index] if annotations else {},
         )
-
-
-def _defects(named: JudgedNames, index: int) -> tuple[NamedDefect, ...]:
-    """Of one image of a batch, the likeliest name first."""
-    values = zip(
-        named.names, named.probabilities[index].tolist(), named.scores[index].tolist(), named.maps[index], strict=True
-    )
-    return tuple(sorted((NamedDefect(*each) for each in values), key=lambda each: -each.probability))

@@ -5,38 +5,44 @@ Shapes: L levels, B or K images, P patches of an image, V views of it, E joint w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from sowa.core.arrays import Array, namespace
 from sowa.core.calibration import SAME
 from sowa.core.memory import MemoryBank, normalise
 from sowa.core.progress import Report, silent
 from sowa.core.scoring import few_shot_scores
-from sowa.data.stream import Batch, ImageSource, read_batches, skipped_into
-from sowa.data.views import count, views
+from sowa.data.batches import Batch, none_readable, read_batches
+from sowa.data.sources import Image, ImageSource
+from sowa.data.views import count, nearer, views
 from sowa.detector.coreset import CANDIDATES, choose
-from sowa.encoders.torch_encoder import Encoder
-from sowa.errors import InputError
+from sowa.encoders.base import Encoder
 
-# References of which the bank holds every patch; searching it takes less than half of the paper's encoder's time then.
 FULL_IMAGES = 64
-# What is tried where the images are to tell. Crops help as often, but cost some products 0.03; light helps none.
+"""References of which the bank holds every patch; searching it takes less than half of the paper's encoder's time."""
+FEW = 8
+"""References: more show by themselves what a view could add."""
 TRIED = ("hflip", "vflip", "rotate90", "rotate180", "tilt")
-FEW = 8  # references; more show by themselves what a view could add
-# Images: so many patches of a reference and its views the bank holds. Of seven views on four auxiliary and generated
-# products that gains 0.018 image AUROC, as many as of the reference alone 0.013, all 0.020.
+"""What is tried where the images are to tell."""
 HELD = 2
-ALIKE = 1.35  # times as far from a reference as another image of the product: so far a view may be
+"""Images: so many patches of a reference and its views the bank holds (benchmarks/results/references.md)."""
+ALIKE = 1.35
+"""Times as far from a reference as another image of the product: so far a view may be."""
 
 
 @dataclass(frozen=True)
 class References:
-    """The ``images`` that were taken, their ``bank``, the kinds of views in it, and what was skipped and why."""
+    """What a memory bank is made of.
+
+    Attributes:
+        images: That were taken.
+        bank: Of their patches, in the same order.
+        augment: The kinds of views in it.
+        skipped: Names of images that couldn't be read, and why.
+    """
 
     images: list[ImageSource]
     bank: MemoryBank
@@ -49,61 +55,108 @@ class References:
         return [image.name for image in self.images]
 
 
-class Sight:
-    """What a network makes of images and their views. With ``keep`` each is encoded once, however often it's asked
-    for: banks of several numbers of shots share their images."""
+@dataclass(frozen=True)
+class Selection:
+    """What is made of images that are offered as references.
 
-    def __init__(self, encoder: Encoder, keep: bool = False) -> None:
-        self.encoder, self.keep = encoder, keep
-        self._known: dict[tuple[str, tuple[str, ...], bool], Tensor] = {}
+    Attributes:
+        at_most: The first so many readable ones are taken.
+        batch_size: So many are encoded at once.
+        patch_fraction: Share of each one's patches that the bank holds; None means all of up to `FULL_IMAGES` images,
+            and of more so many that the bank grows no further.
+        augment: Kinds of views that are held too, or "auto": up to `FEW` references tell which are normal.
+    """
 
-    def __call__(self, batch: Batch, kinds: tuple[str, ...], *, own: bool) -> Tensor:
-        """Unit vectors of all views of those kinds of an image side by side, with ``own`` the image itself first,
-        (L, B, V * P, E)."""
-        if not self.keep:
-            return _seen(self.encoder, _shown(batch.images, kinds, own=own))
-        keys = [(image.name, kinds, own) for image in batch.sources]
-        missing = [index for index, key in enumerate(keys) if key not in self._known]
+    at_most: int
+    batch_size: int = 8
+    patch_fraction: float | None = None
+    augment: str | Sequence[str] = ()
+
+
+class FeatureCache:
+    """Unit vectors of images and their views, each encoded once, however often it's asked for: banks of several
+    numbers of shots share their images.
+
+    Args:
+        encoder: What encodes them.
+        enabled: Whether anything is kept.
+    """
+
+    def __init__(self, encoder: Encoder, enabled: bool = True) -> None:
+        self.encoder, self.enabled = encoder, enabled
+        self._cached: dict[tuple[str, tuple[str, ...]], Array] = {}
+
+    def encode(self, batch: Batch, kinds: tuple[str, ...], *, own: bool) -> Array:
+        """Unit vectors of all views of those kinds of each image side by side, (L, B, V * P, E).
+
+        Args:
+            batch: The images.
+            kinds: Of views.
+            own: Whether the image itself comes first.
+        """
+        return self._look_up(batch, (*kinds, str(own)), lambda image: [image] * own + views(image, kinds))
+
+    def encode_nearer(self, batch: Batch) -> Array:
+        """As `encode`, of each image as it looks a little nearer."""
+        return self._look_up(batch, ("nearer",), nearer)
+
+    def _look_up(self, batch: Batch, key: tuple[str, ...], show: Callable[[Image], list[Image]]) -> Array:
+        keys = [(image.name, key) for image in batch.sources]
+        missing = [index for index, each in enumerate(keys) if each not in self._cached]
         if missing:
-            new_LBPE = _seen(self.encoder, _shown(batch.images[missing], kinds, own=own))
-            self._known |= dict(zip((keys[index] for index in missing), new_LBPE.unbind(dim=1), strict=True))
-        return torch.stack([self._known[key] for key in keys], dim=1)
+            new_LBPE = self._encode([show(batch.images[index]) for index in missing])
+            if not self.enabled:
+                return new_LBPE
+            self._cached |= {keys[index]: new_LBPE[:, place] for place, index in enumerate(missing)}
+        found = [self._cached[each] for each in keys]
+        return namespace(found[0]).stack(found, axis=1)
+
+    def _encode(self, shown: Sequence[Sequence[Image]]) -> Array:
+        views_VBHW3 = np.stack([np.stack(each) for each in shown], axis=1)
+        found = [normalise(self.encoder.encode(view, prompts=False).patches) for view in views_VBHW3]
+        return namespace(found[0]).concat(found, axis=2)
 
 
 def build(
     encoder: Encoder,
     wanted: Sequence[ImageSource],
-    at_most: int,
-    batch_size: int,
+    selection: Selection,
     report: Report = silent,
-    keep: float | None = None,
-    augment: str | Sequence[str] = (),
-    sight: Sight | None = None,
+    cache: FeatureCache | None = None,
 ) -> References:
-    """The first ``at_most`` readable images as references.
+    """References from the first readable images.
 
-    ``keep`` and ``augment`` as in ``Sowa.fit``; ``sight`` may have seen some of the images before. Raises InputError
-    where none can be read.
+    Args:
+        encoder: What encodes them.
+        wanted: Images to choose from, in order.
+        selection: How many, and what is held of them.
+        report: Told of the progress.
+        cache: May have encoded some of the images before.
+
+    Raises:
+        InputError: none can be read.
     """
     taken: list[ImageSource] = []
     skipped: list[tuple[str, str]] = []
-    at_most, see = min(at_most, len(wanted)), sight or Sight(encoder)
+    at_most, batch_size = min(selection.at_most, len(wanted)), selection.batch_size
+    features = cache or FeatureCache(encoder, enabled=False)
 
     def batches() -> Iterator[Batch]:
-        for batch in read_batches(wanted, encoder.image_size, batch_size, skipped_into(skipped), limit=at_most):
+        for batch in read_batches(wanted, encoder.image_size, batch_size, skipped, limit=at_most):
             taken.extend(batch.sources)
             yield batch
             report("fit", len(taken), at_most)
         if not taken:
-            raise InputError(f"none of {len(wanted)} images can be read; first problem: {skipped[0][1]}")
+            raise none_readable(len(wanted), skipped)
 
-    kinds = () if augment == "auto" else tuple(augment)
-    parts: Iterable[Tensor] = (see(batch, kinds, own=True) for batch in batches())
-    if augment == "auto" and at_most <= FEW:
-        kinds, parts = _chosen(see, list(batches()), report)
-    share = min(1.0, FULL_IMAGES / at_most) if keep is None else keep
-    share *= min(1.0, HELD / count(encoder.image_size, kinds))
-    bank = MemoryBank.build((part.unbind() for part in parts), at_most, share)
+    kinds = () if selection.augment == "auto" else tuple(selection.augment)
+    parts: Iterable[Array] = (features.encode(batch, kinds, own=True) for batch in batches())
+    if selection.augment == "auto" and at_most <= FEW:
+        kinds, parts = _choose_views(features, list(batches()), report)
+    fraction = selection.patch_fraction
+    fraction = min(1.0, FULL_IMAGES / at_most) if fraction is None else fraction
+    fraction *= min(1.0, HELD / count(encoder.image_size, kinds))
+    bank = MemoryBank.build((list(part) for part in parts), at_most, fraction)
     return References(taken, bank, kinds, skipped)
 
 
@@ -111,56 +164,50 @@ def cover(
     encoder: Encoder, drawn: Sequence[ImageSource], shots: int, batch_size: int, report: Report = silent
 ) -> tuple[list[ImageSource], list[ImageSource], list[tuple[str, str]]]:
     """Of readable candidates those ``shots`` that the others lie nearest to, the others, and what was skipped."""
-    candidates = build(encoder, drawn, CANDIDATES, batch_size, report)
-    with torch.inference_mode():
-        chosen = choose(candidates.bank.features, min(shots, len(candidates.images)), report)
+    candidates = build(encoder, drawn, Selection(CANDIDATES, batch_size), report)
+    chosen = choose(candidates.bank.features, min(shots, len(candidates.images)), report)
     images = candidates.images
     others = [one for index, one in enumerate(images) if index not in chosen]
     return [images[index] for index in chosen], others, candidates.skipped
 
 
-def _chosen(see: Sight, batches: Sequence[Batch], report: Report) -> tuple[tuple[str, ...], list[Tensor]]:
+def _choose_views(
+    features: FeatureCache, batches: Sequence[Batch], report: Report
+) -> tuple[tuple[str, ...], list[Array]]:
     """Which of `TRIED` are normal for a product, and the patches of its references with these views.
 
     A kind is normal where its views are hardly farther from the other references than those are from each other; where
-    there is a single one, hardly farther from it than it's from itself a little nearer. Image AUROC gained on 23
-    auxiliary and generated products with one, two, four and eight references: 0.022, 0.027, 0.024, 0.017. All
-    views of all products gain 0.001 to 0.002 more; but a part that lies upside down is a defect where none has.
+    there is a single one, hardly farther from it than it's from itself a little nearer. All views of all products would
+    gain a little more (benchmarks/results/references.md); but a part that lies upside down is a defect where none has.
     """
-
-    def seen(kind: str | None) -> Tensor:
-        return torch.cat([see(batch, (kind,) if kind else (), own=kind is None) for batch in batches], dim=1)
-
-    own_LKPE = seen(None)
-    usual = _apart(own_LKPE, seen("crop") if own_LKPE.shape[1] == 1 else own_LKPE)
+    xp = namespace(own_LKPE := _joined(features.encode(batch, (), own=True) for batch in batches))
+    if own_LKPE.shape[1] == 1:
+        usual = _apart(own_LKPE, _joined(features.encode_nearer(batch) for batch in batches))
+    else:
+        usual = _apart(own_LKPE, own_LKPE)
     chosen = {}
     for done, kind in enumerate(TRIED, start=1):
-        if count(see.encoder.image_size, (kind,)) > 1:
-            views_LKPE = seen(kind)
-            if _apart(own_LKPE, views_LKPE) <= ALIKE * usual < torch.inf:
+        if count(features.encoder.image_size, (kind,)) > 1:
+            views_LKPE = _joined(features.encode(batch, (kind,), own=False) for batch in batches)
+            if _apart(own_LKPE, views_LKPE) <= ALIKE * usual < np.inf:
                 chosen[kind] = views_LKPE
         report("augment", done, len(TRIED))
-    return tuple(chosen), [torch.cat([own_LKPE, *chosen.values()], dim=2)]
+    return tuple(chosen), [xp.concat([own_LKPE, *chosen.values()], axis=2)]
 
 
-def _shown(images: NDArray[np.uint8], augment: Sequence[str], *, own: bool) -> NDArray[np.uint8]:
-    """Views (V, B, H, W, 3) of images (B, H, W, 3), with ``own`` themselves first."""
-    return np.stack([[image] * own + views(image, augment) for image in images], axis=1)
+def _joined(parts: Iterable[Array]) -> Array:
+    found = list(parts)
+    return namespace(found[0]).concat(found, axis=1)
 
 
-def _seen(encoder: Encoder, shown_VBHW3: NDArray[np.uint8]) -> Tensor:
-    """Unit vectors of all views of an image side by side, (L, B, V * P, E)."""
-    return torch.cat([normalise(encoder.observe(view, prompts=False).patches) for view in shown_VBHW3], dim=2)
-
-
-@torch.inference_mode()
-def _apart(own_LKPE: Tensor, views_LKPE: Tensor) -> float:
+def _apart(own_LKPE: Array, views_LKPE: Array) -> float:
     """How far references are from views of the others, a single one from its own: geometric mean of their scores.
 
     Copies of references are left out, infinity where there is nothing else.
     """
-    images = own_LKPE.shape[1]
-    leave_out = torch.arange(images, device=own_LKPE.device) if images > 1 else None
-    distances_LKP = MemoryBank(views_LKPE).distances(own_LKPE.unbind(), leave_out)
+    xp, images = namespace(own_LKPE), own_LKPE.shape[1]
+    leave_out = xp.arange(images, device=own_LKPE.device) if images > 1 else None
+    distances_LKP = MemoryBank(views_LKPE).distances(list(own_LKPE), leave_out)
     scores = few_shot_scores(distances_LKP)
-    return float(scores[scores > SAME].log().mean().exp().nan_to_num(torch.inf))
+    scores = scores[scores > SAME]
+    return float(xp.exp(xp.mean(xp.log(scores)))) if len(scores) else float(np.inf)

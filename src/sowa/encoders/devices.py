@@ -6,14 +6,13 @@ import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 
 from sowa.errors import InputError
 
 Computed = Literal["fp32", "bf16"]
-Precision = Literal["auto", "fp32", "bf16"]
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -29,7 +28,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: Precision, device: torch.device) -> Computed:
+def choose_precision(name: str, device: torch.device) -> Computed:
     """``auto`` is bf16 where the processor or GPU multiplies it faster, and fp32 elsewhere.
 
     Raises InputError for an unknown precision.
@@ -37,9 +36,9 @@ def choose_precision(name: Precision, device: torch.device) -> Computed:
     if name == "auto":
         has_bf16 = {"cpu": _cpu_has_bf16, "cuda": torch.cuda.is_bf16_supported}.get(device.type, lambda: False)
         return "bf16" if has_bf16() else "fp32"
-    if name not in ("fp32", "bf16"):
+    if name not in get_args(Computed):
         raise InputError(f"precision {name!r} is unknown, allowed are auto, fp32, bf16")
-    return name
+    return cast(Computed, name)
 
 
 def _cpu_has_bf16() -> bool:

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sowa.core.types import Judged
+from sowa.core.types import Judgement
 from sowa.errors import InputError
 
 Precision = Literal["fp32", "bf16"]
 INPUT, OUTPUTS = "images", ("raw_scores", "anomaly_maps", "level_maps")
-Engine = Callable[[NDArray[np.uint8]], Judged]
+Engine = Callable[[NDArray[np.uint8]], Judgement]
 
 
 def open_engine(
@@ -62,9 +62,9 @@ class OnnxEngine:
             options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(str(model), options, [providers[device]])
 
-    def __call__(self, images: NDArray[np.uint8]) -> Judged:
+    def __call__(self, images: NDArray[np.uint8]) -> Judgement:
         """As `Engine`."""
-        return Judged(*self.session.run(list(OUTPUTS), {INPUT: images}))
+        return Judgement(*self.session.run(list(OUTPUTS), {INPUT: images}))
 
 
 class OpenVinoEngine:
@@ -82,12 +82,12 @@ class OpenVinoEngine:
         self.compiled = openvino.Core().compile_model(str(model), device.upper(), config)
         self.requests = threading.local()  # a request holds its tensors, so no two threads share one
 
-    def __call__(self, images: NDArray[np.uint8]) -> Judged:
+    def __call__(self, images: NDArray[np.uint8]) -> Judgement:
         """As `Engine`."""
         if not hasattr(self.requests, "own"):
             self.requests.own = self.compiled.create_infer_request()
         found = self.requests.own.infer({INPUT: images})
-        return Judged(*(found[name].copy() for name in OUTPUTS))
+        return Judgement(*(found[name].copy() for name in OUTPUTS))
 
 
 class TorchEngine:
@@ -102,9 +102,9 @@ class TorchEngine:
             torch.set_num_threads(threads)
         self.module = torch.export.load(model).module()
 
-    def __call__(self, images: NDArray[np.uint8]) -> Judged:
+    def __call__(self, images: NDArray[np.uint8]) -> Judgement:
         """As `Engine`."""
         import torch
 
         with torch.inference_mode():
-            return Judged(*(part.numpy() for part in self.module(torch.from_numpy(images))))
+            return Judgement(*(part.numpy() for part in self.module(torch.from_numpy(images))))

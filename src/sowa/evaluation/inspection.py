@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sowa.core.types import NORMAL, Calibration, Judgement, Sample
-from sowa.data.stream import Batch
+from sowa.core.calibration import Calibration
+from sowa.core.types import NORMAL, Judgement, Sample
+from sowa.data.batches import Batch
 from sowa.detector.prediction import Prediction, predictions
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sowa.core.config import EvaluationConfig
+from sowa.evaluation.config import EvaluationConfig
 from sowa.metrics import Curve, Interval, MetricValue
 
 METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO")

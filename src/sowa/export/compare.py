@@ -42,7 +42,7 @@ def compare(detector: Sowa, engine: Engine, images: NDArray[np.uint8], report: R
     scores, maps, flips = 0.0, 0.0, 0
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH]
-        original, exported = detector.judge(detector.observe(batch)).numpy(), engine(batch)
+        original, exported = detector.judge_images(batch).numpy(), engine(batch)
         scores = np.maximum(scores, np.abs(original.raw_scores - exported.raw_scores).max())
         maps = np.maximum(maps, np.abs(original.maps - exported.maps).max())
         verdicts = (one.raw_scores > calibration.threshold for one in (original, exported))

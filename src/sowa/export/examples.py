@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from sowa.core.progress import Report, silent
 from sowa.data.images import resize_image
-from sowa.data.stream import ImageSource, image_sources, variants
+from sowa.data.sources import ImageSource, image_sources
+from sowa.data.views import variants
 from sowa.detector.detector import Sowa
 from sowa.errors import InputError
 from sowa.synthetic.damage import DAMAGE_TYPES, damage

@@ -12,12 +12,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from sowa.core.calibration import Calibration
 from sowa.core.files import make_folder
 from sowa.core.progress import Report, silent
-from sowa.core.types import Calibration
 from sowa.detector.detector import Sowa
 from sowa.detector.exported_metadata import NAME, ExportedBoundary, Metadata, sha256
 from sowa.encoders.engines import open_engine
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import ExportError, InputError
 from sowa.export.compare import TOLERANCES, Comparison, compare
 from sowa.export.examples import examples
@@ -59,7 +60,7 @@ def export(
         report("write the graph", 1, 1)
         engine = open_engine(format, folder / model)
         exact = copy(detector)
-        exact.precision = "fp32"  # the yardstick, whatever the detector itself computes in
+        exact.encoder = detector.encoder.at_precision("fp32")  # the yardstick, whatever the detector itself computes in
         comparison = compare(exact, engine, shown, report)
         allowed = TOLERANCES[precision] if tolerance is None else tolerance
         if not comparison.within(allowed):
@@ -72,8 +73,8 @@ def export(
 def _check(detector: Sowa, format: str, precision: str) -> None:
     if not detector.is_fitted:
         raise InputError("the detector isn't fitted, so there is nothing to export; fit it first")
-    if detector.glances:
-        raise InputError("glances are chosen one by one, which a graph can't do; export a detector without them")
+    if judge := detector.image_judge:
+        raise InputError(f"{judge.name} judge images by themselves, which a graph can't do; fit a detector without")
     for what, value, allowed in (("format", format, FORMATS), ("precision", precision, PRECISIONS)):
         if value not in allowed:
             raise InputError(f"{what} is {value!r}, allowed are {', '.join(allowed)}")
@@ -95,7 +96,9 @@ def _metadata(
 ) -> Metadata:
     import sowa
 
-    backbone = detector.network.backbone
+    encoder = detector.encoder
+    assert isinstance(encoder, TorchEncoder)
+    backbone = encoder.network.backbone
     return Metadata(
         runtime=format,
         precision=precision,
@@ -109,9 +112,9 @@ def _metadata(
             "sowa": sowa.__version__,
             "backbone": backbone.name,
             "levels": list(backbone.levels),
-            "prompts_trained": detector.trained,
-            "category": detector.category,
-            "tiled": detector.tiled,
+            "prompts_trained": encoder.trained,
+            "category": encoder.category,
+            "tiled": encoder.tiled,
             "references": detector.references_,
             "seed": detector.seed_,
             "rule": detector.calibration_.rule,

@@ -30,8 +30,23 @@ def load_faiss() -> Any:
     return faiss
 
 
+class FaissSearch:
+    """A `sowa.detector.extension.BankSearch`: many times faster than the exact search with hundreds of references.
+
+    Raises:
+        InputError: faiss isn't installed. That is said before anything has been encoded.
+    """
+
+    def __init__(self) -> None:
+        load_faiss()
+
+    def index(self, features_LKPE: Tensor) -> ApproximateIndex:
+        """Of a memory bank's unit vectors, which are copied in 16 bits."""
+        return ApproximateIndex(features_LKPE)
+
+
 class ApproximateIndex:
-    """Of unit vectors (L, K, P, E), which are copied in 16 bits. Raises InputError where faiss isn't installed."""
+    """Of unit vectors (L, K, P, E): a `sowa.core.search.Index`."""
 
     def __init__(self, features: Tensor) -> None:
         faiss = load_faiss()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sowa.core.config import AdapterConfig
-from sowa.core.types import FrozenAttention
+from sowa.model.types import FrozenAttention
 
 MAX_LOGIT_SCALE = math.log(100.0)
 SHIFT_PENALTY = -100.0  # as in Swin: tokens that the cyclic shift brought together

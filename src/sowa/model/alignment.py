@@ -1,10 +1,16 @@
-"""Alignment of what the vision tower sees with what the prompts say (paper section 3.4, METHOD.md section 4)."""
+"""Alignment of what the vision tower sees with what the prompts say (paper section 3.4, METHOD.md section 4).
+
+Shapes: B images, P = h * w patches, H x W pixels, E joint width, S = 2 states.
+"""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sowa.core.maps import upsample
+from sowa.core.types import ABNORMAL, NORMAL
 
 
 def similarity(features: Tensor, class_text: Tensor) -> Tensor:
@@ -24,3 +30,17 @@ def similarity(features: Tensor, class_text: Tensor) -> Tensor:
 def text_probabilities(image_feature: Tensor, class_text: Tensor, temperature: float) -> Tensor:
     """Probability of each state of the whole image, (B, S)."""
     return (similarity(image_feature, class_text) / temperature).softmax(dim=-1)
+
+
+def level_map(similarities: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Similarities of one level (B, P, S) to the probability of the abnormal state (B, H, W).
+
+    Interpolation is linear and a softmax over two states is a sigmoid of their difference, so one map is enlarged
+    instead of two.
+
+    Args:
+        similarities: Of patches with the text of each state, (B, P, S).
+        grid: (h, w) with h * w = P.
+        size: (H, W) in pixels.
+    """
+    return torch.sigmoid(upsample(similarities[..., ABNORMAL] - similarities[..., NORMAL], grid, size))

@@ -17,8 +17,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sowa.core.types import FrozenAttention, Levels
 from sowa.errors import InputError
+from sowa.model.types import FrozenAttention, Levels
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

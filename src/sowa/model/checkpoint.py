@@ -5,27 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sowa.core.config import ModelConfig, SaliencyConfig, to_dict
 from sowa.core.files import file_format, is_file, read_safetensors, write_safetensors
-from sowa.core.headers import (
-    DETECTOR_FORMAT,
-    NAMER_FORMAT,
-    WEIGHTS_FORMAT,
-    Identity,
-    NamerHeader,
-    WeightsHeader,
-    read_header,
-)
+from sowa.core.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT, Identity, WeightsHeader, read_header
 from sowa.errors import InputError
-from sowa.extensions.names.namer import Namer
 from sowa.model.authors import read_authors
 from sowa.model.backbone import Backbone
-from sowa.model.mini import namer_path, trained_weights_path
+from sowa.model.mini import trained_weights_path
 from sowa.model.pretrained import build_backbone
 from sowa.model.sowa import SowaNetwork
 
@@ -150,31 +140,3 @@ def load_weights(network: SowaNetwork, tensors: Mapping[str, Tensor], source: st
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(tensors[name])
-
-
-def save_namer(namer: Namer, backbone: Backbone, how: dict[str, Any], path: Path) -> None:
-    """Writes a namer's weights, in 16 bits, and its header. Raises InputError where the file can't be written."""
-    tensors = {name: value.half().cpu().contiguous() for name, value in namer.state_dict().items()}
-    write_safetensors(path, tensors, NAMER_FORMAT, to_dict(NamerHeader(namer.config, identity(backbone), how)))
-
-
-def load_namer(backbone: Backbone, path: Path | None = None) -> Namer:
-    """The namer that was trained on this backbone: what the package ships for its own, or that of a file.
-
-    Raises InputError where it belongs to another backbone.
-    """
-    path = path or namer_path()
-    tensors, metadata = read_safetensors(path, NAMER_FORMAT)
-    header = read_header(NamerHeader, metadata, path)
-    if header.backbone.fingerprint != backbone.fingerprint() or header.backbone.levels != backbone.levels:
-        raise InputError(
-            f"names of defects are told through backbone {header.backbone.name!r}, this is {backbone.name!r} or has "
-            "other levels; leave the names out, or use that one"
-        )
-    with torch.random.fork_rng(devices=[]):
-        namer = Namer(header.config, len(backbone.levels), backbone)
-    try:
-        namer.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"{path} doesn't fit its own header ({error}); make it anew") from None
-    return namer.requires_grad_(False).eval()

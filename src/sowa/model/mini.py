@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from timm.models import tiny_vit as timm_tiny_vit
 from torch import Tensor, nn
 
+from sowa.core.files import packaged
 from sowa.model.backbone import Backbone
 
 IMAGE_SIZE, PATCH_SIZE = 384, 16
@@ -194,17 +194,6 @@ def weights_path() -> Path:
 def trained_weights_path() -> Path:
     """Where the package keeps the adapters and prompts that were trained on this backbone."""
     return packaged("mini-sowa.safetensors")
-
-
-def namer_path() -> Path:
-    """Where the package keeps what tells defects by their names through this backbone."""
-    return packaged("mini-namer.safetensors")
-
-
-def packaged(name: str) -> Path:
-    """Where the package keeps a file beside its weights."""
-    with as_file(files("sowa") / "weights" / name) as path:
-        return path
 
 
 def empty_clip() -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sowa.core.config import PromptConfig
-from sowa.core.types import TextTower
+from sowa.model.types import TextTower
 
 
 class Prompts(nn.Module):

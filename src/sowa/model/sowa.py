@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from sowa.core.config import ModelConfig
-from sowa.core.maps import level_map
-from sowa.core.types import Output
 from sowa.errors import InputError
 from sowa.model.adapter import WindowAdapter
-from sowa.model.alignment import similarity, text_probabilities
+from sowa.model.alignment import level_map, similarity, text_probabilities
 from sowa.model.backbone import Backbone
 from sowa.model.prompts import Prompts
 from sowa.model.saliency import Saliency
+from sowa.model.types import NetworkOutput
 
 
 class SowaNetwork(nn.Module):
@@ -39,7 +38,7 @@ class SowaNetwork(nn.Module):
         self.prompts = Prompts(config.prompt, backbone)
         self.saliency = Saliency(config.saliency, backbone.embed_dim) if config.saliency else None
 
-    def forward(self, images: Tensor, class_index: Tensor | None = None) -> Output:
+    def forward(self, images: Tensor, class_index: Tensor | None = None) -> NetworkOutput:
         """Normalised images (B, 3, H, W) to everything the method knows of them.
 
         ``class_index`` (B,) says which class's prompts an image is compared with; None means the first.
@@ -48,7 +47,7 @@ class SowaNetwork(nn.Module):
             class_index = torch.zeros(len(images), dtype=torch.long, device=images.device)
         return self.compare(images, self.prompts(self.backbone)[class_index])
 
-    def compare(self, images: Tensor, class_text: Tensor) -> Output:
+    def compare(self, images: Tensor, class_text: Tensor) -> NetworkOutput:
         """As ``forward``, with the text features (B, S, E) that each image is compared with."""
         # The backbone is frozen, but what it computes is differentiated by nobody: no graph is kept for it.
         with torch.no_grad():
@@ -60,7 +59,7 @@ class SowaNetwork(nn.Module):
         )
         similarities = tuple(similarity(patches, class_text) for patches in adapted)
         size = (images.shape[-2], images.shape[-1])
-        return Output(
+        return NetworkOutput(
             image_feature=levels.image_feature,
             class_text=class_text,
             text_probs=text_probabilities(levels.image_feature, class_text, self.config.temperature),

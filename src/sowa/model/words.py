@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sowa.core.config import WordsConfig
-from sowa.core.types import TextTower
 from sowa.errors import InputError
+from sowa.model.types import TextTower
 
 
 def check_names(names: Sequence[str], what: str) -> tuple[str, ...]:

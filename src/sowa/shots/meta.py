@@ -19,13 +19,14 @@ from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
-from sowa.core.config import ShotsConfig, from_dict
+from sowa.core.config import from_dict
+from sowa.core.files import packaged
 from sowa.core.progress import Report, silent
 from sowa.data.sampling import draw
 from sowa.errors import InputError
-from sowa.model.mini import packaged
+from sowa.shots.config import ShotsConfig
 from sowa.shots.curve import CONFIDENCE, Choice, Point
-from sowa.shots.pool import Clock, Pool
+from sowa.shots.pool import Clock, PooledFeatures
 from sowa.shots.traits import FEWEST, traits
 
 # Of the process, chosen by leaving a group out in turn: how far a product tells of others, in root mean square
@@ -35,7 +36,7 @@ USUAL = 0.95  # share of the measured products that lie no farther from their ne
 
 
 @dataclass(frozen=True)
-class Task:
+class MeasuredProduct:
     """A product that was measured: ``traits`` as `sowa.shots.traits.names` lists them, ``curve`` the image AUROC for
     each number of shots. Tasks of one ``group`` are alike."""
 
@@ -46,14 +47,14 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Learned:
+class MeasuredProducts:
     """What was measured, and with which numbers of ``shots``; ``traits`` names the traits, which were read from so many
     ``images`` of each product."""
 
     shots: tuple[int, ...]
     traits: tuple[str, ...]
     images: int
-    tasks: tuple[Task, ...]
+    tasks: tuple[MeasuredProduct, ...]
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -96,12 +97,14 @@ class Forecast:
     distance: float
 
 
-def learned() -> Learned:
+def shipped_products() -> MeasuredProducts:
     """What the package ships."""
-    return Learned.read(packaged("shots.json"))
+    return MeasuredProducts.read(packaged("shots.json"))
 
 
-def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Learned | None = None) -> Choice:
+def predict_curve(
+    pool: PooledFeatures, config: ShotsConfig, report: Report = silent, known: MeasuredProducts | None = None
+) -> Choice:
     """Predicts the curve from a few normal images, as many as the traits in ``known`` were read from.
 
     Chosen is the smallest number that is predicted to come within ``config.tolerance`` of the best. The reason says
@@ -110,7 +113,7 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
     backbone has other levels.
     """
     clock, shots = Clock(pool), sorted(config.candidates)
-    known = known or learned()
+    known = known or shipped_products()
     if shots[0] < known.shots[0] or shots[-1] > known.shots[-1]:
         raise InputError(
             f"candidates are {shots}, but what meta learned is about {known.shots[0]} to {known.shots[-1]} shots; "
@@ -118,7 +121,7 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
         )
     some = pool.readable(draw(range(len(pool.normal)), len(pool.normal), config.seed), known.images)
     forecast = known.forecast(_traits(pool, some, known), shots)
-    report("foresee", 1, 1)
+    report("predict_curve", 1, 1)
     half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
     points = tuple(
         Point(count, *np.clip((mean, error, mean - half * error, mean + half * error), 0, 1).tolist())
@@ -147,15 +150,15 @@ def foresee(pool: Pool, config: ShotsConfig, report: Report = silent, known: Lea
     )
 
 
-def _traits(pool: Pool, some: Sequence[int], known: Learned) -> NDArray[np.float64]:
+def _traits(pool: PooledFeatures, some: Sequence[int], known: MeasuredProducts) -> NDArray[np.float64]:
     """Of the images ``some`` of a pool. Raises InputError where they are too few, or of other levels than known."""
     if len(some) < FEWEST:
         raise InputError(f"{len(some)} normal images can be read, needed are {FEWEST} for --method meta; add some")
-    backbone = pool.detector.network.backbone
-    seen = traits(pool.features(some).cpu(), backbone.grid(pool.detector.image_size))
+    encoder = pool.encoder
+    seen = traits(pool.features(some).cpu(), encoder.grid)
     if len(seen) != len(known.traits):
         raise InputError(
-            f"--method meta learned of backbones with four levels, {backbone.name!r} is read at "
-            f"{len(backbone.levels)}; take another --method"
+            f"--method meta learned of backbones with four levels, {encoder.name!r} is read at "
+            f"{encoder.levels}; take another --method"
         )
     return seen

@@ -16,39 +16,40 @@ from torch import Tensor
 
 from sowa.core.memory import MemoryBank, normalise
 from sowa.core.progress import Report, silent
-from sowa.data.stream import ImageSource, read_batches, skipped_into
-from sowa.detector.detector import Sowa
-from sowa.shots.kept import Kept
+from sowa.data.batches import read_batches
+from sowa.data.sources import ImageSource
+from sowa.encoders.base import Encoder
+from sowa.shots.feature_folder import FeatureFolder
 from sowa.synthetic import DAMAGE_TYPES, damage
 
 JUDGED = 8  # images compared with a bank at once
 
 
-class Pool:
+class PooledFeatures:
     """Normal images, numbered from 0, and as many with a defect behind them, each encoded when first asked for.
 
     ``anomalous`` are real ones; without them each normal image gets a generated defect (`sowa.synthetic.damage`) at
-    the size that the detector sees. Features are kept in 16 bits: 1.2 MB an image with ``mini``, also on disk where
-    ``kept`` names a folder for them. ``encoded`` counts the images that went through the network, ``encoding`` the
+    the size that the encoder sees. Features are kept in 16 bits: 1.2 MB an image with ``mini``, also on disk where
+    ``folder`` keeps them. ``encoded`` counts the images that went through the network, ``encoding`` the
     seconds that reading and encoding took, ``skipped`` lists what couldn't be read, and why.
     """
 
     def __init__(
         self,
-        detector: Sowa,
+        encoder: Encoder,
         normal: Sequence[ImageSource],
         anomalous: Sequence[ImageSource] | None = None,
         *,
         seed: int = 0,
         batch_size: int = 8,
-        kept: Kept | None = None,
+        folder: FeatureFolder | None = None,
         report: Report = silent,
     ) -> None:
-        self.detector, self.seed, self.batch_size, self.report = detector, seed, batch_size, report
+        self.encoder, self.seed, self.batch_size, self.report = encoder, seed, batch_size, report
         self.normal = list(normal)
         self.generated = anomalous is None
         self.anomalous = list(normal if anomalous is None else anomalous)
-        self.kept = kept
+        self.folder = folder
         self.encoded, self.encoding = 0, 0.0
         self.skipped: list[tuple[str, str]] = []
         self._features: dict[int, Tensor | None] = {}  # (L, P, E) unit vectors; None where it can't be read
@@ -79,7 +80,7 @@ class Pool:
 
         Both must be readable. What a bank of some of them finds nearest is the minimum over these.
         """
-        bank, precision = MemoryBank(self.features(references)), self.detector.precision
+        bank, precision = MemoryBank(self.features(references)), self.encoder.precision
         parts = [self.features(judged[start : start + JUDGED]) for start in range(0, len(judged), JUDGED)]
         return torch.cat([bank.distances_by_image(tuple(part), precision) for part in parts], dim=1)
 
@@ -93,26 +94,26 @@ class Pool:
         missing = [number for number in dict.fromkeys(numbers) if number not in self._features]
         wanted = [ImageSource(str(number), sources[number].origin) for number in missing]
         broken: list[tuple[str, str]] = []
-        for batch in read_batches(wanted, self.detector.image_size, self.batch_size, skipped_into(broken)):
+        for batch in read_batches(wanted, self.encoder.image_size, self.batch_size, broken):
             found = [int(source.name) for source in batch.sources]
             images = [self._shown(image, number) for image, number in zip(batch.images, found, strict=True)]
-            self._features |= dict(zip(found, self._seen(images), strict=True))
+            self._features |= dict(zip(found, self._encode_images(images), strict=True))
             self.report("encode images", len(self._features), len(sources))
         for name, why in broken:
             self._features[int(name)] = None
             self.skipped.append((sources[int(name)].name, why))
         self.encoding += time.perf_counter() - started
 
-    def _seen(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor | None]:
+    def _encode_images(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor | None]:
         """Unit vectors (L, P, E) of each image, from disk where they are kept there."""
-        found = [self.kept.read(image) if self.kept else None for image in images]
+        found = [self.folder.read(image) if self.folder else None for image in images]
         missing = [index for index, unit_LPE in enumerate(found) if unit_LPE is None]
         if missing:
-            observed = self.detector.observe(np.stack([images[index] for index in missing]), prompts=False)
-            for index, unit_LPE in zip(missing, normalise(observed.patches).half().unbind(dim=1), strict=True):
+            features = self.encoder.encode(np.stack([images[index] for index in missing]), prompts=False)
+            for index, unit_LPE in zip(missing, normalise(features.patches).half().unbind(dim=1), strict=True):
                 found[index] = unit_LPE
-                if self.kept:
-                    self.kept.write(images[index], unit_LPE)
+                if self.folder:
+                    self.folder.write(images[index], unit_LPE)
         self.encoded += len(missing)
         return found
 
@@ -137,7 +138,7 @@ class Cost(TypedDict):
 class Clock:
     """What is taken of a pool from now on."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: PooledFeatures) -> None:
         self.pool = pool
         self.before = (pool.encoded, time.perf_counter(), pool.encoding)
 

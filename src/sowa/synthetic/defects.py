@@ -13,20 +13,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from sowa.synthetic.fields import (
-    Field,
-    blur,
-    field,
-    fractal,
-    grain,
-    hsv,
-    mix,
-    paint,
-    rgb,
-    scaled,
-    smoothstep,
-    tinted,
-)
+from sowa.synthetic.fields import Field, blur, field, fractal, grain, hsv, mix, paint, rgb, scaled, smoothstep, tinted
 from sowa.synthetic.marks import blob, distance_inside, rim, site, stroke, walk
 from sowa.synthetic.material import Material
 

@@ -6,7 +6,7 @@ Shapes: N images, H x W pixels, L levels, P = h * w patches, D vision width, E j
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sowa.core.config import Settings
 from sowa.core.headers import TaskHeader
 from sowa.core.progress import Report, silent
 from sowa.core.tiling import check_image_size
-from sowa.data.stream import ImageSource, read_batches, skipped_into
-from sowa.encoders.devices import Precision, autocast, choose_device, choose_precision
+from sowa.data.batches import read_batches
+from sowa.data.sources import ImageSource
+from sowa.encoders.devices import autocast, choose_device, choose_precision
 from sowa.errors import InputError
 from sowa.model.backbone import Backbone
 from sowa.model.pretrained import build_backbone
@@ -41,39 +43,31 @@ class Encoded:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-class Encoder:
+class LevelEncoder:
     """A frozen backbone at one image size (H, W), by default its own.
 
     Raises InputError for an unknown backbone, device or precision, and for a size that doesn't fit its patches.
     """
 
-    def __init__(
-        self,
-        backbone: str | Backbone = "mini",
-        image_size: tuple[int, int] | None = None,
-        device: str = "auto",
-        precision: Precision = "auto",
-    ) -> None:
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
+    def __init__(self, backbone: str | Backbone = "mini", settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.device = choose_device(self.settings.device)
+        self.precision = choose_precision(self.settings.precision, self.device)
         built = build_backbone(backbone) if isinstance(backbone, str) else backbone
         self.backbone = built.to(self.device)
-        self.image_size = check_image_size(image_size, built, tiled=False)
+        wanted = self.settings.image_size
+        self.image_size = check_image_size(wanted, built.image_size, built.patch_size, tiled=False)
 
     @classmethod
-    def of(
-        cls,
-        header: TaskHeader,
-        path: Path,
-        backbone: str | None = None,
-        device: str = "auto",
-        precision: Precision = "auto",
+    def restore(
+        cls, header: TaskHeader, path: Path, backbone: str | None = None, settings: Settings | None = None
     ) -> Self:
         """The encoder that a task's file was made with, on the backbone that it names or on ``backbone``.
 
         Raises InputError where the backbone has other weights or levels here.
         """
-        encoder = cls(backbone or header.backbone.name, header.image_size, device, precision)
+        chosen = replace(settings or Settings(), image_size=header.image_size)
+        encoder = cls(backbone or header.backbone.name, chosen)
         own = encoder.backbone
         if own.fingerprint() != header.backbone.fingerprint or own.levels != header.backbone.levels:
             raise InputError(
@@ -106,7 +100,7 @@ class Encoder:
         skipped: list[tuple[str, str]] = []
         parts, features, sizes, kept = [], [], list[tuple[int, int]](), list[int]()
         place = {id(image): index for index, image in enumerate(images)}
-        for batch in read_batches(images, self.image_size, batch_size, skipped_into(skipped)):
+        for batch in read_batches(images, self.image_size, batch_size, skipped):
             tokens, feature = self(change(batch.images) if change else batch.images)
             parts.append([level.half().cpu() for level in tokens])
             features.append(feature.cpu())

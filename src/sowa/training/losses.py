@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sowa.core.types import Output
+from sowa.model.types import NetworkOutput
 
 SMOOTH = 1e-5
 
@@ -44,7 +44,7 @@ def dice(probability_BHW: Tensor, mask_BHW: Tensor) -> Tensor:
     return 1 - ((2 * hits + 1) / (total + 1)).mean()
 
 
-def losses(output: Output, labels: Tensor, masks: Tensor) -> Losses:
+def losses(output: NetworkOutput, labels: Tensor, masks: Tensor) -> Losses:
     """All losses of a batch: ``labels`` (B,) 0 or 1, ``masks`` (B, H, W) 0 or 1.
 
     The probabilities of the whole image go through a softmax once more inside the cross-entropy, as published.

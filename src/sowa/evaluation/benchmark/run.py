@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from sowa import __version__
-from sowa.core.config import EvaluationConfig, to_dict
+from sowa.core.config import to_dict
 from sowa.core.files import make_folder, write_bytes
 from sowa.core.progress import Report, silent
 from sowa.core.types import Sample
 from sowa.detector.detector import Sowa
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.evaluation.benchmark.examples import Examples
 from sowa.evaluation.benchmark.network import Network
 from sowa.evaluation.benchmark.suite import BenchmarkConfig, DataSet, Step, plan
+from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.evaluation.inspection import Inspected
 from sowa.metrics import PixelMetricsBySize
-from sowa.model.checkpoint import identity, trained_tensors
+from sowa.model.checkpoint import trained_tensors
 
 Row = dict[str, Any]
 SIZE_METRICS = ("pixel_AUROC", "pixel_AUPRO")
@@ -117,14 +119,16 @@ def _by_size(sizes: PixelMetricsBySize) -> list[Row]:
 
 def _network_facts(detector: Sowa) -> Row:
     weights = hashlib.sha256()
-    for name, tensor in sorted(trained_tensors(detector.network).items()):
+    encoder = detector.encoder
+    assert isinstance(encoder, TorchEncoder)
+    for name, tensor in sorted(trained_tensors(encoder.network).items()):
         weights.update(name.encode() + tensor.numpy().tobytes())
     return {
-        "network": to_dict(detector.network.config),
-        "backbone": to_dict(identity(detector.network.backbone)),
+        "network": to_dict(encoder.config),
+        "backbone": to_dict(encoder.identity),
         "weights": weights.hexdigest(),
-        "image_size": detector.image_size,
-        "precision": detector.precision,
+        "image_size": encoder.image_size,
+        "precision": encoder.precision,
     }
 
 

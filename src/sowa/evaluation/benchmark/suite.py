@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sowa.core.config import EvaluationConfig
 from sowa.core.types import Sample
 from sowa.data import load
 from sowa.data.files import require_folder, sub_folders
 from sowa.errors import InputError
+from sowa.evaluation.config import EvaluationConfig
 
 # Names under which the archives unpack, beside the data sets' own.
 PUBLISHED_NAMES = {

@@ -9,6 +9,7 @@ Shapes: B images, H x W pixels, P patches on a grid (h, w), C channels, E width 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ from torch import Tensor
 
 from sowa.core.maps import upsample
 from sowa.core.progress import Report, silent
+from sowa.data.batches import none_readable, read_batches
 from sowa.data.sampling import draw
-from sowa.data.stream import ImageSource, read_batches, skipped_into
-from sowa.detector.detector import Sowa
+from sowa.data.sources import ImageSource
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
 from sowa.extensions.gaze.density import SIGMA_DEGREES, Density, density_of, normalised, pool
 from sowa.extensions.gaze.fixations import Fixation, Gaze, Viewing, keep_inside
 from sowa.model.saliency import Saliency
+from sowa.model.sowa import SowaNetwork
 
 CORRELATION, SCANPATH = 0.2, 0.1  # of the divergence, as in Cornia et al.
 STEPS, BATCH, RATE, DECAY = 400, 32, 0.02, 0.02
@@ -70,7 +73,7 @@ class Views:
 
 @torch.no_grad()
 def watch(
-    detector: Sowa,
+    encoder: TorchEncoder,
     gaze: Gaze,
     files: Mapping[str, Path],
     pixels_per_degree: float,
@@ -82,21 +85,20 @@ def watch(
 
     Raises InputError where the network has no saliency, none of the images can be read, or fixations are no pixels.
     """
-    saliency = _saliency(detector)
+    saliency = _saliency(encoder)
     wanted = [ImageSource(name, path) for name, path in files.items()]
     skipped: list[tuple[str, str]] = []
     read: list[tuple[str, Tensor, Tensor, tuple[int, int]]] = []
-    backbone, grid = detector.network.backbone, detector.network.backbone.grid(detector.image_size)
-    for batch in read_batches(wanted, detector.image_size, batch_size, skipped_into(skipped)):
-        pixels = detector.normalise(batch.images)
+    backbone, grid = encoder.network.backbone, encoder.grid
+    for batch in read_batches(wanted, encoder.image_size, batch_size, skipped):
+        pixels = encoder.normalise(batch.images)
         patches, _ = backbone.patches(pixels)
         seen = saliency.read(backbone.unnormalise(pixels).float(), patches[0].float(), grid)
         names = (image.name for image in batch.sources)
         read += zip(names, seen[0].cpu(), seen[1].cpu(), batch.sizes, strict=True)
         report("encode images", len(read), len(wanted))
     if not read:
-        why = skipped[0][1] if skipped else "none is named"
-        raise InputError(f"none of {len(wanted)} images can be read; first problem: {why}")
+        raise none_readable(len(wanted), skipped)
     inside = keep_inside(_of(gaze, [name for name, *_ in read]), {name: size for name, *_, size in read})
     found = []
     for name, channels, early, size in read:
@@ -125,8 +127,16 @@ def _standard_scores(values_BP: Tensor) -> Tensor:
     return centred / centred.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
 
 
-class Looking:
-    """The gaze part of a training step: images that people looked at, drawn by the step's number."""
+class GazeLoss:
+    """The gaze part of a training step: images that people looked at, drawn by the step's number.
+
+    It is a `sowa.training.train.AuxiliaryLoss`.
+
+    Args:
+        watched: The images.
+        seed: Of the draws.
+        batch_size: So many in each step.
+    """
 
     def __init__(self, watched: Sequence[Watched], seed: int, batch_size: int = BATCH) -> None:
         self.seed, self.batch_size = seed, min(batch_size, len(watched))
@@ -135,7 +145,17 @@ class Looking:
         self.early = torch.stack([each.early for each in watched])
         self.looked_at = torch.stack([each.looked_at for each in watched])
 
-    def loss(self, saliency: Saliency, step: int) -> Tensor:
+    @property
+    def sha256(self) -> str:
+        """Of where people looked."""
+        return hashlib.sha256(self.looked_at.numpy().tobytes()).hexdigest()
+
+    def __call__(self, network: SowaNetwork, step: int) -> Tensor:
+        """`of_saliency` of a network that has it."""
+        assert network.saliency is not None
+        return self.of_saliency(network.saliency, step)
+
+    def of_saliency(self, saliency: Saliency, step: int) -> Tensor:
         """`gaze_loss` of the step's images."""
         chosen = np.random.default_rng([self.seed, step]).permutation(len(self.channels))[: self.batch_size]
         device = saliency.weights.device
@@ -145,18 +165,18 @@ class Looking:
         return gaze_loss(saliency.weigh(channels, early, self.grid), looked_at)
 
 
-def learn(detector: Sowa, watched: Sequence[Watched], seed: int = 0, report: Report = silent) -> list[float]:
-    """Trains the saliency of ``detector`` alone, in place, and returns the loss of each step.
+def learn(encoder: TorchEncoder, watched: Sequence[Watched], seed: int = 0, report: Report = silent) -> list[float]:
+    """Trains the saliency of a network alone, in place, and returns the loss of each step.
 
     Raises InputError where the network has no saliency.
     """
-    saliency, looking = _saliency(detector), Looking(watched, seed)
+    saliency, gaze = _saliency(encoder), GazeLoss(watched, seed)
     learned = [saliency.weights, saliency.centre, saliency.direction]
     optimizer = torch.optim.AdamW(learned, lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     losses = []
     for step in range(STEPS):
-        loss = looking.loss(saliency, step)
+        loss = gaze.of_saliency(saliency, step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -187,10 +207,10 @@ def attention_map(saliency: Saliency, watched: Watched) -> Density:
     return normalised(attention_HW.cpu().numpy())
 
 
-def _saliency(detector: Sowa) -> Saliency:
-    if detector.network.saliency is None:
+def _saliency(encoder: TorchEncoder) -> Saliency:
+    if encoder.network.saliency is None:
         raise InputError("the network has no saliency that could learn from gaze; give it a SaliencyConfig")
-    return detector.network.saliency
+    return encoder.network.saliency
 
 
 def _of(gaze: Gaze, names: Sequence[str]) -> Gaze:

@@ -19,7 +19,7 @@ from sowa.core.progress import Report, silent
 from sowa.core.scoring import judge
 from sowa.core.types import Judgement, Observation
 from sowa.data.images import resize_image
-from sowa.data.stream import ImageSource
+from sowa.data.sources import ImageSource
 from sowa.encoders.torch_encoder import Encoder
 from sowa.extensions.glances.eyes import Eyes
 from sowa.extensions.glances.known import Known

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from sowa.core.memory import MemoryBank
 from sowa.core.progress import Report, silent
-from sowa.data.stream import variants
-from sowa.data.views import views
+from sowa.data.views import variants, views
 from sowa.detector.leave_one_out import LEFT_OUT
 from sowa.errors import InputError
 from sowa.extensions.glances.banks import Banks, one

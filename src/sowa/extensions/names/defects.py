@@ -9,83 +9,120 @@ Shapes: B images, P patches on a grid (h, w), L levels, E joint width, T names.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.core.scoring import TOP_FRACTION, top_mean
-from sowa.core.types import JudgedNames, TextTower
-from sowa.extensions.names.namer import FLAWLESS, Namer
+from sowa.core.arrays import to_numpy
+from sowa.core.types import Features, Judgement
+from sowa.data.batches import none_readable, read_batches
+from sowa.data.sources import image_sources
+from sowa.detector.calibrated import CalibratedDetector
+from sowa.encoders.torch_encoder import TorchEncoder
+from sowa.errors import InputError
+from sowa.extensions.names.namer import Namer
+from sowa.extensions.names.scores import NameClassifier, example, region
+from sowa.extensions.names.weights import load_namer
 from sowa.model.words import check_names
 
-
-@dataclass(frozen=True)
-class Named:
-    """Of a batch: ``probabilities`` (B, T) that a defect, if there is one, is of each name, summing to 1; ``maps``
-    (T, B, h, w), the anomaly map as far as it is of each of the ``names`` (T); ``scores`` (B, T) of images by these
-    maps."""
-
-    probabilities: Tensor
-    maps: Tensor
-    scores: Tensor
-    names: tuple[str, ...]
-
-    def numpy(self) -> JudgedNames:
-        """What a prediction takes of it, on the CPU."""
-        parts = self.probabilities, self.scores, self.maps.transpose(0, 1)
-        return JudgedNames(self.names, *(part.float().cpu().numpy() for part in parts))
+SHOWN = 2  # names in a report
 
 
-class Defects:
-    """Names of defects, read once. ``examples`` (T, E) are unit vectors of what some of them look like, zeros where
-    nobody showed one.
+@dataclass(frozen=True, eq=False)
+class NamedDefect:
+    """How far an image's defect, if it has one, is of one name.
 
-    Raises InputError where there is no name, or one twice.
+    Attributes:
+        name: That was asked for.
+        probability: Its share among the names, 0..1.
+        score: The image's by ``defect_map``, 0 and more.
+        defect_map: The anomaly map as far as it's of this name, on the grid of patches, (h, w) float32.
     """
 
+    name: str
+    probability: float
+    score: float
+    defect_map: NDArray[np.float32] = field(repr=False)
+
+
+class NamedDefects(tuple[NamedDefect, ...]):
+    """All names of an image, the likeliest first: a `sowa.detector.extension.Annotation`."""
+
+    __slots__ = ()
+
+    def to_json(self) -> dict[str, float]:
+        """Probability by name."""
+        return {each.name: round(each.probability, 4) for each in self}
+
+    def summary(self) -> str:
+        """The likeliest in words."""
+        return ", ".join(f"{each.name} {100 * each.probability:.0f} %" for each in self[:SHOWN])
+
+
+class DefectNames:
+    """A `sowa.detector.extension.Annotator`: says which of some names a defect is likely of, without training.
+
+    Args:
+        detector: Which it annotates; what the examples show depends on its memory bank.
+        names: In any words.
+        examples: Images of some of these defects, as `sowa.Sowa.fit` takes them; they tell more than the words do.
+        batch_size: So many of them are encoded at once.
+
+    Attributes:
+        skipped_: Names of the examples that couldn't be read, and why.
+
+    Raises:
+        InputError: a name is empty or twice, examples are of no name, none of them can be read, or the backbone isn't
+            the one that names are told through.
+    """
+
+    name: ClassVar[str] = "defects"
+
     def __init__(
-        self, names: Sequence[str], namer: Namer, tower: TextTower, examples: Mapping[str, Tensor] | None = None
+        self,
+        detector: CalibratedDetector,
+        names: Sequence[str],
+        examples: Mapping[str, Any] | None = None,
+        batch_size: int = 8,
     ) -> None:
+        if detector.image_judge:
+            raise InputError(f"defects can't be named where {detector.image_judge.name} judge; fit without them")
+        encoder = detector.encoder
+        assert isinstance(encoder, TorchEncoder)
         words = check_names(names, "defects")
-        self.names, self.namer = words, namer
-        with torch.inference_mode():
-            self.text = namer.read([FLAWLESS, *words], tower)
-        shown = examples or {}
-        self.examples = torch.stack([shown.get(name, torch.zeros_like(self.text[0])) for name in words])
+        shown = {name.strip(): source for name, source in (examples or {}).items()}
+        if strange := sorted(shown.keys() - set(words)):
+            raise InputError(f"examples are of {strange[0]!r}, which is none of {', '.join(words)}; name it too")
+        namer = load_namer(encoder.network.backbone).to(encoder.device)
+        self.skipped_: list[tuple[str, str]] = []
+        looks = {name: self._look(detector, namer, source, batch_size) for name, source in shown.items()}
+        self.classifier = NameClassifier(words, namer, encoder.network.backbone, looks)
+
+    def annotate(self, features: Features, judgement: Judgement) -> list[NamedDefects]:
+        """Of a batch that was judged."""
+        found = self.classifier(features.patches, judgement.patch_scores, features.grid)
+        parts = [to_numpy(part).tolist() for part in (found.probabilities, found.scores)]
+        named = []
+        for probabilities, scores, maps in zip(*parts, to_numpy(found.maps), strict=True):
+            each = [
+                NamedDefect(*values) for values in zip(self.classifier.names, probabilities, scores, maps, strict=True)
+            ]
+            named.append(NamedDefects(sorted(each, key=lambda one: -one.probability)))
+        return named
 
     @torch.inference_mode()
-    def __call__(self, patches: Sequence[Tensor], anomaly_BP: Tensor, grid: tuple[int, int]) -> Named:
-        """Raw ``patches`` L times (B, P, E) with the distances or probabilities ``anomaly_BP``, 0 and more."""
-        seen_BPE = self.namer.see(patches)
-        logits_BPT = self._logits(seen_BPE)
-        shares_BPT = logits_BPT.softmax(dim=-1)[..., 1:]
-        maps_TBhw = (anomaly_BP[..., None] * shares_BPT).permute(2, 0, 1).unflatten(2, grid)
-        weights_BP = region(anomaly_BP)
-        evidence_BT = (weights_BP[..., None] * logits_BPT[..., 1:]).sum(dim=1)
-        return Named(
-            probabilities=evidence_BT.softmax(dim=-1),
-            maps=maps_TBhw,
-            scores=torch.stack([top_mean(map_Bhw) for map_Bhw in maps_TBhw], dim=1),
-            names=self.names,
-        )
-
-    def _logits(self, seen_BPE: Tensor) -> Tensor:
-        """Of flawless and each name, (B, P, 1 + T); a name that was shown is told by its examples too."""
-        logits_BPT = seen_BPE @ self.text.T
-        similar_BPT = seen_BPE @ self.examples.T
-        return self.namer.sharpness * torch.cat([logits_BPT[..., :1], logits_BPT[..., 1:] + similar_BPT], dim=-1)
-
-
-def region(anomaly_BP: Tensor) -> Tensor:
-    """Where an image's defect lies, if it has one: its highest hundredth of patches, weights (B, P) that sum to 1."""
-    count = max(1, round(TOP_FRACTION * anomaly_BP.shape[1]))
-    highest = anomaly_BP.topk(count, dim=1)
-    weights_BP = torch.zeros_like(anomaly_BP).scatter(1, highest.indices, highest.values.clamp(min=1e-6))
-    return weights_BP / weights_BP.sum(dim=1, keepdim=True)
-
-
-def example(namer: Namer, patches: Sequence[Tensor], weights_BP: Tensor) -> Tensor:
-    """What the images' defects look like on the whole, a unit vector (E,); weights (B, P) as of `region`."""
-    return F.normalize((weights_BP[..., None] * namer.see(patches)).sum(dim=(0, 1)), dim=-1)
+    def _look(self, detector: CalibratedDetector, namer: Namer, source: Any, batch_size: int) -> Tensor:
+        """What the defects of some images look like, (E,)."""
+        before, wanted, parts = len(self.skipped_), image_sources(source), list[Tensor]()
+        for batch in read_batches(wanted, detector.image_size, batch_size, self.skipped_):
+            features = detector.encoder.encode(batch.images)
+            weights_BP = region(detector.judge(features).patch_scores)
+            parts.append(example(namer, features.patches, weights_BP) * len(batch.sources))
+        if not parts:
+            raise none_readable(len(wanted), self.skipped_[before:], "examples")
+        return F.normalize(torch.stack(parts).sum(dim=0), dim=-1)

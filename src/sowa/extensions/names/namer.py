@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sowa.core.config import NamerConfig
-from sowa.core.types import TextTower
+from sowa.extensions.names.config import NamerConfig
+from sowa.model.types import TextTower
 
 CONTRAST = 2.0  # what a patch's difference from its image counts beside the patch itself
 SHARPEST = 50.0  # inverse temperature
@@ -49,17 +49,17 @@ class Namer(nn.Module):
         """What cosines are multiplied by."""
         return self.scale.exp().clamp(max=SHARPEST)
 
-    def see(self, patches: Sequence[Tensor]) -> Tensor:
+    def encode_patches(self, patches: Sequence[Tensor]) -> Tensor:
         """Raw patches, L times (B, P, E), to unit vectors (B, P, E)."""
         unit_LBPE = F.normalize(torch.stack(tuple(patches)).float(), dim=-1)
-        return self.see_unit(unit_LBPE, unit_LBPE.mean(dim=2, keepdim=True))
+        return self.encode_unit_patches(unit_LBPE, unit_LBPE.mean(dim=2, keepdim=True))
 
-    def see_unit(self, unit_LBPE: Tensor, typical_LB1E: Tensor) -> Tensor:
+    def encode_unit_patches(self, unit_LBPE: Tensor, typical_LB1E: Tensor) -> Tensor:
         """The same of unit vectors, with the mean over all patches of each image."""
         parts = torch.cat([unit_LBPE, CONTRAST * (unit_LBPE - typical_LB1E)])
         return F.normalize(self.look(parts.permute(1, 2, 0, 3).flatten(2)), dim=-1)
 
-    def read(self, names: Sequence[str], tower: TextTower) -> Tensor:
+    def encode_names(self, names: Sequence[str], tower: TextTower) -> Tensor:
         """Names to unit vectors (T, E). The learned context in front is the same for all."""
         words = "X " * self.config.length
         tokens = tower.tokenize([f"{words}{name.replace('_', ' ')}." for name in names]).to(self.context.device)
@@ -67,23 +67,3 @@ class Namer(nn.Module):
         context = self.context.expand(len(names), -1, -1)
         embeddings = torch.cat([embeddings[:, :1], context, embeddings[:, 1 + self.config.length :]], dim=1)
         return F.normalize(self.linear(tower.encode_text(embeddings, tokens.argmax(dim=-1))), dim=-1)
-
-
-class Expected(nn.Module):
-    """How likely a patch shows one of the defects that are expected, whichever: raises ValueError without a name."""
-
-    text: Tensor
-
-    def __init__(self, names: Sequence[str], namer: Namer, tower: TextTower) -> None:
-        super().__init__()
-        if not names:
-            raise ValueError("no defect is expected; give at least one name")
-        self.names, self.namer = tuple(names), namer
-        with torch.no_grad():
-            self.register_buffer("text", namer.read([FLAWLESS, *names], tower), persistent=False)
-
-    def forward(self, patches: Sequence[Tensor]) -> Tensor:
-        """Raw patches, L times (B, P, E), to probabilities (B, P)."""
-        with torch.autocast(patches[0].device.type, enabled=False):
-            logits_BPT = self.namer.sharpness * self.namer.see(patches) @ self.text.T
-            return logits_BPT.softmax(dim=-1)[..., 1:].sum(dim=-1)

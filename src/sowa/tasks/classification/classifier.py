@@ -10,11 +10,10 @@ from typing import Any, Literal, Self, overload
 import torch
 from torch import Tensor
 
-from sowa.core.config import WordsConfig
+from sowa.core.config import Settings, WordsConfig
 from sowa.core.progress import Report, silent
 from sowa.data.class_folders import HELD_OUT, Folders, Labelled, check_classes, read_folders
-from sowa.data.stream import image_sources
-from sowa.encoders.devices import Precision
+from sowa.data.sources import image_sources
 from sowa.errors import InputError
 from sowa.model.backbone import Backbone
 from sowa.model.words import Words
@@ -23,16 +22,9 @@ from sowa.tasks.classification.config import ClassifyConfig
 from sowa.tasks.classification.learning import Learned, learn
 from sowa.tasks.classification.looks import CHUNK, Looks, look_at_once
 from sowa.tasks.classification.measures import Measured, measure
-from sowa.tasks.classification.open_set import (
-    EVEN_SHARES,
-    NONE,
-    SHARPNESS,
-    named,
-    nearness,
-    others_than,
-)
+from sowa.tasks.classification.open_set import EVEN_SHARES, NONE, SHARPNESS, named, nearness, others_than
 from sowa.tasks.classification.storage import read_classifier, write_classifier
-from sowa.tasks.encoding import Encoder
+from sowa.tasks.encoding import LevelEncoder
 
 TEMPLATES = ("a photo of a {}", "an image of a {}", "a close-up of a {}", "the {}", "{}")
 TOP = 5
@@ -65,7 +57,7 @@ class Classifier:
     of images held out of ``fit``, ``skipped_`` what the last call couldn't read, and why.
     """
 
-    def __init__(self, encoder: Encoder, names: Sequence[str] = (), templates: Sequence[str] = TEMPLATES) -> None:
+    def __init__(self, encoder: LevelEncoder, names: Sequence[str] = (), templates: Sequence[str] = TEMPLATES) -> None:
         self.encoder, self.names = encoder, tuple(names)
         self.config = WordsConfig(templates=tuple(templates), length=0)
         self.learned_: Learned | None = None
@@ -81,15 +73,13 @@ class Classifier:
         cls,
         backbone: str | Backbone = "mini",
         *,
-        image_size: tuple[int, int] | None = None,
-        device: str = "auto",
-        precision: Precision = "auto",
+        settings: Settings | None = None,
     ) -> Self:
         """A classifier that knows no class yet, on a backbone as in ``sowa.model.pretrained.build_backbone``.
 
         Raises InputError for an unknown backbone, device or precision.
         """
-        return cls(Encoder(backbone, image_size, device, precision))
+        return cls(LevelEncoder(backbone, settings))
 
     @classmethod
     def from_names(
@@ -98,16 +88,14 @@ class Classifier:
         backbone: str | Backbone = "mini",
         *,
         templates: Sequence[str] = TEMPLATES,
-        image_size: tuple[int, int] | None = None,
-        device: str = "auto",
-        precision: Precision = "auto",
+        settings: Settings | None = None,
     ) -> Self:
         """A classifier told by names alone: any words, no image. ``{}`` in a template is a name.
 
         Raises InputError where there are fewer than two names, one twice or empty, or a template isn't understood.
         """
         words = check_classes(names, 2)
-        return cls(Encoder(backbone, image_size, device, precision), words, templates)
+        return cls(LevelEncoder(backbone, settings), words, templates)
 
     def fit(
         self,
@@ -235,16 +223,14 @@ class Classifier:
         return Path(path)
 
     @classmethod
-    def load(
-        cls, path: str | Path, *, backbone: str | None = None, device: str = "auto", precision: Precision = "auto"
-    ) -> Self:
+    def load(cls, path: str | Path, *, backbone: str | None = None, settings: Settings | None = None) -> Self:
         """A classifier that ``save`` wrote. ``backbone`` stands in for the one that the file names.
 
         Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
         """
-        encoder, header, settings, learned = read_classifier(Path(path), backbone, device, precision)
+        encoder, header, config, learned = read_classifier(Path(path), backbone, settings)
         classifier = cls(encoder)
-        classifier.names, classifier.learned_, classifier.settings = header.names, learned, settings
+        classifier.names, classifier.learned_, classifier.settings = header.names, learned, config
         classifier.train_ = header.train
         return classifier
 

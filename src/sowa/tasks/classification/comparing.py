@@ -18,7 +18,7 @@ from sowa.tasks.classification.looks import Looks, look
 from sowa.tasks.classification.measures import confusion, measure, recall
 from sowa.tasks.classification.network import middle
 from sowa.tasks.classification.rivals import frozen_features, rivals
-from sowa.tasks.encoding import Encoder
+from sowa.tasks.encoding import LevelEncoder
 
 OURS = "sowa"
 Shots = int | None  # None stands for all
@@ -47,7 +47,7 @@ class Seen:
     labelled: Labelled
 
     @classmethod
-    def of(cls, encoder: Encoder, labelled: Labelled, batch_size: int = 8, report: Report = silent) -> Seen:
+    def of(cls, encoder: LevelEncoder, labelled: Labelled, batch_size: int = 8, report: Report = silent) -> Seen:
         """Looks at every image that can be read. Raises InputError where a class has none of these."""
         looks = look(encoder, labelled.images, batch_size, report)
         readable = labelled.take(looks.kept)
@@ -65,7 +65,7 @@ class Seen:
 
 
 def compare(
-    encoder: Encoder,
+    encoder: LevelEncoder,
     folders: Folders,
     shots: Sequence[Shots],
     seeds: Sequence[int],
@@ -85,7 +85,7 @@ def compare(
 
 
 def compare_seen(
-    encoder: Encoder,
+    encoder: LevelEncoder,
     train: Seen,
     test: Seen,
     shots: Sequence[Shots],
@@ -103,7 +103,7 @@ def compare_seen(
     return rows
 
 
-def _run(encoder: Encoder, train: Seen, test: Seen, shots: Shots, config: ClassifyConfig) -> list[Row]:
+def _run(encoder: LevelEncoder, train: Seen, test: Seen, shots: Shots, config: ClassifyConfig) -> list[Row]:
     names, truth = train.labelled.names, test.labels.numpy()
     learned = learn(train.looks, train.labels, names, encoder.backbone, config)
     found = measure(uncalibrated(learned, test.looks, encoder), test.labels, names, learned.temperature)
@@ -117,7 +117,7 @@ def _run(encoder: Encoder, train: Seen, test: Seen, shots: Shots, config: Classi
     return rows
 
 
-def uncalibrated(learned: Learned, looks: Looks, encoder: Encoder) -> Tensor:
+def uncalibrated(learned: Learned, looks: Looks, encoder: LevelEncoder) -> Tensor:
     """Logits (N, C) before they are divided by the temperature."""
     seen = learned.gaussians(looks.features, middle(looks.tokens))
     return learned.weights(seen, cosines(learned.head, looks, encoder.backbone)) * learned.temperature

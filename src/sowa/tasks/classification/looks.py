@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sowa.core.progress import Report, silent
-from sowa.data.stream import ImageSource
+from sowa.data.sources import ImageSource
 from sowa.errors import InputError
-from sowa.tasks.encoding import Encoder
+from sowa.tasks.encoding import LevelEncoder
 
 SIDES = (6, 3)  # of the coarse grid, which windows of three divide
 CHUNK = 64  # images whose tokens are held in full at a time
@@ -50,7 +50,7 @@ def coarsen(tokens_NPD: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(maps, (side, side)).flatten(2).transpose(1, 2)
 
 
-def look(encoder: Encoder, images: Sequence[ImageSource], batch_size: int = 8, report: Report = silent) -> Looks:
+def look(encoder: LevelEncoder, images: Sequence[ImageSource], batch_size: int = 8, report: Report = silent) -> Looks:
     """Encodes images once. Raises InputError where none can be read."""
     parts: list[Looks] = []
     for start in range(0, len(images), CHUNK):
@@ -65,7 +65,7 @@ def look(encoder: Encoder, images: Sequence[ImageSource], batch_size: int = 8, r
     return Looks(features, torch.cat([part.tokens for part in parts], dim=1), kept, skipped)
 
 
-def look_at_once(encoder: Encoder, images: Sequence[ImageSource], batch_size: int) -> Looks:
+def look_at_once(encoder: LevelEncoder, images: Sequence[ImageSource], batch_size: int) -> Looks:
     """The same of so few images that all their tokens can be held; of none where none can be read."""
     seen = encoder.encode(images, batch_size)
     tokens = torch.stack([coarsen(level, seen.grid).half() for level in seen.tokens])

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sowa.core.config import AdapterConfig, WordsConfig
-from sowa.core.types import FrozenAttention, TextTower
 from sowa.model.adapter import AdapterBlock, WindowAdapter, partition
+from sowa.model.types import FrozenAttention, TextTower
 from sowa.model.words import Words
 
 WINDOW = 3

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sowa.core.config import STRICT, from_dict, to_dict
+from sowa.core.config import STRICT, Settings, from_dict, to_dict
 from sowa.core.files import read_safetensors, write_safetensors
 from sowa.core.headers import CLASSIFY_FORMAT, TaskHeader, read_header
 from sowa.errors import InputError
@@ -21,7 +21,7 @@ from sowa.tasks.classification.evidence import ONE_SHOT, Gaussians
 from sowa.tasks.classification.learning import Learned, new_head
 from sowa.tasks.classification.looks import side_of
 from sowa.tasks.classification.weighing import Weights
-from sowa.tasks.encoding import Encoder
+from sowa.tasks.encoding import LevelEncoder
 
 HEAD = "head."  # the names of what was trained begin so
 
@@ -44,7 +44,7 @@ def write_classifier(
     path: Path,
     learned: Learned,
     names: tuple[str, ...],
-    encoder: Encoder,
+    encoder: LevelEncoder,
     config: ClassifyConfig,
     train: Mapping[str, Any],
     metrics: Mapping[str, float | None],
@@ -74,8 +74,8 @@ def write_classifier(
 
 
 def read_classifier(
-    path: Path, backbone: str | None, device: str, precision: Any
-) -> tuple[Encoder, TaskHeader, ClassifyConfig, Learned]:
+    path: Path, backbone: str | None, settings: Settings | None
+) -> tuple[LevelEncoder, TaskHeader, ClassifyConfig, Learned]:
     """Everything that ``write_classifier`` wrote, on the backbone that the file names or on ``backbone``.
 
     Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
@@ -86,12 +86,12 @@ def read_classifier(
         numbers = from_dict(Numbers, header.config)
     except InputError as error:
         raise InputError(f"{path}: {error}; another version wrote it, make it anew") from None
-    encoder = Encoder.of(header, path, backbone, device, precision)
+    encoder = LevelEncoder.restore(header, path, backbone, settings)
     return encoder, header, numbers.classify, _learned(path, tensors, header.names, numbers, encoder)
 
 
 def _learned(
-    path: Path, tensors: Mapping[str, Tensor], names: tuple[str, ...], numbers: Numbers, encoder: Encoder
+    path: Path, tensors: Mapping[str, Tensor], names: tuple[str, ...], numbers: Numbers, encoder: LevelEncoder
 ) -> Learned:
     own, classes = encoder.backbone, len(names)
     joined = own.embed_dim + len(own.levels) * own.width

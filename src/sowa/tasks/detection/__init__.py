@@ -1,5 +1,1 @@
 """Object detection: boxes with names from the frozen levels, trained on a user's own images."""
-
-from sowa.tasks.detection.detector import BoxDetector, Detections
-
-__all__ = ["BoxDetector", "Detections"]

@@ -12,19 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.core.config import DetectConfig, from_dict, to_dict
+from sowa.core.config import Settings, from_dict, to_dict
 from sowa.core.files import read_safetensors, write_safetensors
 from sowa.core.headers import DETECT_FORMAT, TaskHeader, read_header
+from sowa.data.batches import Batch, read_batches
 from sowa.data.images import read_image
-from sowa.data.stream import Batch, ImageSource, image_sources, read_batches, skipped_into
+from sowa.data.sources import ImageSource, image_sources
 from sowa.detector.render import with_boxes
-from sowa.encoders.devices import Precision
 from sowa.errors import InputError
 from sowa.model.checkpoint import identity
 from sowa.model.words import check_names
+from sowa.tasks.detection.config import DetectConfig
 from sowa.tasks.detection.decode import Boxes, decode
 from sowa.tasks.detection.network import BoxNetwork
-from sowa.tasks.encoding import Encoder
+from sowa.tasks.encoding import LevelEncoder
 
 LEAST = 0.01  # scores below it are never kept
 
@@ -83,7 +84,7 @@ class BoxDetector:
     last call couldn't read, and why.
     """
 
-    def __init__(self, names: Sequence[str], config: DetectConfig, encoder: Encoder, seed: int = 0) -> None:
+    def __init__(self, names: Sequence[str], config: DetectConfig, encoder: LevelEncoder, seed: int = 0) -> None:
         self.names, self.encoder = tuple(names), encoder
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -143,7 +144,7 @@ class BoxDetector:
         text, self.skipped_ = self.read(names if queries is not None else None), []
         alike = self._encode(references) if len(references) == 1 else None  # encoded once for all images
         places = {id(image): place for place, image in enumerate(wanted)}
-        for batch in read_batches(wanted, self.encoder.image_size, batch_size, skipped_into(self.skipped_)):
+        for batch in read_batches(wanted, self.encoder.image_size, batch_size, self.skipped_):
             beside = alike
             if len(references) > 1:
                 beside = self._encode([references[places[id(image)]] for image in batch.sources])
@@ -178,7 +179,10 @@ class BoxDetector:
         )
 
     def _encode(self, chosen: Sequence[ImageSource]) -> tuple[Tensor, ...]:
-        batches = list(read_batches(chosen, self.encoder.image_size, len(chosen), _refuse))
+        skipped: list[tuple[str, str]] = []
+        batches = list(read_batches(chosen, self.encoder.image_size, len(chosen), skipped))
+        if skipped:
+            raise InputError(f"reference {skipped[0][0]} can't be used: {skipped[0][1]}")
         return self.encoder(batches[0].images)[0]
 
     def _references(self, reference: Any, count: int) -> list[ImageSource]:
@@ -212,16 +216,14 @@ class BoxDetector:
         return {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
 
     @classmethod
-    def load(
-        cls, path: str | Path, *, backbone: str | None = None, device: str = "auto", precision: Precision = "auto"
-    ) -> Self:
+    def load(cls, path: str | Path, *, backbone: str | None = None, settings: Settings | None = None) -> Self:
         """A detector that ``save`` wrote; ``backbone`` stands in for the one that it names.
 
         Raises InputError for a file that is broken or not of this kind, and where the backbone has other weights here.
         """
         tensors, metadata = read_safetensors(Path(path), DETECT_FORMAT)
         header = read_header(TaskHeader, metadata, Path(path))
-        encoder = Encoder.of(header, Path(path), backbone, device, precision)
+        encoder = LevelEncoder.restore(header, Path(path), backbone, settings)
         detector = cls(header.names, from_dict(DetectConfig, header.config), encoder)
         detector.fill(tensors, str(path))
         detector.threshold_ = float(header.train.get("threshold", detector.threshold_))
@@ -235,7 +237,3 @@ class BoxDetector:
         if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
             raise InputError(f"{origin} holds other weights than its settings say; make it anew")
         self.network.load_state_dict(tensors)
-
-
-def _refuse(image: ImageSource, why: str) -> None:
-    raise InputError(f"reference {image.name} can't be used: {why}")

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sowa.core.progress import Report, silent
 from sowa.data.boxes import BoxSample
-from sowa.data.stream import ImageSource
+from sowa.data.sources import ImageSource
 from sowa.errors import InputError
-from sowa.tasks.encoding import Encoded, Encoder
+from sowa.tasks.encoding import Encoded, LevelEncoder
 
 Images = NDArray[np.uint8]
 
@@ -80,7 +80,7 @@ def check_views(names: Sequence[str], image_size: tuple[int, int]) -> tuple[View
 
 
 def see(
-    encoder: Encoder,
+    encoder: LevelEncoder,
     samples: Sequence[BoxSample],
     views: Sequence[View] = (PLAIN,),
     reference: bool = False,

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sowa.core.config import DetectConfig
 from sowa.model.adapter import WindowAdapter
 from sowa.model.backbone import Backbone
 from sowa.model.words import Words
+from sowa.tasks.detection.config import DetectConfig
 
 FINEST, COARSEST = -1, 2  # cells of the first and the last level: 2 to this power patches wide
 RARE = 0.01  # share of cells that hold something, before anything is learned

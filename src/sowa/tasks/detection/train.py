@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sowa.core.config import DetectTrainConfig, to_dict
+from sowa.core.config import to_dict
 from sowa.core.progress import Report, silent
 from sowa.data.boxes import BoxSample, BoxSet
 from sowa.data.sampling import draw
 from sowa.encoders.devices import autocast
 from sowa.errors import InputError, TrainingError
 from sowa.model.checkpoint import identity
+from sowa.tasks.detection.config import DetectTrainConfig
 from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.evaluate import BoxMetrics, find_all, measure, quiet_from
 from sowa.tasks.detection.examples import Examples, check_views, see

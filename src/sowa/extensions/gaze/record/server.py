@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from sowa.data.images import read_image
-from sowa.data.stream import Image
+from sowa.data.sources import Image
 from sowa.errors import InputError
 from sowa.extensions.gaze.fixations import Fixation
 from sowa.extensions.gaze.record.session import MOST_CLICKS, Session

@@ -12,27 +12,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa.core.files import make_folder, read_safetensors, write_safetensors
-from sowa.detector.detector import Sowa
+from sowa.encoders.base import Encoder
 from sowa.errors import InputError
-from sowa.model.checkpoint import identity
 
 FORMAT = "sowa-features"
 
 
-class Kept:
-    """Unit vectors (L, P, E) of images (H, W, 3) uint8 as one detector sees them, in 16 bits, a file each.
+class FeatureFolder:
+    """Unit vectors (L, P, E) of images (H, W, 3) uint8 as one encoder sees them, in 16 bits, a file each.
 
     A file's name is the hash of the pixels and of everything that their vectors depend on, so a folder may serve any
-    detectors and products, and nothing is ever mixed. Raises InputError where the folder can't be made.
+    encoders and products, and nothing is ever mixed. Raises InputError where the folder can't be made.
     """
 
-    def __init__(self, folder: Path, detector: Sowa) -> None:
+    def __init__(self, folder: Path, encoder: Encoder) -> None:
         make_folder(folder)
         self.folder = folder
-        backbone = detector.network.backbone
-        sees = (identity(backbone), detector.image_size, detector.tiled, detector.precision)
-        self.sees = repr(sees).encode()
-        self.shape = (len(backbone.levels), math.prod(backbone.grid(detector.image_size)), backbone.embed_dim)
+        depends_on = (encoder.identity, encoder.image_size, encoder.settings.tiled, encoder.precision)
+        self.encoder_key = repr(depends_on).encode()
+        self.shape = (encoder.levels, math.prod(encoder.grid), encoder.width)
 
     def read(self, image: NDArray[np.uint8]) -> Tensor | None:
         """The image's vectors, None where they aren't there or the file is broken."""
@@ -48,4 +46,4 @@ class Kept:
         write_safetensors(self._path(image), {"features": unit_LPE.cpu().contiguous()}, FORMAT, {})
 
     def _path(self, image: NDArray[np.uint8]) -> Path:
-        return self.folder / f"{hashlib.sha256(self.sees + image.tobytes()).hexdigest()[:32]}.safetensors"
+        return self.folder / f"{hashlib.sha256(self.encoder_key + image.tobytes()).hexdigest()[:32]}.safetensors"
