@@ -133,13 +133,15 @@ def glances(row: list[Axes]) -> None:
     some = Sowa.from_pretrained("mini", image_size=(LARGE, LARGE), tiled=True, glances=GLANCES).fit(good, augment=())
     found = some.predict(bad)[0]
     assert some.glancer_ is not None
-    known, looked = some.glancer_.known, some.glancer_.looked_[0]
-    coarse = known.coarse(known.eyes.overview(bad)).sum(dim=0)[None]
+    references, (order,) = some.glancer_.references_, some.glancer_.orders_
+    assert references is not None
+    layout = references.encoder.layout
+    coarse = references.banks.overview_distances(references.encoder.overview(bad)).sum(dim=0)[None]
     show(row[0], bad, None, "Glances: a large wall")
-    show(row[1], bad, upsample(coarse, known.eyes.tiles.grid, (LARGE, LARGE))[0].numpy(), "what the overview tells")
-    show(row[2], bad, None, f"{GLANCES} of {len(known.eyes.tiles)} windows, in this order")
-    for number, tile in enumerate(looked, start=1):
-        down, right = (16 * corner for corner in known.eyes.tiles.corners[tile])
+    show(row[1], bad, upsample(coarse, layout.grid, (LARGE, LARGE))[0].numpy(), "what the overview tells")
+    show(row[2], bad, None, f"{GLANCES} of {len(layout)} windows, in this order")
+    for number, tile in enumerate(order, start=1):
+        down, right = (16 * corner for corner in layout.corners[tile])
         row[2].add_patch(Rectangle((right, down), SIDE, SIDE, fill=False, color="gold", linewidth=1.5))
         row[2].text(right + SIDE / 2, down + SIDE / 2, str(number), color="gold", ha="center", va="center")
     show(row[3], bad, found.anomaly_map, "the map in the end")

@@ -39,7 +39,7 @@ from sowa.encoders.devices import Precision
 from sowa.encoders.torch_encoder import Encoder
 from sowa.errors import InputError
 from sowa.extensions.faiss import ApproximateIndex, load_faiss
-from sowa.extensions.glances.glancer import Glancer
+from sowa.extensions.glances.extension import Glances
 from sowa.extensions.names.defects import Defects, example, region
 from sowa.extensions.names.namer import Namer
 from sowa.model.backbone import fingerprint
@@ -87,7 +87,9 @@ class Sowa(Encoder, Predictor):
             expected=expected,
         )
         self.search = search
-        self.glances = _check_glances(glances, tiled, network.config, expected)
+        self.glances = glances
+        if glances is not None:
+            self._glances(glances)  # raises where it can't be
         self.skipped_: list[tuple[str, str]] = []
         self.forget()
 
@@ -99,7 +101,7 @@ class Sowa(Encoder, Predictor):
         self.augment_: tuple[str, ...] = ()
         self.seed_: int | None = None
         self.defects_: Defects | None = None
-        self.glancer_: Glancer | None = None
+        self.glancer_: Glances | None = None
 
     @classmethod
     def from_pretrained(
@@ -219,7 +221,8 @@ class Sowa(Encoder, Predictor):
             )
         judged, glancer = self._judge_with(found.bank), None
         if self.glances:
-            glancer = Glancer.learn(self, found.bank, found.images, found.augment, self.glances, report)
+            glancer = self._glances(self.glances)
+            glancer.fit(found.images, found.bank, found.augment, report)
             judged = glancer.judge
         if len(others) >= len(found.images):  # fewer tell less than the references themselves do
             scores = collect.of_images(judged, others, self.image_size, batch_size, skipped, report)
@@ -342,7 +345,15 @@ class Sowa(Encoder, Predictor):
         """SHA-256 of the shipped weights beside the network that its verdicts depend on, empty where there are none."""
         if self.observer.expected:
             return fingerprint(self.observer.expected.namer.state_dict())
-        return fingerprint(self.glancer_.policy.state_dict()) if self.glancer_ else ""
+        return self.glancer_.settings()["weights_sha256"] if self.glancer_ else ""
+
+    def _glances(self, glances: int) -> Glances:
+        """Raises InputError where such a detector can't glance."""
+        if self.expected:
+            raise InputError("glances know nothing of names of defects; leave out what is expected, or the glances")
+        made = Glances(glances)
+        made.attach(self)
+        return made
 
     def _reference_paths(self) -> set[Path]:
         return {Path(name).resolve() for name in self.references_}
@@ -455,7 +466,9 @@ class Sowa(Encoder, Predictor):
         )
         detector.bank_ = detector._searchable(MemoryBank(bank.to(detector.device)))
         if header.glances:
-            detector.glancer_ = Glancer.from_tensors(detector, detector.bank_, known, header.glances)
+            detector.glancer_ = detector._glances(header.glances)
+            settings = {"glances": header.glances, "weights_sha256": header.aid}
+            detector.glancer_.restore(settings, known, detector.bank_)
         if detector._aid() != header.aid:
             raise InputError(
                 f"{path} was made with other weights for names or glances than this version's; fit it anew"
@@ -463,19 +476,6 @@ class Sowa(Encoder, Predictor):
         detector.calibration_ = header.calibration
         detector.references_, detector.seed_, detector.augment_ = header.references, header.seed, header.augment
         return detector
-
-
-def _check_glances(glances: int | None, tiled: bool, config: ModelConfig, expected: Sequence[str]) -> int | None:
-    if glances is not None and (glances < 1 or not tiled):
-        raise InputError(
-            f"glances are {glances}{'' if tiled else ', but images are seen whole'}; allowed are 1 and more, of a "
-            "tiled detector"
-        )
-    if glances and expected:
-        raise InputError("glances know nothing of names of defects; leave out what is expected, or the glances")
-    if glances and config.saliency_weight:
-        raise InputError("glances don't weigh distances by saliency; leave out its weight, or the glances")
-    return glances
 
 
 def _check_fit(k_shot: int | None, seed: int, coreset: bool, keep: float | None, false_positive_rate: float) -> None:

@@ -1,18 +1,21 @@
-"""A detector that looks at some tiles of large images: fitting, judging, saving, and what it can't do."""
+"""Glances alone and in a detector: fitting, judging, saving, and what they can't do."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sowa import Sowa
 from sowa.cli.app import run
 from sowa.core.calibration import from_references
 from sowa.core.config import EvaluationConfig, SaliencyConfig
+from sowa.data.stream import ImageSource
 from sowa.errors import InputError
 from sowa.evaluation.evaluate import evaluate
 from sowa.export import export
+from sowa.extensions.glances.extension import Glances
 from sowa.synthetic import generate
 
 SIZE = (128, 192)  # twelve tiles of the tiny backbone
@@ -20,7 +23,7 @@ SIZE = (128, 192)  # twelve tiles of the tiny backbone
 
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
-    """Five normal images and one with a defect, of the size at which they are seen."""
+    """Five normal images and one with a defect, of the detector's size."""
     good = [generate("wood", size=SIZE, seed=seed).image for seed in range(5)]
     return np.stack([*good, generate("wood", size=SIZE, seed=9, defect_type="hole", severity=1.0).image])
 
@@ -32,20 +35,20 @@ def fitted(backbone: str, images: np.ndarray, glances: int | None, references: i
 
 def test_all_glances_judge_as_full_tiling_does(tiny_backbone: str, images: np.ndarray) -> None:
     every, full = fitted(tiny_backbone, images, 99), fitted(tiny_backbone, images, None)
-    every.glancer_.policy.best = lambda view, may_stop=True: int(view.open.argmax())  # one that never stops
+    every.glancer_.policy.best = lambda features, may_stop=True: int(features.available.argmax())  # row by row
     for one, other in zip(every.predict(list(images)), full.predict(list(images)), strict=True):
         assert one.raw_score == pytest.approx(other.raw_score, rel=1e-4)
         np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=1e-4)
-    assert [len(order) for order in every.glancer_.looked_][-1] == len(every.glancer_.known.eyes.tiles) == 12
+    assert [len(order) for order in every.glancer_.orders_][-1] == len(every.glancer_.references_.encoder.layout) == 12
 
 
 @pytest.mark.parametrize("references", [1, 4])
-def test_so_many_tiles_at_most_are_looked_at_and_the_threshold_is_of_the_same_looking(
+def test_so_many_tiles_at_most_are_encoded_and_the_threshold_is_made_in_the_same_way(
     tiny_backbone: str, images: np.ndarray, references: int
 ) -> None:
     some = fitted(tiny_backbone, images, 3, references)
     found = some.predict(list(images))
-    assert all(len(order) <= 3 for order in some.glancer_.looked_)
+    assert all(len(order) <= 3 for order in some.glancer_.orders_)
     assert found[0].anomaly_map.shape == SIZE
     left_out = [some.glancer_.judge(image[None], index).raw_scores.item() for index, image in enumerate(images[:4])]
     if references > 1:
@@ -54,19 +57,19 @@ def test_so_many_tiles_at_most_are_looked_at_and_the_threshold_is_of_the_same_lo
     assert some.calibration_.threshold != fitted(tiny_backbone, images, None, references).calibration_.threshold
 
 
-def test_an_image_is_looked_at_by_itself_and_alike_each_time(tiny_backbone: str, images: np.ndarray) -> None:
+def test_an_image_is_judged_by_itself_and_alike_each_time(tiny_backbone: str, images: np.ndarray) -> None:
     some = fitted(tiny_backbone, images, 3)
     together = [each.raw_score for each in some.predict(list(images))]
     assert [some.predict(image)[0].raw_score for image in images] == pytest.approx(together, rel=1e-5)
 
 
-def test_it_is_saved_with_all_that_it_knows(tiny_backbone: str, images: np.ndarray, tmp_path: Path) -> None:
+def test_a_detector_is_saved_with_all_that_was_fitted(tiny_backbone: str, images: np.ndarray, tmp_path: Path) -> None:
     some = fitted(tiny_backbone, images, 3)
     loaded = Sowa.load(some.save(tmp_path / "some.sowa"), precision="fp32")
     assert (loaded.glances, loaded.tiled) == (3, True)
     before, after = some.predict(images[5])[0], loaded.predict(images[5])[0]
     assert (after.raw_score, after.threshold) == (before.raw_score, before.threshold)
-    assert loaded.glancer_.looked_ == some.glancer_.looked_
+    assert loaded.glancer_.orders_ == some.glancer_.orders_
     again = loaded.calibrate(list(images[4:5]))
     assert again.calibration_.threshold != some.calibration_.threshold
 
@@ -98,3 +101,56 @@ def test_the_command_fits_and_judges(
     capsys.readouterr()
     assert run(["predict", str(normal), "--model", str(out)]) == 0
     assert len([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == 6
+
+
+# Without a detector of its own
+
+
+@pytest.fixture(scope="module")
+def alone(tiled: Sowa, wood: list[np.ndarray]) -> Glances:
+    glances = Glances(2)
+    glances.attach(tiled)
+    assert glances.tensors() == {}
+    glances.fit([ImageSource(str(index), image) for index, image in enumerate(wood[:3])], tiled.bank_, tiled.augment_)
+    return glances
+
+
+def test_what_was_fitted_is_restored(alone: Glances, tiled: Sowa, wood: list[np.ndarray]) -> None:
+    again = Glances(5)
+    again.attach(tiled)
+    again.restore(json.loads(json.dumps(alone.settings())), alone.tensors(), tiled.bank_)
+    assert again.settings() == alone.settings()
+    for leave_out in (None, 1):
+        before, after = (each.judge(np.stack(wood[1:4]), leave_out) for each in (alone, again))
+        assert torch.equal(before.raw_scores, after.raw_scores)
+        assert torch.equal(before.maps, after.maps)
+        assert again.orders_ == alone.orders_
+        assert [len(order) for order in again.orders_] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"weights_sha256": "0"}, "other weights"),
+        ({"glances": 0}, "glances are 0"),
+        ({"glances": "2"}, "doesn't know"),
+        ({"more": 1}, "doesn't know"),
+    ],
+)
+def test_other_settings_are_not_restored(alone: Glances, tiled: Sowa, changed: dict[str, object], match: str) -> None:
+    again = Glances(5)
+    again.attach(tiled)
+    with pytest.raises(InputError, match=match):
+        again.restore(alone.settings() | changed, alone.tensors(), tiled.bank_)
+    with pytest.raises(InputError, match="overviews are of shape"):
+        again.restore(alone.settings(), {}, tiled.bank_)
+    assert (again.glances, again.references_) == (5, None)
+
+
+def test_what_is_not_there_yet_is_not_used(tiled: Sowa, wood: list[np.ndarray]) -> None:
+    glances = Glances(2)
+    with pytest.raises(ValueError, match="attach them"):
+        glances.fit([ImageSource("0", wood[0])], tiled.bank_, ())
+    glances.attach(tiled)
+    with pytest.raises(ValueError, match="fit or restore"):
+        glances.judge(wood[0][None])
