@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from extensions.glances.recorded import recorded
+from extensions.glances.recorded import STATISTICS, recorded
 from sowa.errors import InputError
-from sowa.extensions.glances.features import FILE_NAMES, IMAGE_FEATURES, LIMIT, TILE_FEATURES, UNIT, ReferenceStatistics
+from sowa.extensions.glances.features import (
+    FILE_NAMES,
+    IMAGE_FEATURES,
+    LIMIT,
+    OVERVIEW_WEIGHT,
+    TILE_FEATURES,
+    UNIT,
+    ReferenceStatistics,
+)
 from sowa.extensions.glances.game import ReplayState
 from sowa.extensions.glances.references import FittedReferences
 
@@ -21,6 +31,17 @@ def test_statistics_of_a_file(references: FittedReferences) -> None:
     for name, value in {"whole": torch.tensor([torch.nan, 1.0]), "place": torch.zeros(5)}.items():
         with pytest.raises(InputError, match=f"a '{name}' of shape"):
             ReferenceStatistics.from_tensors(tensors | {name: value}, 4, 6)
+
+
+def test_an_overview_s_distances_are_brought_to_those_of_tiles() -> None:
+    """By offset and slope of their logarithms, and then towards the median."""
+    line = np.array([[0.5, 2.0], [0.0, 1.0]], np.float32)
+    overview = torch.tensor([[0.1, 0.2, 0.4], [0.3, 0.2, 0.1]])
+    logs = line[:, :1] + line[:, 1:] * np.log(overview.numpy())
+    expected = np.exp(logs[:, [1]] + OVERVIEW_WEIGHT * (logs - logs[:, [1]]))
+    found = replace(STATISTICS, tile_from_overview=line).estimate(overview)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert 0 < OVERVIEW_WEIGHT < 1
 
 
 def test_features_of_a_state() -> None:
