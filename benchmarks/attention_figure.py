@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from skimage import data
-from sowa.extensions.glances.extension import Glances
 
 from sowa import Sowa
 from sowa.core.config import SaliencyConfig, Settings
@@ -28,6 +27,7 @@ from sowa.extensions.gaze.density import Screen
 from sowa.extensions.gaze.fixations import Gaze
 from sowa.extensions.gaze.learning import Watched, learn, watch
 from sowa.extensions.gaze.observers import simulate
+from sowa.extensions.glances.extension import Glances
 from sowa.synthetic import DAMAGE_TYPES, damage
 
 SIDE, NAMES, OBSERVERS = 384, ("crack", "stain", "scratch"), 6
@@ -135,14 +135,16 @@ def glances(row: list[Axes]) -> None:
         "mini", settings=Settings(image_size=(LARGE, LARGE), tiled=True), extensions=[Glances(GLANCES)]
     ).fit(good, augment=())
     found = some.predict(bad)[0]
-    assert some.glancer_ is not None
-    known, looked = some.glancer_.known, some.glancer_.looked_[0]
-    coarse = known.coarse(known.eyes.overview(bad)).sum(dim=0)[None]
+    assert isinstance(some.image_judge, Glances)
+    references, (order,) = some.image_judge.references_, some.image_judge.orders_
+    assert references is not None
+    layout = references.encoder.layout
+    coarse = references.banks.overview_distances(references.encoder.overview(bad)).sum(dim=0)[None]
     show(row[0], bad, None, "Glances: a large wall")
-    show(row[1], bad, upsample(coarse, known.eyes.tiles.grid, (LARGE, LARGE))[0].numpy(), "what the overview tells")
-    show(row[2], bad, None, f"{GLANCES} of {len(known.eyes.tiles)} windows, in this order")
-    for number, tile in enumerate(looked, start=1):
-        down, right = (16 * corner for corner in known.eyes.tiles.corners[tile])
+    show(row[1], bad, upsample(coarse, layout.grid, (LARGE, LARGE))[0].numpy(), "what the overview tells")
+    show(row[2], bad, None, f"{GLANCES} of {len(layout)} windows, in this order")
+    for number, tile in enumerate(order, start=1):
+        down, right = (16 * corner for corner in layout.corners[tile])
         row[2].add_patch(Rectangle((right, down), SIDE, SIDE, fill=False, color="gold", linewidth=1.5))
         row[2].text(right + SIDE / 2, down + SIDE / 2, str(number), color="gold", ha="center", va="center")
     show(row[3], bad, found.anomaly_map, "the map in the end")

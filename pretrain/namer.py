@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa import Sowa
 from sowa.core.files import replacing
 from sowa.data import list_images, read_image, resize_image
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.extensions.names.config import NamerConfig
 from sowa.extensions.names.namer import FLAWLESS, Namer
 from sowa.extensions.names.weights import save_namer
@@ -90,12 +90,12 @@ def jobs(corpus: Path) -> list[Job]:
     return [found[index] for index in random.permutation(len(found))][: SHARD * SHARDS]
 
 
-def encode(detector: Sowa, part: Sequence[Job], path: Path) -> None:
+def encode(encoder: TorchEncoder, part: Sequence[Job], path: Path) -> None:
     """Patches of each image as unit vectors (N, L, E), what they show (N,), their images' means (B, L, E)."""
     patches, means, shown, owner = [], [], list[str](), list[int]()
     for number, job in enumerate(part):
         image, mask = job.make()
-        unit_LPE = F.normalize(torch.stack(detector.encoder.encode(image[None], prompts=False).patches), dim=-1)[:, 0]
+        unit_LPE = F.normalize(torch.stack(encoder.encode(image[None], prompts=False).patches), dim=-1)[:, 0]
         covered_P = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None, None].float(), (24, 24)).flatten().numpy()
         bad = np.argsort(-covered_P, kind="stable")[:DEFECTIVE]
         bad = bad[covered_P[bad] > min(COVERED, 0.6 * covered_P.max() + 1e-6)]
@@ -139,7 +139,7 @@ class Examples:
     def see(self, namer: Namer, chosen: NDArray[np.int64], noise: float = 0.0) -> Tensor:
         """Unit vectors (n, E) of some patches."""
         unit, typical = (each[chosen].transpose(0, 1)[:, :, None] for each in (self.unit, self.typical))
-        return namer.see_unit(unit + noise * torch.randn_like(unit), typical)[:, 0]
+        return namer.encode_unit_patches(unit + noise * torch.randn_like(unit), typical)[:, 0]
 
 
 def train(namer: Namer, tower: Any, examples: Examples, steps: int) -> Iterator[float]:
@@ -158,7 +158,7 @@ def train(namer: Namer, tower: Any, examples: Examples, steps: int) -> Iterator[
         labels = random.integers(len(groups), size=BATCH)
         chosen = np.array([random.choice(groups[label]) for label in labels])
         words = [str(random.choice(WORDS[name])) for name in names]
-        logits = namer.sharpness * examples.see(namer, chosen, NOISE) @ namer.read(words, tower).T
+        logits = namer.sharpness * examples.see(namer, chosen, NOISE) @ namer.encode_names(words, tower).T
         loss = F.cross_entropy(logits, torch.from_numpy(labels))
         optimizer.zero_grad()
         loss.backward()
@@ -171,7 +171,7 @@ def train(namer: Namer, tower: Any, examples: Examples, steps: int) -> Iterator[
 def told(namer: Namer, tower: Any, examples: Examples) -> tuple[float, int]:
     """Share of held-out images whose defect is called what it is, of twelve names, and how many there are."""
     names = [name for name in WORDS if name != FLAWLESS]
-    text, right = namer.read(names, tower), list[bool]()
+    text, right = namer.encode_names(names, tower), list[bool]()
     defective = examples.held_out & (examples.shown != FLAWLESS)
     for image in np.unique(examples.image[defective]):
         own = np.flatnonzero(defective & (examples.image == image))
@@ -182,14 +182,14 @@ def told(namer: Namer, tower: Any, examples: Examples) -> tuple[float, int]:
 
 def main(corpus: Path, build: Path, out: Path, hold_out: Sequence[str] = (), steps: int = STEPS) -> None:
     build.mkdir(parents=True, exist_ok=True)
-    detector, wanted = Sowa.from_pretrained("mini"), jobs(corpus)
+    encoder, wanted = TorchEncoder.from_pretrained("mini"), jobs(corpus)
     for start in range(0, len(wanted), SHARD):
         path = build / f"{start:05d}.npz"
         if not path.exists():
             part = [job for job in wanted[start : start + SHARD] if Path(job.source).parent.name not in hold_out]
-            encode(detector, part, path)
+            encode(encoder, part, path)
             print(path.name, flush=True)
-    backbone, examples = detector.encoder.network.backbone, Examples.read(build)
+    backbone, examples = encoder.network.backbone, Examples.read(build)
     torch.manual_seed(0)
     namer = Namer(NamerConfig(), len(backbone.levels), backbone).train()
     for step, loss in enumerate(train(namer, backbone, examples, steps), start=1):

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sowa import Sowa
 from sowa.core.files import write_bytes
 from sowa.core.types import ABNORMAL, NORMAL
 from sowa.data import list_images, load
 from sowa.data.sampling import draw
 from sowa.data.sources import ImageSource
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.shots.config import ShotsConfig
 from sowa.shots.folds import cross_validate
 from sowa.shots.meta import MeasuredProduct, MeasuredProducts
@@ -104,9 +104,9 @@ def _some(paths: Sequence[Path]) -> list[ImageSource]:
     return [ImageSource(str(path), path) for path in draw(paths, min(len(paths), NORMALS), 0)]
 
 
-def task(detector: Sowa, product: Product) -> MeasuredProduct:
+def task(encoder: TorchEncoder, product: Product) -> MeasuredProduct:
     """Its curve on held-out images, and its traits."""
-    pool = PooledFeatures(detector.encoder, *product.images())
+    pool = PooledFeatures(encoder, *product.images())
     curve = [point.mean for point in cross_validate(pool, CONFIG).points]
     return MeasuredProduct(product.name, product.group, seen(pool), tuple(np.round(curve, 4).tolist()))
 
@@ -118,27 +118,25 @@ def seen(pool: PooledFeatures) -> tuple[float, ...]:
     return tuple(np.round(found, 4).tolist())
 
 
-def write(detector: Sowa, tasks: Iterable[MeasuredProduct], target: Path) -> None:
-    learned = MeasuredProducts(
-        CONFIG.candidates, names(len(detector.encoder.network.backbone.levels)), IMAGES, tuple(tasks)
-    )
+def write(encoder: TorchEncoder, tasks: Iterable[MeasuredProduct], target: Path) -> None:
+    learned = MeasuredProducts(CONFIG.candidates, names(len(encoder.network.backbone.levels)), IMAGES, tuple(tasks))
     write_bytes(target, (json.dumps(learned.to_dict(), indent=1) + "\n").encode())
 
 
 def main(corpus: Path, data: Path, target: Path) -> None:
-    detector = Sowa.from_pretrained("mini")
+    encoder = TorchEncoder.from_pretrained("mini")
     known = MeasuredProducts.read(target) if target.exists() else None
     tasks = {task.name: task for task in known.tasks} if known else {}
     if known and known.images != IMAGES:  # all or none: a file whose traits differ in that would tell nonsense
         for product in products(corpus, data):
             if product.name in tasks:
-                pool = PooledFeatures(detector.encoder, *product.images())
+                pool = PooledFeatures(encoder, *product.images())
                 tasks[product.name] = replace(tasks[product.name], traits=seen(pool))
-        write(detector, tasks.values(), target)
+        write(encoder, tasks.values(), target)
     for product in products(corpus, data):
         if product.name not in tasks:
-            tasks[product.name] = task(detector, product)
-            write(detector, tasks.values(), target)
+            tasks[product.name] = task(encoder, product)
+            write(encoder, tasks.values(), target)
             print(product.name, *tasks[product.name].curve, flush=True)
 
 

@@ -157,4 +157,5 @@ def images() -> np.ndarray:
 def differences(detector: sowa.Sowa, exported: ExportedSowa, images: np.ndarray) -> list[float]:
     """Largest differences of raw scores, maps and level maps."""
     original, there = detector.judge(detector.encoder.encode(images)).numpy(), exported.engine(images)
-    return [float(np.abs(a - b).max()) for a, b in zip(original[:3], there[:3], strict=True)]
+    parts = ("raw_scores", "maps", "level_maps")
+    return [float(np.abs(getattr(original, part) - getattr(there, part)).max()) for part in parts]

@@ -16,7 +16,8 @@ from sowa.cli.app import run
 from sowa.core.config import Settings
 from sowa.data import load
 from sowa.data.views import VIEWS, check, nearer, views
-from sowa.detector.references import FEW, build
+from sowa.detector.references import FEW, Selection, build
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
 from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
@@ -110,9 +111,9 @@ def test_a_reference_is_left_out_with_its_views(tiny_backbone: str) -> None:
 
 def test_auto_is_the_bank_of_the_kinds_that_it_chose(tiny_backbone: str) -> None:
     good = sowa.data.sources.image_sources([original(seed=seed) for seed in range(3)])
-    detector = sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(precision="fp32"))
-    auto = build(detector, good, 3, 2, augment="auto")
-    told = build(detector, good, 3, 2, augment=auto.augment)
+    encoder = TorchEncoder.from_pretrained(tiny_backbone, settings=Settings(precision="fp32"))
+    auto = build(encoder, good, Selection(3, 2, augment="auto"))
+    told = build(encoder, good, Selection(3, 2, augment=auto.augment))
     assert auto.augment
     np.testing.assert_allclose(auto.bank.features, told.bank.features, atol=1e-5)
 

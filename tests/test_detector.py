@@ -269,8 +269,8 @@ def test_a_stream_reads_and_computes_only_as_it_is_asked(
     read, seen = [], []
     original = sowa.data.sources.read_image
     monkeypatch.setattr("sowa.data.sources.read_image", lambda path: read.append(path) or original(path))
-    observe = fitted.observe
-    monkeypatch.setattr(fitted, "observe", lambda images: seen.append(len(images)) or observe(images))
+    encode = fitted.encoder.encode
+    monkeypatch.setattr(fitted.encoder, "encode", lambda images: seen.append(len(images)) or encode(images))
     stream = fitted.predict([judged / "good" / "000.png"] * 60, stream=True, batch_size=2)
     assert isinstance(stream, Iterator)
     assert not read
@@ -388,7 +388,7 @@ def test_half_precision_runs_on_the_cpu_and_stays_close(tiny_backbone: str, norm
 @pytest.mark.parametrize("options", [{"device": "abacus"}, {"precision": "int3"}, {"device": "mps:x"}, {"search": "x"}])
 def test_an_unknown_device_precision_or_search_is_refused(tiny_backbone: str, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        sowa.Sowa.from_pretrained(tiny_backbone, **options)
+        sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(**options))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 400, 3), (3, 2, 3)])

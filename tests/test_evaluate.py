@@ -423,14 +423,14 @@ def test_undefined_is_never_zero() -> None:
 def test_of_few_images_all_seeds_see_the_same_views_once(
     detector: sowa.Sowa, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    samples, observe, seen = load("mvtec", dataset, "wood"), detector.observe, 0
+    samples, encode, seen = load("mvtec", dataset, "wood"), detector.encoder.encode, 0
 
     def counted(images: np.ndarray, *further: Any, **named: Any) -> Any:
         nonlocal seen
         seen += len(images)
-        return observe(images, *further, **named)
+        return encode(images, *further, **named)
 
-    monkeypatch.setattr(detector, "observe", counted)
+    monkeypatch.setattr(detector.encoder, "encode", counted)
     originals = []
     for seeds in ((0,), (0, 1, 2)):
         seen = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_an_earlier_export_is_replaced_and_images_can_be_given(tiny_backbone, ex
 def test_the_comparison_sees_a_wrong_graph(prompted, images):
     def wrong(batch: np.ndarray) -> object:
         found = prompted.judge(prompted.encoder.encode(batch)).numpy()
-        return found._replace(raw_scores=found.raw_scores + 1, maps=found.maps * np.float32("nan"))
+        return replace(found, raw_scores=found.raw_scores + 1, maps=found.maps * np.float32("nan"))
 
     found = compare(prompted, wrong, images)
     assert found.raw_score == pytest.approx(1 / prompted.calibration_.threshold, rel=1e-4)

@@ -13,9 +13,9 @@ import torch
 from open_clip import tokenize
 from safetensors.torch import load_file, save_file
 
-from sowa import Sowa
 from sowa.core.config import Settings
 from sowa.data.sources import ImageSource
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.extensions.names.namer import FLAWLESS
 from sowa.model.mini import empty_clip
 from sowa.shots.meta import MeasuredProducts
@@ -178,8 +178,8 @@ def test_products_that_were_measured_are_not_measured_again(tiny_backbone, tmp_p
         return [ImageSource(f"{name} {index}", image) for index, image in enumerate(images)], None
 
     products = [shots.Product(name, "wood", partial(originals, name)) for name in ("oak", "ash")]
-    detector = Sowa.from_pretrained(tiny_backbone)
-    monkeypatch.setattr(Sowa, "from_pretrained", lambda name: detector)
+    encoder = TorchEncoder.from_pretrained(tiny_backbone)
+    monkeypatch.setattr(TorchEncoder, "from_pretrained", lambda name: encoder)
     target = tmp_path / "shots.json"
     for known in (products[:1], products):
         monkeypatch.setattr(shots, "products", lambda corpus, data, known=known: iter(known))
@@ -196,8 +196,8 @@ def test_the_namer_learns_from_what_it_has_cached(corpus, tmp_path, tiny_backbon
 
     from sowa.extensions.names.weights import load_namer
 
-    detector = Sowa.from_pretrained(tiny_backbone, settings=Settings(image_size=(384, 384)))
-    monkeypatch.setattr(Sowa, "from_pretrained", lambda name: detector)
+    encoder = TorchEncoder.from_pretrained(tiny_backbone, settings=Settings(image_size=(384, 384)))
+    monkeypatch.setattr(TorchEncoder, "from_pretrained", lambda name: encoder)
     monkeypatch.setattr(namer, "CATEGORIES", ("wood", "leather"))
     monkeypatch.setattr(namer, "STYLES", (1,))
     monkeypatch.setattr(namer, "SHARDS", 2)
@@ -206,7 +206,7 @@ def test_the_namer_learns_from_what_it_has_cached(corpus, tmp_path, tiny_backbon
     build, out = tmp_path / "build", tmp_path / "namer.safetensors"
     namer.main(corpus, build, out, ["screw"], steps=3)
     first = load_file(out)
-    assert load_namer(detector.encoder.network.backbone, out).config.length == 4
+    assert load_namer(encoder.network.backbone, out).config.length == 4
     monkeypatch.setattr(namer, "encode", None)  # everything is there already
     namer.main(corpus, build, out, ["screw"], steps=3)
     assert all(torch.equal(value, first[name]) for name, value in load_file(out).items())

@@ -172,7 +172,7 @@ def test_order_is_kept_over_many_images_of_very_different_size() -> None:
 
 def test_a_limit_takes_the_first_readable_ones(folder: Path) -> None:
     batches, skipped = read(image_sources(folder), limit=2)
-    assert [Path(image.name).name for image in batches[0].images] == ["0.png", "2.png"]
+    assert [Path(image.name).name for image in batches[0].sources] == ["0.png", "2.png"]
     assert len(batches) == 1
     assert skipped == [str(folder / "1.png")]
 

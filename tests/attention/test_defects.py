@@ -263,7 +263,7 @@ def test_a_detector_is_not_judged_by_another_namer(
     other = Namer(namer.config, 4, build_backbone(tiny_backbone))
     save_namer(other, build_backbone(tiny_backbone), {}, tmp_path / "other.safetensors")
     monkeypatch.setattr("sowa.extensions.names.weights.packaged", lambda name: tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="a.sowa: expected defects were told by other weights"):
+    with pytest.raises(InputError, match=r"a\.sowa: expected defects were told by other weights"):
         sowa.Sowa.load(path)
 
 

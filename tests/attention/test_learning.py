@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sowa import Sowa
 from sowa.cli.app import run
 from sowa.core.config import AdapterConfig, ModelConfig, SaliencyConfig, Settings
 from sowa.data import load
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
 from sowa.extensions.gaze.comparing import baselines, compare
 from sowa.extensions.gaze.density import pool
@@ -44,19 +44,19 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def salient(tiny_backbone: str) -> Sowa:
+def salient(tiny_backbone: str) -> TorchEncoder:
     config = ModelConfig(adapter=AdapterConfig(window_size=4, heads=4), saliency=SaliencyConfig())
-    detector = Sowa.from_pretrained(
+    encoder = TorchEncoder.from_pretrained(
         tiny_backbone, config=config, settings=Settings(precision="fp32", image_size=(SIDE, SIDE))
     )
-    detector.encoder.trained = True
-    return detector
+    encoder.trained = True
+    return encoder
 
 
-def watched(detector: Sowa, looked_at: tuple[Path, Path]) -> list[Watched]:
+def watched(encoder: TorchEncoder, looked_at: tuple[Path, Path]) -> list[Watched]:
     folder, fixations = looked_at
     gaze = read_csv(fixations)
-    return watch(detector.encoder, gaze, {name: folder / name for name in gaze.images}, PER_DEGREE).watched
+    return watch(encoder, gaze, {name: folder / name for name in gaze.images}, PER_DEGREE).watched
 
 
 def shares(seed: int, patches: int = 12) -> torch.Tensor:
@@ -72,7 +72,7 @@ def test_the_loss_is_least_where_people_look_and_knows_no_level(seed: int, level
     torch.testing.assert_close(gaze_loss(people.log() + level, people), least)
 
 
-def test_images_are_read_with_all_that_is_known_of_them(salient: Sowa, looked_at: tuple[Path, Path]) -> None:
+def test_images_are_read_with_all_that_is_known_of_them(salient: TorchEncoder, looked_at: tuple[Path, Path]) -> None:
     found = watched(salient, looked_at)
     assert [each.name for each in found] == [f"{index:02d}.png" for index in range(16)]
     first = found[0]
@@ -80,18 +80,20 @@ def test_images_are_read_with_all_that_is_known_of_them(salient: Sowa, looked_at
     assert len(first.viewings) == 6
     assert first.looked_at.sum().item() == pytest.approx(1, abs=1e-5)
     assert np.allclose(first.looked_at.numpy(), pool(first.density, first.grid).ravel(), atol=1e-6)
-    pixels = salient.encoder.normalise(np.array(Image.open(looked_at[0] / "00.png"))[None])
-    patches, grid = salient.encoder.network.backbone.patches(pixels)
+    pixels = salient.normalise(np.array(Image.open(looked_at[0] / "00.png"))[None])
+    patches, grid = salient.network.backbone.patches(pixels)
     with torch.no_grad():
-        whole = salient.encoder.network.stands_out(pixels, patches[0], grid)
-        parts = salient.encoder.network.saliency.weigh(first.channels[None], first.early[None], grid)
+        whole = salient.network.stands_out(pixels, patches[0], grid)
+        parts = salient.network.saliency.weigh(first.channels[None], first.early[None], grid)
     torch.testing.assert_close(parts, whole, atol=1e-4, rtol=1e-4)
 
 
-def test_what_draws_the_eyes_is_learned_and_found_on_other_images(salient: Sowa, looked_at: tuple[Path, Path]) -> None:
+def test_what_draws_the_eyes_is_learned_and_found_on_other_images(
+    salient: TorchEncoder, looked_at: tuple[Path, Path]
+) -> None:
     training, testing = apart(watched(salient, looked_at), 0.25, seed=0)
     assert (len(training), len(testing)) == (12, 4)
-    saliency = salient.encoder.network.saliency
+    saliency = salient.network.saliency
     network = {"network": lambda each: attention_map(saliency, each)}
     before = compare(testing, network, PER_DEGREE)["network"].metrics()
     losses = learn(salient, training, seed=3)
@@ -106,36 +108,36 @@ def test_what_draws_the_eyes_is_learned_and_found_on_other_images(salient: Sowa,
 
 
 def test_learning_is_the_same_for_the_same_seed_and_leaves_the_rest(
-    salient: Sowa, looked_at: tuple[Path, Path]
+    salient: TorchEncoder, looked_at: tuple[Path, Path]
 ) -> None:
-    found, before = watched(salient, looked_at), {n: p.clone() for n, p in salient.encoder.network.trainable().items()}
+    found, before = watched(salient, looked_at), {n: p.clone() for n, p in salient.network.trainable().items()}
     first = learn(salient, found, seed=1)
-    changed = {n for n, p in salient.encoder.network.trainable().items() if not torch.equal(p, before[n])}
+    changed = {n for n, p in salient.network.trainable().items() if not torch.equal(p, before[n])}
     assert changed == {f"saliency.{name}" for name in ("weights", "centre", "direction")}
     with torch.no_grad():
         for name in changed:
-            salient.encoder.network.trainable()[name].copy_(before[name])
+            salient.network.trainable()[name].copy_(before[name])
     assert learn(salient, found, seed=1) == first
     assert learn(salient, found, seed=2) != first
 
 
 def test_training_learns_gaze_and_defects_in_one_run(
-    salient: Sowa, looked_at: tuple[Path, Path], dataset: Path, tmp_path: Path
+    salient: TorchEncoder, looked_at: tuple[Path, Path], dataset: Path, tmp_path: Path
 ) -> None:
     samples = load("mvtec", dataset, "wood")
     looking = GazeLoss(watched(salient, looked_at), seed=0)
-    before = {name: p.detach().clone() for name, p in salient.encoder.network.trainable().items()}
-    start = looking.loss(salient.encoder.network.saliency, 0).item()
+    before = {name: p.detach().clone() for name, p in salient.network.trainable().items()}
+    start = looking.of_saliency(salient.network.saliency, 0).item()
     config = TrainConfig(epochs=2, batch_size=4, learning_rate=0.01, gaze_weight=2.0)
     train(salient, samples, config, tmp_path / "both.safetensors", looking=looking)
-    assert looking.loss(salient.encoder.network.saliency, 0).item() < start
-    after = {name: p.detach().clone() for name, p in salient.encoder.network.trainable().items()}
+    assert looking.of_saliency(salient.network.saliency, 0).item() < start
+    after = {name: p.detach().clone() for name, p in salient.network.trainable().items()}
     assert not torch.equal(after["adapters.0.blocks.0.saliency_gate"], before["adapters.0.blocks.0.saliency_gate"])
     with torch.no_grad():
-        for name, parameter in salient.encoder.network.trainable().items():
+        for name, parameter in salient.network.trainable().items():
             parameter.copy_(before[name])
     train(salient, samples, TrainConfig(epochs=2, batch_size=4, learning_rate=0.01), tmp_path / "one.safetensors")
-    assert not torch.equal(salient.encoder.network.saliency.weights, after["saliency.weights"])
+    assert not torch.equal(salient.network.saliency.weights, after["saliency.weights"])
 
 
 def test_gaze_is_learned_and_compared_on_the_command_line(
@@ -201,10 +203,10 @@ def test_bad_input_is_one_line(
 
 def test_without_saliency_or_images_it_says_so(tiny_backbone: str, looked_at: tuple[Path, Path]) -> None:
     gaze = read_csv(looked_at[1])
-    plain = Sowa.from_pretrained(tiny_backbone)
+    plain = TorchEncoder.from_pretrained(tiny_backbone)
     with pytest.raises(InputError, match="no saliency"):
         watch(plain, gaze, {}, PER_DEGREE)
-    salient = Sowa.from_pretrained(tiny_backbone, saliency=SaliencyConfig())
+    salient = TorchEncoder.from_pretrained(tiny_backbone, saliency=SaliencyConfig())
     with pytest.raises(InputError, match="nobody looked"):
         watch(salient, Gaze(()), {"00.png": looked_at[0] / "00.png"}, PER_DEGREE)
     one = watch(salient, gaze, {"00.png": looked_at[0] / "00.png"}, PER_DEGREE).watched

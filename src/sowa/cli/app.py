@@ -73,7 +73,7 @@ def fit(
     k_shot: int | Literal["auto"] | None = None,
     seed: int = 0,
     coreset: bool = False,
-    keep: float | None = None,
+    patch_fraction: float | None = None,
     augment: str = "auto",
     saliency_weight: float = 0.0,
     expect: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
@@ -97,7 +97,8 @@ def fit(
             enough, as `sowa shots` does
         seed: of the draw
         coreset: with --k-shot, take those images that the others look most like, instead of any
-        keep: share of each reference's patches that the bank holds, 0 to 1; all by default, fewer beyond 64 images
+        patch_fraction: share of each reference's patches that the bank holds, 0 to 1; all by default, fewer beyond
+            64 images
         augment: views of the references that are normal too: auto (up to eight references tell which are), none, or
             some of hflip,vflip,rotate90,rotate180,tilt,brightness,crop
         saliency_weight: what standing out of its image adds to a patch's distance, -1 to 1
@@ -127,7 +128,7 @@ def fit(
             k_shot=k_shot,
             seed=seed,
             coreset=coreset,
-            patch_fraction=keep,
+            patch_fraction=patch_fraction,
             augment=augmentation(augment),
             false_positive_rate=false_positive_rate,
             batch_size=batch_size,

@@ -31,7 +31,7 @@ def _upper_tail(freedom: int, t: float) -> float:
     share is nearly all and what it leaves is rounding, the rest of the series is summed instead.
     """
     odd, squared = freedom % 2, freedom / (freedom + t * t)  # of the cosine
-    sine, angle = math.sqrt(1 - squared), math.atan(t / math.sqrt(freedom))
+    sine, angle = t / math.sqrt(freedom + t * t), math.atan(t / math.sqrt(freedom))
     factor = 2 / math.pi * sine if odd else sine
     term, total = math.sqrt(squared) if odd else 1.0, 0.0
     order = 1 + odd
