@@ -31,7 +31,7 @@ from PIL import Image
 from safetensors import safe_open
 
 # Flags of today, and what a checkout calls them whose help doesn't know them.
-FLAGS = {"--images": "--pictures", "--gaze-images": "--gaze-pictures"}
+FLAGS = {"--images": "--pictures", "--gaze-images": "--gaze-pictures", "--patch-fraction": "--keep"}
 # Two threads that sleep while they wait: the same sums in the same order, also where other processes are busy.
 THREADS = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 # Times differ from run to run, and so does a graph's file, which names lines of code; what it predicts is compared.
@@ -66,7 +66,7 @@ GROUPS = {
         predict {test} --model four.sowa --json boxes.jsonl --out boxes --boxes
         predict {test} --json zero-shot.jsonl --out zero-shot""",
     "options": """
-        fit --normal {good} --k-shot 2 --augment none --coreset --keep 0.3 --out keep.sowa
+        fit --normal {good} --k-shot 2 --augment none --coreset --patch-fraction 0.3 --out keep.sowa
         predict {test} --model keep.sowa --json keep.jsonl
         fit --normal {good} --k-shot 2 --augment hflip,tilt --saliency-weight 0.3 --out salient.sowa
         predict {test} --model salient.sowa --json salient.jsonl

@@ -35,7 +35,7 @@ PROMPT = (
 OPTIONS = {
     "demo": "--out --seed --size",
     "fit": "--augment --backbone --batch-size --category --coreset --expect --false-positive-rate --glances "
-    "--image-size --k-shot --keep --model --no-coreset --no-tiled --normal --out --saliency-weight --seed "
+    "--image-size --k-shot --model --no-coreset --no-tiled --normal --out --patch-fraction --saliency-weight --seed "
     f"--tiled {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --root --rule {COMMON}",
@@ -630,7 +630,7 @@ def test_a_small_bank_is_fitted_and_searched_by_faiss(
     sowa_command: Any, tiny_backbone: str, normal: Path, judged: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "x.sowa"
-    sowa_command("fit", "--normal", normal, "--backbone", tiny_backbone, "--keep", "0.5", "--out", out)
+    sowa_command("fit", "--normal", normal, "--backbone", tiny_backbone, "--patch-fraction", "0.5", "--out", out)
     patches = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal, k_shot=1).bank_.features.shape[2]
     assert sowa.Sowa.load(out).bank_.features.shape[1:3] == (6, patches // 2)
     exact = sowa_command("predict", judged, "--model", out).lines

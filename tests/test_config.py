@@ -69,7 +69,8 @@ def test_an_unknown_field_is_refused_by_name_further_down_too() -> None:
 
 def test_refusing_unknown_fields_doesn_t_depend_on_what_was_called_before() -> None:
     code = (
-        "from sowa.core.config import *\nfrom sowa.errors import InputError\nfrom sowa.training.config import TrainConfig\n"
+        "from sowa.core.config import *\nfrom sowa.errors import InputError\n"
+        "from sowa.training.config import TrainConfig\n"
         "from_dict(ModelConfig, {})\n"
         "try:\n    from_dict(TrainConfig, {'nonsense': 1})\nexcept InputError:\n    print('refused')"
     )

@@ -25,6 +25,7 @@ from sowa.data import resize_image
 from sowa.data.batches import PREFETCHED
 from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
+from sowa.extensions.faiss import FaissSearch
 from sowa.model.checkpoint import seeded_network
 from sowa.synthetic import generate
 from sowa.synthetic.generator import defect_types
@@ -184,7 +185,7 @@ def test_without_faiss_nothing_is_lost(
 ) -> None:
     detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal)
     before = raw_scores(detector.predict(judged))
-    detector.search = "faiss"
+    detector._search = FaissSearch()
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(InputError, match="pip install faiss-cpu"):
         detector.fit(judged)

@@ -157,18 +157,16 @@ def test_traits_are_read_anew_where_they_are_of_another_number_of_images(
     shots = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "pretrain_shots", shots)
     spec.loader.exec_module(shots)
-    detector, target = sowa.Sowa.from_pretrained(tiny_backbone), tmp_path / "shots.json"
+    encoder, target = TorchEncoder.from_pretrained(tiny_backbone), tmp_path / "shots.json"
     monkeypatch.setattr(shots, "IMAGES", 4)
-    monkeypatch.setattr(sowa.Sowa, "from_pretrained", lambda name: detector)
+    monkeypatch.setattr(TorchEncoder, "from_pretrained", lambda name: encoder)
     products = [shots.Product("oak", "wood", partial(lambda found: (found, None), image_sources(good)))]
     monkeypatch.setattr(shots, "products", lambda corpus, data: iter(products))
     old = MeasuredProduct("oak", "wood", (0.0,) * 10, (0.5, 0.6, 0.7, 0.8, 0.9))
     target.write_text(json.dumps(MeasuredProducts(SHOTS, names(4), 8, (old,)).to_dict()))
     shots.main(tmp_path, tmp_path, target)
-    pool = PooledFeatures(detector.encoder, image_sources(good))
-    expected = traits(
-        pool.features(pool.readable(range(4))), detector.encoder.network.backbone.grid(detector.image_size)
-    )
+    pool = PooledFeatures(encoder, image_sources(good))
+    expected = traits(pool.features(pool.readable(range(4))), encoder.grid)
     anew = MeasuredProducts.read(target)
     assert anew.images == 4
     assert anew.tasks == (replace(old, traits=tuple(np.round(expected, 4).tolist())),)

@@ -166,13 +166,13 @@ def test_the_share_of_mosaics_is_what_was_asked_for(originals):
     assert share[1.0] > 0.8
 
 
-def test_a_batch_depends_on_seed_and_step_alone(images):
+def test_a_batch_depends_on_seed_and_step_alone(originals):
     config = TrainConfig(batch_size=4, mosaic=0.5, seed=3)
-    used, fresh = (Loader(images, (64, 64), config, []) for _ in range(2))
+    used, fresh = (Loader(originals, (64, 64), config, []) for _ in range(2))
     for step in range(6):
         used.batch(step)
     assert np.array_equal(used.batch(2)[0], fresh.batch(2)[0])
-    other = Loader(images, (64, 64), replace(config, seed=4), [])
+    other = Loader(originals, (64, 64), replace(config, seed=4), [])
     assert not np.array_equal(other.batch(2)[0], fresh.batch(2)[0])
 
 
@@ -374,27 +374,27 @@ def test_the_paper_protocol_validates_on_nothing(samples, tmp_path):
     assert len(labels) == -(-len(samples) // 4)
 
 
-def test_a_broken_image_is_skipped_and_listed_once(images, tmp_path):
-    broken, no_mask = images[0], images[-1]
+def test_a_broken_image_is_skipped_and_listed_once(originals, tmp_path):
+    broken, no_mask = originals[0], originals[-1]
     broken.image_path.write_bytes(b"no image")
     no_mask.mask_path.unlink()
     config = TrainConfig(epochs=3, batch_size=4, protocol="paper")
-    result = train(tiny_encoder(), images, config, tmp_path / "w.safetensors")
+    result = train(tiny_encoder(), originals, config, tmp_path / "w.safetensors")
     assert sorted(name for name, _ in result.skipped) == sorted([str(broken.image_path), str(no_mask.image_path)])
     assert all(reason for _, reason in result.skipped)
     assert all(np.isfinite(result.losses))
 
 
-def test_a_broken_image_among_the_held_out_is_skipped_and_listed(images, tmp_path):
+def test_a_broken_image_among_the_held_out_is_skipped_and_listed(originals, tmp_path):
     config = TrainConfig(epochs=1, batch_size=4)
-    broken = hold_out(images, config)[1][0]
+    broken = hold_out(originals, config)[1][0]
     broken.image_path.write_bytes(b"no image")
-    result = train(tiny_encoder(), images, config, tmp_path / "w.safetensors")
+    result = train(tiny_encoder(), originals, config, tmp_path / "w.safetensors")
     assert [name for name, _ in result.skipped] == [str(broken.image_path)]
 
 
-def test_where_no_image_can_be_read_training_is_refused(images, tmp_path):
-    for sample in images:
+def test_where_no_image_can_be_read_training_is_refused(originals, tmp_path):
+    for sample in originals:
         sample.image_path.write_bytes(b"no image")
     with pytest.raises(InputError, match="10 images in a row can't be read; last problem: "):
-        train(tiny_encoder(), images, TrainConfig(protocol="paper"), tmp_path / "w.safetensors")
+        train(tiny_encoder(), originals, TrainConfig(protocol="paper"), tmp_path / "w.safetensors")

@@ -129,7 +129,7 @@ def test_training_learns_gaze_and_defects_in_one_run(
     before = {name: p.detach().clone() for name, p in salient.network.trainable().items()}
     start = looking.of_saliency(salient.network.saliency, 0).item()
     config = TrainConfig(epochs=2, batch_size=4, learning_rate=0.01, gaze_weight=2.0)
-    train(salient, samples, config, tmp_path / "both.safetensors", looking=looking)
+    train(salient, samples, config, tmp_path / "both.safetensors", auxiliary=looking)
     assert looking.of_saliency(salient.network.saliency, 0).item() < start
     after = {name: p.detach().clone() for name, p in salient.network.trainable().items()}
     assert not torch.equal(after["adapters.0.blocks.0.saliency_gate"], before["adapters.0.blocks.0.saliency_gate"])

@@ -112,7 +112,8 @@ class ReferenceBanks:
         return self.encoder.cells_to_patches(self.early.distances(overview.early, leave_out))
 
     def _distances(self, bank: MemoryBank, patches_LPE: Tensor, leave_out: int | None) -> Tensor:
-        return bank.distances(_batch_of_one(patches_LPE), leave_out, self.encoder.precision)[:, 0]
+        distances_LP: Tensor = bank.distances(_batch_of_one(patches_LPE), leave_out, self.encoder.precision)[:, 0]
+        return distances_LP
 
 
 @dataclass(frozen=True)
