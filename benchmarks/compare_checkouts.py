@@ -146,7 +146,8 @@ class Checkout:
 
     @classmethod
     def at(cls, root: Path, folder: Path) -> Checkout:
-        told = "".join(python(root, root, "-m", "sowa", *line.split()).stdout for line in ("export -h", "train -h"))
+        helps = (python(root, root, "-m", "sowa", command, "-h") for command in ("export", "train", "fit"))
+        told = "".join(each.stdout for each in helps)
         return cls(root, folder, {new: old for new, old in FLAGS.items() if new not in told})
 
     def run(self, group: str, line: str) -> Outcome:

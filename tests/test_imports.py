@@ -1,27 +1,49 @@
-"""The import rule of docs/ARCHITECTURE.md, and that `import sowa` is light."""
+"""Which package may import which, as docs/ARCHITECTURE.md draws it, and what runs without torch."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parents[1] / "src" / "sowa"
-LAYERS = (
-    {"errors", "types", "config", "progress", "files", "headers"},
-    {"model"},
-    {"memory", "scoring", "losses", "calibration", "metrics", "data", "synthetic", "devices", "render", "prediction"}
-    | {"augment", "checkpoints", "coreset", "encoder", "index", "inspection", "observer", "results", "storage"}
-    | {"tiling"},
-    {"collect", "detector", "references", "train", "evaluate", "runtime", "shots", "attention", "tasks"},
-    {"console", "report", "benchmark", "commands", "export", "cli", "__main__"},
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "sowa"
+# Each package and those that it may import; a package may import itself. Nothing imports cli.
+EDGES = {
+    "errors": "",
+    "core": "errors",
+    "metrics": "core errors",
+    "synthetic": "core errors",
+    "data": "core errors",
+    "model": "core errors",
+    "encoders": "core model errors",
+    "detector": "core metrics data encoders errors",
+    "training": "core metrics data model encoders errors",
+    "evaluation": "core metrics data model encoders detector training errors",
+    "report": "core metrics data detector evaluation errors",
+    "export": "core synthetic data model encoders detector errors",
+    "extensions": "core data model encoders detector errors",
+    "shots": "core metrics synthetic data encoders errors",
+    "tasks": "core metrics data model encoders detector training report errors",
+    "cli": "core metrics synthetic data model encoders detector training evaluation report export extensions shots tasks"
+    " errors",
+}
+STAGES = {"adapter", "alignment", "backbone", "prompts", "saliency", "words"}
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE)
+# What must be had without torch, so that mini may run where it isn't installed; of packages, every module.
+TORCH_FREE = ("core", "data", "metrics", "report", "detector", "synthetic")
+TORCH_FREE_MODULES = (
+    "sowa",
+    "sowa.cli.app",
+    "sowa.encoders.base",
+    "sowa.encoders.engines",
+    "sowa.evaluation.evaluate",
+    "sowa.extensions.gaze.record.session",
 )
-STAGES = {"backbone", "adapter", "prompts", "alignment", "maps", "saliency", "namer", "words"}
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 
 def imported(path: Path) -> set[str]:
@@ -36,10 +58,21 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_file_imports_only_from_its_own_level_and_below(path):
-    own = LEVEL[path.relative_to(SOURCE).parts[0].removesuffix(".py")]
-    above = {name for name in imported(path) if LEVEL[name.split(".")[0]] > own}
-    assert not above
+def test_a_file_imports_only_what_its_package_may(path):
+    own = path.relative_to(SOURCE).parts[0]
+    used = {name.split(".")[0] for name in imported(path)} - {own}
+    assert used <= set(EDGES[own].split())
+
+
+def test_the_edges_are_those_of_the_document_and_go_one_way():
+    document = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+    section = document.split("## Who may import whom")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([\w ,`]*) \|", section, re.MULTILINE)
+    assert {name: set(re.findall(r"\w+", allowed)) for name, allowed in rows} == {
+        name: set(allowed.split()) - {"errors"} for name, allowed in EDGES.items() if name != "errors"
+    }
+    places = {name: place for place, name in enumerate(EDGES)}
+    assert all(places[other] < places[name] for name, allowed in EDGES.items() for other in allowed.split())
 
 
 def test_stages_do_not_import_each_other():
@@ -48,21 +81,36 @@ def test_stages_do_not_import_each_other():
         assert not others, stage
 
 
+def test_the_detector_and_the_core_know_no_extension():
+    for name in ("core", "data", "encoders", "detector", "model"):
+        for path in (SOURCE / name).rglob("*.py"):
+            assert "sowa.extensions" not in path.read_text().replace('"sowa.extensions"', ""), path
+
+
 def test_the_rule_sees_every_kind_of_import(tmp_path):
     file = tmp_path / "x.py"
-    file.write_text("import sowa.cli.app\ndef f():\n    from sowa.detector.detector import Sowa\n")
+    file.write_text("import sowa.cli\ndef f():\n    from sowa.detector import Sowa\n")
     assert imported(file) == {"cli", "detector"}
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import sowa",
-        "import sowa.cli.info",
-        "import sowa.cli.predict, sowa.detector.exported; sowa.ExportedSowa",
-        "import sowa.metrics, sowa.data, sowa.report",
-    ],
-)
+def torch_free() -> list[str]:
+    paths = (path for name in TORCH_FREE for path in sorted((SOURCE / name).rglob("*.py")))
+    modules = (".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in paths)
+    return [*TORCH_FREE_MODULES, *(module.removesuffix(".__init__") for module in modules)]
+
+
+def test_what_is_to_run_without_torch_is_imported_where_torch_is_blocked():
+    code = (
+        "import importlib, sys\nsys.modules['torch'] = None\nfailed = []\n"
+        "for name in sys.argv[1:]:\n    try:\n        importlib.import_module(name)\n"
+        "    except ImportError as error:\n        failed.append(f'{name}: {error}')\n"
+        "sys.exit('\\n'.join(failed) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *torch_free()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("statement", ["import sowa", "import sowa.cli.app, sowa.cli.info", "sowa.ExportedSowa"])
 def test_light_imports_load_no_torch(statement):
-    code = f"import sys\n{statement}\nsys.exit('torch' in sys.modules)"
+    code = f"import sys, sowa\n{statement}\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
