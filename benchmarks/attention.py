@@ -135,7 +135,7 @@ def evaluated(dataset: str, root: str, category: str) -> list[Sample]:
 
 def cluttered(category: str, root: Path) -> list[Sample]:
     """A generated product whose images lie on other surfaces, with scraps of others around."""
-    write_dataset(root, [category], train=8, test_good=20, test_per_defect=4, seed=STYLE, severity=0.3)
+    write_dataset(root, [category], train=8, test=(20, 4), seed=STYLE, severity=0.3)
     samples = load("mvtec", root, category)
     for number, sample in enumerate(samples):
         random = np.random.default_rng([STYLE, number])
@@ -254,7 +254,7 @@ def gaze(work: Path) -> dict[str, Any]:
     detector, parts = Sowa.from_pretrained("mini", saliency=SaliencyConfig()), {}
     for part, categories in sides.items():
         root = work / "gaze" / part.split()[0]
-        write_dataset(root, categories, train=1, test_good=1, test_per_defect=6, seed=STYLE, severity=0.6)
+        write_dataset(root, categories, train=1, test=(1, 6), seed=STYLE, severity=0.6)
         samples = [s for name in categories for s in load("mvtec", root, name) if s.mask_path]
         viewings, files = [], {}
         for sample in samples:

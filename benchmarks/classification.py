@@ -26,7 +26,7 @@ from sowa.data.class_folders import Folders, Labelled, apart
 from sowa.data.sources import ImageSource
 from sowa.metrics import image_metrics
 from sowa.tasks.classification.classifier import TEMPLATES, Classifier
-from sowa.tasks.classification.comparing import OURS, Seen, compare_seen
+from sowa.tasks.classification.comparing import OURS, LabelledFeatures, compare_features
 from sowa.tasks.classification.rivals import RIVALS
 
 GROUPS = {
@@ -78,40 +78,40 @@ def _defects(root: Path, source: str, boxes: str) -> list[tuple[ImageSource, int
     return found
 
 
-def few_shot(classifier: Classifier, seen: Seen) -> dict[str, Any]:
+def few_shot(classifier: Classifier, seen: LabelledFeatures) -> dict[str, Any]:
     """Rows of every seed, each with its own images held out."""
     rows = []
     for seed in SEEDS:
         train, test = (seen.take(places) for places in apart(seen.labelled, 0.25, seed))
-        rows += compare_seen(classifier.encoder, train, test, SHOTS, (seed,))
+        rows += compare_features(classifier.encoder, train, test, SHOTS, (seed,))
     return {"rows": [asdict(row) for row in rows], "classes": len(seen.labelled.names), "images": len(seen.labels)}
 
 
 def group_rows(classifier: Classifier, corpus: Path, names: Sequence[str]) -> dict[str, Any]:
-    return few_shot(classifier, Seen.of(classifier.encoder, photographs(corpus, names)))
+    return few_shot(classifier, LabelledFeatures.of(classifier.encoder, photographs(corpus, names)))
 
 
 def board_rows(classifier: Classifier, data: Path) -> dict[str, Any]:
     folders = crops(data)
-    train, test = (Seen.of(classifier.encoder, part) for part in (folders.train, folders.test))
-    rows = compare_seen(classifier.encoder, train, test, (1, 4, 16), SEEDS)
-    rows += compare_seen(classifier.encoder, train, test, (None,), SEEDS[:1])
+    train, test = (LabelledFeatures.of(classifier.encoder, part) for part in (folders.train, folders.test))
+    rows = compare_features(classifier.encoder, train, test, (1, 4, 16), SEEDS)
+    rows += compare_features(classifier.encoder, train, test, (None,), SEEDS[:1])
     images = len(train.labels) + len(test.labels)
     return {"rows": [asdict(row) for row in rows], "classes": len(DEFECTS), "images": images}
 
 
-def named_rows(classifier: Classifier, look: Callable[[], Seen]) -> dict[str, Any]:
+def named_rows(classifier: Classifier, look: Callable[[], LabelledFeatures]) -> dict[str, Any]:
     """What names alone tell of classes that no training saw, and what is said of classes left out."""
     seen = look()
     names = seen.labelled.names
     top1 = {}
     for kind, templates in (("ensemble", TEMPLATES), ("one template", TEMPLATES[:1])):
         told = Classifier(classifier.encoder, names, templates)
-        top1[kind] = float((told.logits(seen.looks).argmax(dim=1) == seen.labels).float().mean())
+        top1[kind] = float((told.logits(seen.pooled).argmax(dim=1) == seen.labels).float().mean())
     return {"names": top1, "open": open_set(classifier, seen), "classes": len(names), "images": len(seen.labels)}
 
 
-def open_set(classifier: Classifier, seen: Seen) -> list[dict[str, float]]:
+def open_set(classifier: Classifier, seen: LabelledFeatures) -> list[dict[str, float]]:
     """Of draws of known classes: AUROC of known against unknown images, and what is called known at the threshold."""
     found = []
     for draw in DRAWS:
@@ -121,15 +121,15 @@ def open_set(classifier: Classifier, seen: Seen) -> list[dict[str, float]]:
         others = seen.take([place for place, label in enumerate(seen.labelled.labels) if label not in known])
         labels = tuple(known.index(seen.labelled.labels[place]) for place in places)
         own = Labelled(tuple(seen.labelled.images[place] for place in places), labels, names)
-        looks = seen.looks.take(places)
+        pooled = seen.pooled.take(places)
         told = Classifier(classifier.encoder, names)
-        row = {f"names {name}": value for name, value in judged(told, looks, others.looks).items()}
+        row = {f"names {name}": value for name, value in judged(told, pooled, others.pooled).items()}
         train, test = apart(own, 0.25, draw)
         chosen = [train[place] for place in own.take(train).shots(OPEN_SHOTS, draw)]
-        shown = Classifier(classifier.encoder).fit_seen(
-            Seen(looks.take(chosen), torch.tensor(labels)[chosen], own.take(chosen)), draw
+        shown = Classifier(classifier.encoder).fit_features(
+            LabelledFeatures(pooled.take(chosen), torch.tensor(labels)[chosen], own.take(chosen)), draw
         )
-        row |= {f"shown {name}": value for name, value in judged(shown, looks.take(test), others.looks).items()}
+        row |= {f"shown {name}": value for name, value in judged(shown, pooled.take(test), others.pooled).items()}
         found.append(row)
     return found
 
@@ -222,7 +222,7 @@ def main() -> None:
     arguments = parser.parse_args()
     classifier = Classifier.from_pretrained("mini")
     names = tuple(arguments.hold_out.read_text().splitlines())
-    unseen = cache(lambda: Seen.of(classifier.encoder, photographs(arguments.corpus / "objects", names)))
+    unseen = cache(lambda: LabelledFeatures.of(classifier.encoder, photographs(arguments.corpus / "objects", names)))
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         UNSEEN: lambda: few_shot(classifier, unseen()),
         BOARDS: partial(board_rows, classifier, arguments.data),

@@ -31,7 +31,7 @@ from sowa.synthetic.scenes import Inventory, compose
 from sowa.tasks.detection.decode import Boxes
 from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.evaluate import find_all, measure
-from sowa.tasks.detection.examples import Examples, Seen, see
+from sowa.tasks.detection.examples import EncodedView, Examples, see
 from sowa.tasks.detection.queries import fits
 from sowa.tasks.detection.train import hold_out
 
@@ -100,7 +100,7 @@ def plain(data: str) -> dict[str, Any]:
         labels = torch.tensor([boards.names.index(usual[more]) for _, _, more in components], dtype=torch.long)
         found.append(Boxes(boxes / 16, scores, labels))
     corners = tuple(torch.tensor(sample.boxes).reshape(-1, 4) / 16 for sample in tested)
-    seen = Examples(tuple(tested), (Seen((), None, corners),), (40, 40), ())
+    seen = Examples(tuple(tested), (EncodedView((), None, corners),), (40, 40), ())
     return scored(seen, found, boards.names)
 
 

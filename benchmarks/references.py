@@ -69,7 +69,7 @@ def products(data: str, development: bool) -> Iterator[tuple[str, list[Sample]]]
     yield from ((name, load("pairs", f"{data}/auxiliary", name)) for name in AUXILIARY)
     for category in GENERATED:
         with TemporaryDirectory() as root:
-            write_dataset(root, [category], train=12, test_good=30, test_per_defect=5, seed=STYLE, severity=SEVERITY)
+            write_dataset(root, [category], train=12, test=(30, 5), seed=STYLE, severity=SEVERITY)
             yield category, load("mvtec", root, category)
 
 

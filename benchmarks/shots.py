@@ -32,7 +32,7 @@ from sowa.metrics import image_metrics
 from sowa.shots.config import ShotsConfig
 from sowa.shots.meta import shipped_products
 from sowa.shots.methods import METHODS
-from sowa.shots.pool import PooledFeatures
+from sowa.shots.pool import Pool
 from sowa.synthetic import CATEGORIES, write_dataset
 
 CONFIG = ShotsConfig()
@@ -51,7 +51,7 @@ def products(data: str, work: Path) -> dict[str, Callable[[], list[Sample]]]:
 
 
 def generated(category: str, root: Path) -> list[Sample]:
-    counts = {"train": TRAIN, "test_good": GOOD, "test_per_defect": PER_DEFECT}
+    counts = {"train": TRAIN, "test": (GOOD, PER_DEFECT)}
     write_dataset(root, [category], **counts, seed=STYLE, severity=SEVERITY)
     return load("mvtec", root, category)
 
@@ -68,7 +68,7 @@ def exhaustive(detector: Sowa, samples: Sequence[Sample]) -> list[float]:
     """Image AUROC on test images for each candidate."""
     references = some(images(samples, "train", NORMAL), FROM)
     good = some(images(samples, "test", NORMAL), JUDGED)
-    pool = PooledFeatures(detector.encoder, references + good, some(images(samples, "test", ABNORMAL), JUDGED))
+    pool = Pool(detector.encoder, references + good, some(images(samples, "test", ABNORMAL), JUDGED))
     judged = pool.readable(range(len(references), len(pool.normal) + len(pool.anomalous)))
     distances_LQPK = pool.distances(pool.readable(range(len(references))), judged)
     labels = [number >= len(pool.normal) for number in judged]
@@ -90,7 +90,7 @@ def choose(detector: Sowa, samples: Sequence[Sample], method: str, labels: str) 
     return choice | {"seconds": time.process_time() - started, "encoding": pool.processor}
 
 
-class MeasuredPool(PooledFeatures):
+class MeasuredPool(Pool):
     """A pool that counts the processor's seconds for reading and encoding images."""
 
     processor = 0.0

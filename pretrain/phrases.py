@@ -15,17 +15,17 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
 from sowa.synthetic import CATEGORIES
 
-HELD_OUT, FEWEST_PICTURES = 20, 5
+HELD_OUT, FEWEST_IMAGES = 20, 5
 WORDS, WORDS_IN_TEMPLATES, CAPTIONS = 40_000, 15_000, 15_000
 NAMED = "a photo of a {}"
 TEMPLATES = (
-    *("{}", NAMED, "a {}", "the {}", "a photo of the {}", "an image of a {}", "an image of the {}", "an image of {}"),
+    *("{}", NAMED, "a {}", "the {}", "a photo of the {}", "a picture of a {}", "a picture of the {}", "an image of {}"),
     *("a close-up of {}", "a close-up photo of a {}", "a cropped photo of the {}", "a bright photo of a {}"),
     *("a dark photo of the {}", "a blurry photo of a {}", "a photo of a small {}", "a photo of a large {}"),
     *("the surface of {}", "the texture of {}", "many {}", "{}."),
 )
 # For phrases that may have an article of their own.
-SCENES = ("a photo of {}", "an image of {}", "a close-up of {}", "an image of {}", "an inspection of {}", "{}.")
+SCENES = ("a photo of {}", "a picture of {}", "a close-up of {}", "an image of {}", "an inspection of {}", "{}.")
 
 NORMAL = """
 {}|flawless {}|perfect {}|unblemished {}|a {} without defects|{} without flaw|{} without damage|intact {}|good {}
@@ -114,7 +114,7 @@ def names(corpus: Path) -> list[str]:
 
 def draw_hold_out(corpus: Path, seed: int = 0) -> list[str]:
     """Names of object folders that neither tower shall see, drawn from those with enough images to test on."""
-    folders = sorted(p.name for p in (corpus / "objects").iterdir() if len(list(p.iterdir())) >= FEWEST_PICTURES)
+    folders = sorted(p.name for p in (corpus / "objects").iterdir() if len(list(p.iterdir())) >= FEWEST_IMAGES)
     return sorted(random.Random(seed).sample(folders, HELD_OUT))
 
 

@@ -28,7 +28,7 @@ from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.shots.config import ShotsConfig
 from sowa.shots.folds import cross_validate
 from sowa.shots.meta import MeasuredProduct, MeasuredProducts
-from sowa.shots.pool import PooledFeatures
+from sowa.shots.pool import Pool
 from sowa.shots.traits import names, traits
 from sowa.synthetic import CATEGORIES, defect_types, generate
 
@@ -106,12 +106,12 @@ def _some(paths: Sequence[Path]) -> list[ImageSource]:
 
 def task(encoder: TorchEncoder, product: Product) -> MeasuredProduct:
     """Its curve on held-out images, and its traits."""
-    pool = PooledFeatures(encoder, *product.images())
+    pool = Pool(encoder, *product.images())
     curve = [point.mean for point in cross_validate(pool, CONFIG).points]
     return MeasuredProduct(product.name, product.group, seen(pool), tuple(np.round(curve, 4).tolist()))
 
 
-def seen(pool: PooledFeatures) -> tuple[float, ...]:
+def seen(pool: Pool) -> tuple[float, ...]:
     """The traits of as many normal images as a user's product is judged by."""
     some = pool.readable(range(len(pool.normal)), IMAGES)
     found = traits(pool.features(some), pool.encoder.grid)
@@ -130,7 +130,7 @@ def main(corpus: Path, data: Path, target: Path) -> None:
     if known and known.images != IMAGES:  # all or none: a file whose traits differ in that would tell nonsense
         for product in products(corpus, data):
             if product.name in tasks:
-                pool = PooledFeatures(encoder, *product.images())
+                pool = Pool(encoder, *product.images())
                 tasks[product.name] = replace(tasks[product.name], traits=seen(pool))
         write(encoder, tasks.values(), target)
     for product in products(corpus, data):

@@ -52,8 +52,8 @@ def write_visa(root: Path, made: Path) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MVTec AD under its archive's name, VisA, and one category of BTAD."""
     root = tmp_path_factory.mktemp("root")
-    write_dataset(root / "mvtec_anomaly_detection", ["wood"], train=5, test_good=2, test_per_defect=1, size=64)
-    made = write_dataset(root / "made", ["capsule"], train=8, test_good=4, test_per_defect=1, size=64) / "capsule"
+    write_dataset(root / "mvtec_anomaly_detection", ["wood"], train=5, test=(2, 1), size=64)
+    made = write_dataset(root / "made", ["capsule"], train=8, test=(4, 1), size=64) / "capsule"
     write_visa(root / "VisA", made)
     for split in ("train", "test"):
         shutil.copytree(made / split / "good", root / "btad" / "01" / split / "ok")

@@ -42,10 +42,11 @@ def test_another_rate_needs_no_image_and_keeps_the_bank(detector: sowa.Sowa, jud
     assert [p.raw_score for p in detector.predict(judged)] == before
 
 
-def test_the_rate_of_fit_is_that_of_calibrate(tiny_backbone: str, normal: Path) -> None:
-    fitted = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal, false_positive_rate=0.1)
+def test_the_rate_of_fit_is_that_of_calibrate(tiny_backbone: str, normal: Path, tmp_path: Path) -> None:
+    fit = ["fit", "--normal", str(normal), "--backbone", tiny_backbone, "--out", str(tmp_path / "a.sowa")]
+    assert run([*fit, "--false-positive-rate", "0.1"]) == 0
     later = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal).calibrate(false_positive_rate=0.1)
-    assert fitted.calibration_ == later.calibration_
+    assert sowa.Sowa.load(tmp_path / "a.sowa").calibration_ == later.calibration_
 
 
 def test_normal_images_tell_where_normal_ends(detector: sowa.Sowa, judged: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_fit_that_fails_leaves_the_detector_as_it_was(detector: sowa.Sowa, nor
         (tmp_path, {}),
         (normal, {"coreset": True}),
         (normal, {"coreset": True, "k_shot": 65}),
-        (normal, {"false_positive_rate": 1e-9}),
+        (normal, {"patch_fraction": 0.0}),
     ]:
         with pytest.raises(InputError):
             detector.fit(source, **options)

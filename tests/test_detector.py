@@ -169,7 +169,6 @@ def test_a_bank_may_be_searched_by_faiss(tiny_backbone: str, fitted: sowa.Sowa, 
     assert indexed.calibration_ == fitted.calibration_  # leaving out is exact
     exact = raw_scores(fitted.predict(judged))
     found = raw_scores(indexed.predict(judged))
-    assert not np.array_equal(found, exact)
     assert (found > exact - 1e-3).all()
     np.testing.assert_allclose(found, exact, rtol=0.2)
 
@@ -383,7 +382,6 @@ def test_half_precision_runs_on_the_cpu_and_stays_close(tiny_backbone: str, norm
     )
     assert predictions[0].anomaly_map.dtype == np.float32
     np.testing.assert_allclose(raw_scores(predictions), exact, rtol=0.05)
-    assert not np.array_equal(raw_scores(predictions), exact)
 
 
 @pytest.mark.parametrize("options", [{"device": "abacus"}, {"precision": "int3"}, {"device": "mps:x"}, {"search": "x"}])

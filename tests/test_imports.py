@@ -29,8 +29,8 @@ EDGES = {
     "extensions": "core data model encoders detector errors",
     "shots": "core metrics synthetic data encoders errors",
     "tasks": "core metrics data model encoders detector training report errors",
-    "cli": "core metrics synthetic data model encoders detector training evaluation report export extensions shots tasks"
-    " errors",
+    "cli": "core metrics synthetic data model encoders detector training evaluation report export extensions shots "
+    "tasks errors",
 }
 STAGES = {"adapter", "alignment", "backbone", "prompts", "saliency", "words"}
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SOURCE)

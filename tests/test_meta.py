@@ -24,7 +24,7 @@ from sowa.shots.config import ShotsConfig
 from sowa.shots.feature_folder import FeatureFolder
 from sowa.shots.folds import cross_validate
 from sowa.shots.meta import MeasuredProduct, MeasuredProducts, predict_curve, shipped_products
-from sowa.shots.pool import PooledFeatures
+from sowa.shots.pool import Pool
 from sowa.shots.traits import names, traits
 from sowa.synthetic import write_dataset
 
@@ -119,14 +119,12 @@ def test_what_ships_was_learned_of_other_products_than_it_is_judged_on() -> None
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = write_dataset(
-        tmp_path_factory.mktemp("product"), ["wood"], train=10, test_good=0, test_per_defect=0, size=96
-    )
+    root = write_dataset(tmp_path_factory.mktemp("product"), ["wood"], train=10, test=(0, 0), size=96)
     return root / "wood" / "train" / "good"
 
 
 def test_a_handful_of_good_images_is_all_that_is_encoded(tiny_backbone: str, good: Path) -> None:
-    pool = PooledFeatures(TorchEncoder.from_pretrained(tiny_backbone), image_sources(good))
+    pool = Pool(TorchEncoder.from_pretrained(tiny_backbone), image_sources(good))
     shipped = shipped_products()
     choice = predict_curve(pool, ShotsConfig(), known=shipped)
     assert (choice.encoded, choice.fits, choice.labels) == (shipped.images, 0, "none")
@@ -142,7 +140,9 @@ def test_as_many_images_are_encoded_as_the_traits_were_read_from(tiny_backbone: 
     detector, shipped = sowa.Sowa.from_pretrained(tiny_backbone), shipped_products()
     for count in (3, 6):
         choice = predict_curve(
-            PooledFeatures(detector.encoder, image_sources(good)), ShotsConfig(), known=replace(shipped, images=count)
+            Pool(detector.encoder, image_sources(good)),
+            ShotsConfig(),
+            known=replace(shipped, images=count),
         )
         assert choice.encoded == count
         assert f"as {count} images and what was measured" in choice.reason
@@ -165,7 +165,7 @@ def test_traits_are_read_anew_where_they_are_of_another_number_of_images(
     old = MeasuredProduct("oak", "wood", (0.0,) * 10, (0.5, 0.6, 0.7, 0.8, 0.9))
     target.write_text(json.dumps(MeasuredProducts(SHOTS, names(4), 8, (old,)).to_dict()))
     shots.main(tmp_path, tmp_path, target)
-    pool = PooledFeatures(encoder, image_sources(good))
+    pool = Pool(encoder, image_sources(good))
     expected = traits(pool.features(pool.readable(range(4))), encoder.grid)
     anew = MeasuredProducts.read(target)
     assert anew.images == 4
@@ -179,7 +179,7 @@ def test_traits_are_read_anew_where_they_are_of_another_number_of_images(
 def test_what_meta_cannot_tell(
     tiny_backbone: str, good: Path, count: int, candidates: tuple[int, ...], told: str
 ) -> None:
-    pool = PooledFeatures(TorchEncoder.from_pretrained(tiny_backbone), image_sources(good)[:count])
+    pool = Pool(TorchEncoder.from_pretrained(tiny_backbone), image_sources(good)[:count])
     with pytest.raises(InputError, match=told.replace("[", r"\[").replace("]", r"\]")):
         predict_curve(pool, ShotsConfig(candidates))
 
@@ -187,7 +187,7 @@ def test_what_meta_cannot_tell(
 def test_meta_learned_of_four_levels(tiny_backbone: str, good: Path) -> None:
     detector = sowa.Sowa.from_pretrained(tiny_backbone, config=ModelConfig(levels=(1, 3)))
     with pytest.raises(InputError, match="is read at 2; take another --method"):
-        predict_curve(PooledFeatures(detector.encoder, image_sources(good)), ShotsConfig())
+        predict_curve(Pool(detector.encoder, image_sources(good)), ShotsConfig())
 
 
 def test_a_run_that_was_stopped_goes_on_with_what_was_encoded(tiny_backbone: str, good: Path, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_run_that_was_stopped_goes_on_with_what_was_encoded(tiny_backbone: str
     def run(size: tuple[int, int] | None = None) -> tuple[int, object]:
         own = detector if size is None else sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(image_size=size))
         choice = cross_validate(
-            PooledFeatures(own.encoder, image_sources(good), folder=FeatureFolder(tmp_path, own.encoder)), config
+            Pool(own.encoder, image_sources(good), folder=FeatureFolder(tmp_path, own.encoder)), config
         )
         return choice.encoded, choice.points
 

@@ -10,6 +10,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from conftest import RECORDING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.slow_metrics import (
@@ -43,8 +44,6 @@ from sowa.metrics import (
     pixel_metrics,
 )
 from sowa.metrics.histogram import ScoreHistograms, count_keys, count_pixels, keys_of, pack, rows_by_dropped_bits
-
-REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 either_aupro: st.SearchStrategy[Aupro] = st.sampled_from(["standard", "authors"])
 
@@ -482,10 +481,9 @@ def test_image_metrics_take_iterators() -> None:
 # --- the authors' recorded numbers ----------------------------------------------------------------
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the recorded reference, shared/reference, is absent")
 def test_recorded_numbers_of_the_authors() -> None:
-    expected = json.loads((REFERENCE / "reference_small.json").read_text())["metrics"]
-    with np.load(REFERENCE / "reference_small.npz") as arrays:
+    expected = json.loads(RECORDING.with_suffix(".json").read_text())["metrics"]
+    with np.load(RECORDING) as arrays:
         maps, masks = arrays["metrics/maps"], arrays["metrics/masks"].astype(bool)
         scores = arrays["metrics/image_scores"]
     found = image_metrics(scores, (mask.any() for mask in masks)).metrics()

@@ -30,16 +30,31 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
+def section(heading: str) -> str:
+    """The text below a heading of the second level."""
+    return README.read_text(encoding="utf-8").split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def commands(heading: str, first: str) -> list[str]:
+    """The block below a heading whose first line begins so."""
+    (found,) = [block for block in command_blocks(section(heading)) if block[0].startswith(first)]
+    return found
+
+
 TEXT = README.read_text(encoding="utf-8")
-PARTS, CALIBRATE, (ZERO_SHOT,), DATASETS, (BENCHMARK,), EXPORT = command_blocks(TEXT)
-PYTHON, RUNTIME = python_blocks(TEXT)
+PARTS = commands("Use it on your own parts", "sowa fit --normal parts/good")
+CALIBRATE = commands("Use it on your own parts", "sowa calibrate")
+(ZERO_SHOT,) = commands("Use it on your own parts", "sowa predict parts/new --out")
+DATASETS, (BENCHMARK,) = commands("Data sets", "sowa test"), commands("Data sets", "sowa benchmark")
+EXPORT = commands("Where torch isn't", "sowa export")
+(PYTHON,), (RUNTIME,) = python_blocks(section("Use it on your own parts")), python_blocks(section("Where torch isn't"))
 
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Metal with a few defects, in the MVTec AD layout: category `bottle`, 64 pixels."""
     root = tmp_path_factory.mktemp("generated")
-    write_dataset(root, ["brushed_metal"], train=4, test_good=2, test_per_defect=1, size=64)
+    write_dataset(root, ["brushed_metal"], train=4, test=(2, 1), size=64)
     (root / "brushed_metal").rename(root / "bottle")
     for kind in ("corrosion", "stain", "dent", "contamination", "discoloration"):
         shutil.rmtree(root / "bottle" / "test" / kind)

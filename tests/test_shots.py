@@ -24,7 +24,7 @@ from sowa.shots.config import ShotsConfig
 from sowa.shots.curve import Choice, Point, one_standard_error, point
 from sowa.shots.folds import check, cross_validate, folds, suited
 from sowa.shots.growing import Round, grow
-from sowa.shots.pool import PooledFeatures
+from sowa.shots.pool import Pool
 from sowa.synthetic import generate, write_dataset
 
 SMALL = ShotsConfig(candidates=(1, 2, 4), folds=3, draws=2)
@@ -33,17 +33,15 @@ SMALL = ShotsConfig(candidates=(1, 2, 4), folds=3, draws=2)
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine normal images of ceramic tile, and three kinds of defect."""
-    return write_dataset(tmp_path_factory.mktemp("product"), ["wood"], train=9, test_good=1, test_per_defect=1, size=96)
+    return write_dataset(tmp_path_factory.mktemp("product"), ["wood"], train=9, test=(1, 1), size=96)
 
 
 @pytest.fixture
-def pool(tiny_backbone: str, product: Path) -> PooledFeatures:
-    return PooledFeatures(
-        TorchEncoder.from_pretrained(tiny_backbone), image_sources(product / "wood" / "train" / "good")
-    )
+def pool(tiny_backbone: str, product: Path) -> Pool:
+    return Pool(TorchEncoder.from_pretrained(tiny_backbone), image_sources(product / "wood" / "train" / "good"))
 
 
-class Covered(PooledFeatures):
+class Covered(Pool):
     """A pool that encodes nothing: a normal image is near ``share`` of the references, an anomalous one near none.
 
     A bank of k references so has an image AUROC of 1 - (1 - share)^k, but for chance.
@@ -119,7 +117,7 @@ def test_growing_stops_where_more_images_stop_helping_and_says_why() -> None:
     assert "the largest number" in grow(slow, ShotsConfig(tolerance=0.01)).reason
 
 
-def test_a_bank_that_grows_is_the_bank_of_all_its_references(pool: PooledFeatures) -> None:
+def test_a_bank_that_grows_is_the_bank_of_all_its_references(pool: Pool) -> None:
     grown = Round(pool, list(range(5)), [5, 6, 5 + len(pool.normal)], seed=3)
     grown.grow(1)
     grown.grow(4)
@@ -130,7 +128,7 @@ def test_a_bank_that_grows_is_the_bank_of_all_its_references(pool: PooledFeature
     )
 
 
-def test_images_are_encoded_once_for_all_folds_and_methods(pool: PooledFeatures) -> None:
+def test_images_are_encoded_once_for_all_folds_and_methods(pool: Pool) -> None:
     first = cross_validate(pool, SMALL)
     assert first.encoded == 18  # nine, and nine with a defect
     assert grow(pool, SMALL).encoded == 0
@@ -139,7 +137,7 @@ def test_images_are_encoded_once_for_all_folds_and_methods(pool: PooledFeatures)
 
 def test_scores_are_those_of_a_detector_with_the_same_references(tiny_backbone: str, product: Path) -> None:
     detector = sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(precision="fp32"))
-    pool = PooledFeatures(detector.encoder, image_sources(product / "wood" / "train" / "good"))
+    pool = Pool(detector.encoder, image_sources(product / "wood" / "train" / "good"))
     numbers = pool.readable(range(6))
     by_reference = pool.distances(numbers[:4], numbers[4:])
     for count in (2, 4):
@@ -149,7 +147,7 @@ def test_scores_are_those_of_a_detector_with_the_same_references(tiny_backbone: 
         np.testing.assert_allclose(scores, expected, rtol=2e-3)
 
 
-def test_a_defect_is_the_same_whenever_it_is_drawn(pool: PooledFeatures) -> None:
+def test_a_defect_is_the_same_whenever_it_is_drawn(pool: Pool) -> None:
     image = generate("wood", size=96, seed=3).image
     assert np.array_equal(pool._damaged(image, 12), pool._damaged(image, 12))
     assert not np.array_equal(pool._damaged(image, 12), image)
@@ -160,7 +158,7 @@ def test_a_broken_image_is_left_out_and_named(tiny_backbone: str, product: Path,
     for path in good.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "broken.png").write_bytes(b"\x89PNG and no more")
-    pool = PooledFeatures(TorchEncoder.from_pretrained(tiny_backbone), image_sources(tmp_path))
+    pool = Pool(TorchEncoder.from_pretrained(tiny_backbone), image_sources(tmp_path))
     choice = cross_validate(pool, SMALL)
     assert choice.encoded == 18
     assert {Path(name).name for name, _ in pool.skipped} == {"broken.png"}
@@ -214,7 +212,7 @@ def test_fit_finds_out_how_many_by_itself(
     flags = ["--backbone", tiny_backbone, "--out", str(out), "--k-shot", "auto"]
     assert run(["fit", "--normal", str(good), *flags]) == 0
     told = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("Take "))
-    pool = PooledFeatures(TorchEncoder.from_pretrained(tiny_backbone), draw(image_sources(good), 9, 0))
+    pool = Pool(TorchEncoder.from_pretrained(tiny_backbone), draw(image_sources(good), 9, 0))
     choice = cross_validate(pool, suited(ShotsConfig(), 9))
     assert len(sowa.Sowa.load(out).references_) == choice.chosen
     assert told.startswith(f"Take {choice.chosen} good image")

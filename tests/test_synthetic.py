@@ -168,8 +168,7 @@ def test_dataset_layout(tmp_path):
         tmp_path / "set",
         ["wood", "washer_tray"],
         train=2,
-        test_good=1,
-        test_per_defect=1,
+        test=(1, 1),
         size=64,
         progress=lambda done, total: calls.append((done, total)),
     )
@@ -197,7 +196,7 @@ def test_dataset_layout(tmp_path):
 
 def test_dataset_written_again_is_the_same(tmp_path):
     def write() -> dict[str, bytes]:
-        return tree(write_dataset(tmp_path, ["wood"], train=1, test_good=1, test_per_defect=1, size=64))
+        return tree(write_dataset(tmp_path, ["wood"], train=1, test=(1, 1), size=64))
 
     kept = tmp_path / "wood" / "notes.txt"
     before = write()
@@ -213,7 +212,7 @@ def test_interrupted_write_leaves_no_half_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(ValueError, match="disk full"):
-        write_dataset(tmp_path, ["wood"], train=1, test_good=0, test_per_defect=0, size=64)
+        write_dataset(tmp_path, ["wood"], train=1, test=(0, 0), size=64)
     assert tree(tmp_path) == {}
 
 

@@ -129,7 +129,7 @@ def test_a_namer_is_kept_in_16_bits_and_for_its_backbone_alone(
 def wood(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Good wood, and wood with plain scratches and holes."""
     root = tmp_path_factory.mktemp("wood")
-    write_dataset(root, ["wood"], train=2, test_good=1, test_per_defect=4, seed=3, severity=0.8)
+    write_dataset(root, ["wood"], train=2, test=(1, 4), seed=3, severity=0.8)
     return root / "wood"
 
 

@@ -19,14 +19,14 @@ from sowa.core.headers import CLASSIFY_FORMAT
 from sowa.data.class_folders import Labelled, read_folders, read_test
 from sowa.errors import InputError
 from sowa.tasks.classification.classifier import Classifier
-from sowa.tasks.classification.comparing import OURS, Seen, compare
+from sowa.tasks.classification.comparing import OURS, LabelledFeatures, compare
 from sowa.tasks.classification.config import ClassifyConfig
-from sowa.tasks.classification.evidence import Gaussians, class_means, worth_of_names
+from sowa.tasks.classification.evidence import Gaussians, class_means, weigh_names
 from sowa.tasks.classification.learning import TRAINED_FROM, cosines, learn, new_head, train
-from sowa.tasks.classification.looks import Looks, coarsen, look
 from sowa.tasks.classification.measures import calibration_error, measure
 from sowa.tasks.classification.network import Pooling, middle
-from sowa.tasks.classification.open_set import NONE, hints, named, nearness, others_than, threshold_of
+from sowa.tasks.classification.open_set import NONE, named, nearness, others_than, text_centres, threshold_of
+from sowa.tasks.classification.pooled_features import PooledFeatures, coarsen, encode_pooled
 from sowa.tasks.classification.rivals import RIVALS, linear_probe, nearest_mean
 from sowa.tasks.classification.weighing import fold_of, weigh
 from sowa.tasks.encoding import LevelEncoder
@@ -62,10 +62,10 @@ def classifier(tiny_backbone: str, root: Path) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def seen(classifier: Classifier, root: Path) -> Seen:
+def seen(classifier: Classifier, root: Path) -> LabelledFeatures:
     """All of them, looked at."""
     folders = read_folders(root)
-    return Seen.of(classifier.encoder, folders.train)
+    return LabelledFeatures.of(classifier.encoder, folders.train)
 
 
 def test_folders_are_classes_and_a_quarter_is_held_out(root):
@@ -181,7 +181,7 @@ def test_saved_and_loaded_it_says_the_same(classifier, tiny_backbone, root, tmp_
     again = Classifier.load(path, settings=Settings(precision="fp32"))
     assert [p.to_dict() for p in again.predict(root)] == [p.to_dict() for p in classifier.predict(root)]
     tensors, metadata = read_safetensors(path, CLASSIFY_FORMAT)
-    assert {name.split(".")[0] for name in tensors} <= {"weights", "bias", "centres", "hints", "head"}
+    assert {name.split(".")[0] for name in tensors} <= {"weights", "bias", "centres", "text_centres", "head"}
     assert metadata["metrics"]["top1"] == classifier.metrics_.top1
 
 
@@ -195,12 +195,12 @@ def test_what_was_learned_from_is_not_tested_on(classifier, root, tmp_path):
 
 
 def test_a_trained_head_is_saved_too(classifier, seen, root, tmp_path):
-    other = Classifier(classifier.encoder).fit_seen(seen, config=QUICK)
-    train(other.learned_.head, seen.looks, seen.labels, other.encoder.backbone, QUICK)
-    weights = replace(other.learned_.weights, told=20.0)
+    other = Classifier(classifier.encoder).fit_features(seen, config=QUICK)
+    train(other.learned_.head, seen.pooled, seen.labels, other.encoder.backbone, QUICK)
+    weights = replace(other.learned_.weights, text=20.0)
     other.learned_ = replace(other.learned_, trained=True, weights=weights)
     again = Classifier.load(other.save(tmp_path / "trained.safetensors"), settings=Settings(precision="fp32"))
-    assert torch.allclose(again.logits(seen.looks), other.logits(seen.looks), atol=1e-4)
+    assert torch.allclose(again.logits(seen.pooled), other.logits(seen.pooled), atol=1e-4)
 
 
 def test_a_file_that_was_spoilt_is_refused(classifier, tmp_path):
@@ -224,18 +224,18 @@ def test_an_untrained_head_is_the_backbones_zero_shot_classifier(classifier, see
     told = Classifier.from_names(
         ["red dot", "cat"], backbone, templates=["a photo of a {}"], settings=Settings(precision="fp32")
     )
-    ours = cosines(head, seen.looks, backbone)
-    assert torch.allclose(ours * 40, told.logits(seen.looks), atol=1e-3)
+    ours = cosines(head, seen.pooled, backbone)
+    assert torch.allclose(ours * 40, told.logits(seen.pooled), atol=1e-3)
 
 
 def test_training_reaches_every_part(tiny_backbone, root):
     # Four windows, so that attention goes over them too.
     encoder = LevelEncoder(tiny_backbone, Settings(precision="fp32", image_size=(96, 96)))
-    backbone, seen = encoder.backbone, Seen.of(encoder, read_folders(root).train)
+    backbone, seen = encoder.backbone, LabelledFeatures.of(encoder, read_folders(root).train)
     head = new_head(seen.labelled.names, 6, backbone, ClassifyConfig())
     before = {name: value.clone() for name, value in head.state_dict().items()}
     frozen = {name: value.clone() for name, value in backbone.state_dict().items()}
-    losses = train(head, seen.looks, seen.labels, backbone, ClassifyConfig(steps=15, learning_rate=0.02))
+    losses = train(head, seen.pooled, seen.labels, backbone, ClassifyConfig(steps=15, learning_rate=0.02))
     assert losses[-1] < losses[0]
     assert not [name for name, value in head.state_dict().items() if torch.equal(value, before[name])]
     assert all(torch.equal(value, frozen[name]) for name, value in backbone.state_dict().items())
@@ -244,16 +244,16 @@ def test_training_reaches_every_part(tiny_backbone, root):
 def test_the_same_seed_learns_the_same(classifier, seen):
     backbone = classifier.encoder.backbone
     one, two, other = (
-        learn(seen.looks, seen.labels, seen.labelled.names, backbone, replace(QUICK, seed=seed)) for seed in (0, 0, 1)
+        learn(seen.pooled, seen.labels, seen.labelled.names, backbone, replace(QUICK, seed=seed)) for seed in (0, 0, 1)
     )
-    assert torch.equal(cosines(one.head, seen.looks, backbone), cosines(two.head, seen.looks, backbone))
+    assert torch.equal(cosines(one.head, seen.pooled, backbone), cosines(two.head, seen.pooled, backbone))
     assert one.weights == two.weights
     assert not torch.equal(other.head.adapters[0].blocks[0].linear.weight, one.head.adapters[0].blocks[0].linear.weight)
 
 
 def test_with_one_shot_nothing_is_trained(classifier, seen):
     one = seen.take(seen.labelled.shots(1, 0))
-    learned = learn(one.looks, one.labels, one.labelled.names, classifier.encoder.backbone, ClassifyConfig())
+    learned = learn(one.pooled, one.labels, one.labelled.names, classifier.encoder.backbone, ClassifyConfig())
     assert not learned.trained
     assert learned.temperature == 1
     assert -1 <= learned.known <= 1
@@ -261,7 +261,7 @@ def test_with_one_shot_nothing_is_trained(classifier, seen):
 
 
 def test_steps_of_zero_train_nothing(classifier, seen):
-    learned = learn(seen.looks, seen.labels, seen.labelled.names, classifier.encoder.backbone, ClassifyConfig(steps=0))
+    learned = learn(seen.pooled, seen.labels, seen.labelled.names, classifier.encoder.backbone, ClassifyConfig(steps=0))
     assert not learned.trained
 
 
@@ -289,7 +289,7 @@ def test_coarse_tokens_are_means_of_neighbours():
     assert coarsen(tokens[:, :4], (2, 2)).shape == (1, 4, 1)  # too few to be made fewer
 
 
-def gaussian_looks(counts: int = 40, spread: float = 0.3) -> tuple[Looks, torch.Tensor, torch.Tensor]:
+def gaussian_looks(counts: int = 40, spread: float = 0.3) -> tuple[PooledFeatures, torch.Tensor, torch.Tensor]:
     """Two classes that differ along one axis only, and vary most along another."""
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(2).repeat(counts)
@@ -297,16 +297,16 @@ def gaussian_looks(counts: int = 40, spread: float = 0.3) -> tuple[Looks, torch.
     features[:, 0] *= 8
     features[:, 1] += 2.0 * (labels * 2 - 1)
     tokens = torch.randn(1, 2 * counts, 9, 4, generator=random)
-    return Looks(features, tokens.half(), tuple(range(2 * counts))), torch.zeros(2 * counts, 4), labels
+    return PooledFeatures(features, tokens.half(), tuple(range(2 * counts))), torch.zeros(2 * counts, 4), labels
 
 
 def test_gaussians_ignore_what_varies_inside_classes():
-    looks, levels, labels = gaussian_looks()
+    pooled, levels, labels = gaussian_looks()
     train, test = list(range(40)), list(range(40, 80))
-    gaussians = Gaussians.fit(looks.take(train), levels[train], labels[train], 2, 0.0)
-    told = gaussians(looks.features[test], levels[test]).argmax(dim=1)
-    means = class_means(looks.features[train], labels[train], 2)
-    nearest = torch.cdist(looks.features[test], means).argmin(dim=1)
+    gaussians = Gaussians.fit(pooled.take(train), levels[train], labels[train], 2, 0.0)
+    told = gaussians(pooled.features[test], levels[test]).argmax(dim=1)
+    means = class_means(pooled.features[train], labels[train], 2)
+    nearest = torch.cdist(pooled.features[test], means).argmin(dim=1)
     ours, theirs = (float((each == labels[test]).float().mean()) for each in (told, nearest))
     assert ours >= theirs
     assert ours > 0.97
@@ -314,8 +314,8 @@ def test_gaussians_ignore_what_varies_inside_classes():
 
 def test_names_are_worth_what_they_tell():
     labels = torch.arange(3).repeat(8)
-    useful = worth_of_names(torch.eye(3)[labels] * 0.3, labels)
-    useless = worth_of_names(torch.randn(24, 3, generator=torch.Generator().manual_seed(1)) * 0.1, labels)
+    useful = weigh_names(torch.eye(3)[labels] * 0.3, labels)
+    useless = weigh_names(torch.randn(24, 3, generator=torch.Generator().manual_seed(1)) * 0.1, labels)
     assert useful.share > 0.8
     assert useless.share < 0.1
     assert useful.sharpness > useless.sharpness
@@ -325,8 +325,8 @@ def test_evidence_that_tells_nothing_counts_little():
     labels = torch.arange(4).repeat(30)
     good = torch.eye(4)[labels] + 0.3 * torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(120, 4, generator=torch.Generator().manual_seed(1)) * 0.2
-    assert weigh(good, noise, labels).told <= 2
-    assert weigh(good * 0.01, torch.eye(4)[labels] * 0.2, labels).told >= 10
+    assert weigh(good, noise, labels).text <= 2
+    assert weigh(good * 0.01, torch.eye(4)[labels] * 0.2, labels).text >= 10
 
 
 def test_folds_share_every_class():
@@ -368,8 +368,8 @@ def test_the_sharpness_that_explains_held_out_images_is_found():
     seen = torch.randn(4000, 5, generator=random)
     labels = torch.multinomial((12 * seen).softmax(dim=1), 1, generator=random)[:, 0]
     found = weigh(seen, torch.zeros(4000, 5), labels)
-    assert found.seen == pytest.approx(12, rel=0.2)
-    assert found.told == 0
+    assert found.visual == pytest.approx(12, rel=0.2)
+    assert found.text == 0
 
 
 def test_what_is_of_no_class_is_called_so(classifier, root):
@@ -389,8 +389,8 @@ def test_the_threshold_keeps_most_held_out_images():
 
 def test_nearness_asks_names_as_far_as_they_tell():
     features, centres, names = torch.eye(3)[:2], torch.eye(3)[:1], torch.eye(3)[1:]
-    assert nearness(features, centres, hints(names, share=0.9)).tolist() == [1.0, 0.5]
-    assert nearness(features, centres, hints(names, share=0.0)).tolist() == [1.0, 0.0]
+    assert nearness(features, centres, text_centres(names, share=0.9)).tolist() == [1.0, 0.5]
+    assert nearness(features, centres, text_centres(names, share=0.0)).tolist() == [1.0, 0.0]
 
 
 def test_other_names_leave_out_those_that_mean_the_same():
@@ -420,7 +420,7 @@ def test_templates_change_what_is_read(tiny_backbone, seen):
         Classifier.from_names(["cat", "dog"], tiny_backbone, templates=[template], settings=Settings(precision="fp32"))
         for template in ("{}", "a blurred photo of a {}")
     )
-    assert not torch.allclose(one.logits(seen.looks), two.logits(seen.looks))
+    assert not torch.allclose(one.logits(seen.pooled), two.logits(seen.pooled))
 
 
 def test_a_classifier_without_classes_says_so(tiny_backbone, root, tmp_path):
@@ -454,10 +454,10 @@ def test_broken_images_are_left_out_and_told(classifier, root, tmp_path):
     write(tmp_path, "a", "b")
     (tmp_path / "a" / "3.png").write_bytes(b"no image")
     labelled = read_test(tmp_path, ("a", "b"))
-    looks = look(classifier.encoder, labelled.images)
-    assert len(looks.features) == len(looks.kept) == 4
-    assert 2 not in looks.kept
-    assert "3.png" in looks.skipped[0][0]
+    pooled = encode_pooled(classifier.encoder, labelled.images)
+    assert len(pooled.features) == len(pooled.kept) == 4
+    assert 2 not in pooled.kept
+    assert "3.png" in pooled.skipped[0][0]
     assert isinstance(labelled, Labelled)
 
 

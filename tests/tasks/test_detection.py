@@ -16,7 +16,7 @@ from sowa.tasks.detection.config import DetectConfig, DetectTrainConfig
 from sowa.tasks.detection.decode import Boxes, decode
 from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.evaluate import ALARMS, measure, quiet_from
-from sowa.tasks.detection.examples import VIEWS, Examples, Seen, check_views, see
+from sowa.tasks.detection.examples import VIEWS, EncodedView, Examples, check_views, see
 from sowa.tasks.detection.losses import assign, box_losses
 from sowa.tasks.detection.network import BoxNetwork, scales
 from sowa.tasks.detection.queries import all_parts, asked, fits, parts, truth
@@ -145,7 +145,7 @@ def examples_of(*placed: list[tuple[str, list[float]]]) -> Examples:
     """Images of 4 x 4 patches of 16 pixels with these boxes, in patches."""
     samples = tuple(BoxSample(None, (64, 64), (), tuple(label for label, _ in boxes)) for boxes in placed)
     corners = tuple(torch.tensor([box for _, box in boxes]).reshape(-1, 4) for boxes in placed)
-    return Examples(samples, (Seen((), None, corners),), (4, 4), ())
+    return Examples(samples, (EncodedView((), None, corners),), (4, 4), ())
 
 
 def test_boxes_that_are_right_are_worth_one_and_others_count_as_false_alarms():

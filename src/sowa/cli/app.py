@@ -110,8 +110,10 @@ def fit(
         tiled: see large images through overlapping windows, for defects that are small in them; slower
         glances: with --tiled, look at so many windows only, chosen one after the other by what was seen so far
     """
+    from sowa.core.calibration import check_rate
     from sowa.detector.detector import Sowa
 
+    check_rate(false_positive_rate)
     console = Console()
     network = named_network(model, backbone)
     settings = Settings(device, precision, size(image_size), tiled, category)
@@ -130,11 +132,10 @@ def fit(
             coreset=coreset,
             patch_fraction=patch_fraction,
             augment=augmentation(augment),
-            false_positive_rate=false_positive_rate,
             batch_size=batch_size,
             report=report,
         )
-    detector.save(out)
+    detector.calibrate(false_positive_rate=false_positive_rate).save(out)
     console.skipped(detector.skipped_)
     console.say(
         f"{out}: {len(detector.references_)} reference images, threshold {detector.calibration_.threshold:.4f}",

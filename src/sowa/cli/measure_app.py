@@ -186,12 +186,12 @@ def shots(
     from sowa.encoders.torch_encoder import TorchEncoder
     from sowa.shots.feature_folder import FeatureFolder
     from sowa.shots.methods import METHODS
-    from sowa.shots.pool import PooledFeatures
+    from sowa.shots.pool import Pool
 
     config = ShotsConfig(numbers("candidates", candidates), folds, draws, tolerance, patience, seed)
     good, bad = sources(normal, dataset, root, category, labels, at_most, seed)
     settings = Settings(device, precision, size(image_size), tiled)
     encoder = TorchEncoder.from_pretrained(**named_network(model, backbone), settings=settings)
     folder = FeatureFolder(work, encoder) if work else None
-    pool = PooledFeatures(encoder, good, bad, seed=seed, batch_size=batch_size, folder=folder)
+    pool = Pool(encoder, good, bad, seed=seed, batch_size=batch_size, folder=folder)
     shots_to_files(pool, list(METHODS) if method == "all" else [method], config, out, json_file, Console())

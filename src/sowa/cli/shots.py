@@ -18,7 +18,7 @@ from sowa.shots.config import ShotsConfig
 from sowa.shots.curve import Choice
 from sowa.shots.folds import cross_validate, suited
 from sowa.shots.methods import METHODS
-from sowa.shots.pool import PooledFeatures
+from sowa.shots.pool import Pool
 
 AT_MOST = 100  # images of each kind, where nobody says otherwise
 LABELS = {
@@ -63,7 +63,7 @@ def chosen_shots(detector: Sowa, normal: Path, seed: int, batch_size: int, conso
     """For ``sowa fit --k-shot auto``: by cross-validation on generated defects, with what the images allow."""
     good, _ = sources(normal, None, None, None, "generated", AT_MOST, seed)
     config = suited(ShotsConfig(seed=seed), len(good))
-    pool = PooledFeatures(detector.encoder, good, seed=seed, batch_size=batch_size)
+    pool = Pool(detector.encoder, good, seed=seed, batch_size=batch_size)
     with console.progress() as report:
         pool.report = report
         choice = cross_validate(pool, config, report)
@@ -72,7 +72,7 @@ def chosen_shots(detector: Sowa, normal: Path, seed: int, batch_size: int, conso
 
 
 def shots_to_files(
-    pool: PooledFeatures,
+    pool: Pool,
     methods: Sequence[str],
     config: ShotsConfig,
     out: Path | None,

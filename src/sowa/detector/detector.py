@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from sowa.core.calibration import Calibration, at_rate, check_rate, from_normal
-from sowa.core.config import FALSE_POSITIVE_RATE, ModelConfig, Settings
+from sowa.core.calibration import Calibration, from_normal
+from sowa.core.config import ModelConfig, Settings
 from sowa.core.memory import MemoryBank
 from sowa.core.progress import Report, silent
 from sowa.data.sampling import draw
@@ -89,11 +89,14 @@ class Sowa(CalibratedDetector):
         coreset: bool = False,
         patch_fraction: float | None = None,
         augment: str | Sequence[str] = "auto",
-        false_positive_rate: float = FALSE_POSITIVE_RATE,
         batch_size: int = 8,
         report: Report = silent,
     ) -> Self:
         """Builds the memory bank and the calibration from normal images; an earlier bank is replaced.
+
+        The thresholds are those that one more normal image exceeds at a rate of `sowa.core.config.FALSE_POSITIVE_RATE`,
+        as far as can be told: from the images that the coreset left, or else from each of up to 64 references left out
+        of the bank in turn, a single one varied. `calibrate` sets another rate.
 
         Args:
             normal: A folder, file, glob pattern, PIL image, array (H, W, 3) uint8, tensor (3, H, W) in 0..1, or a list
@@ -106,16 +109,13 @@ class Sowa(CalibratedDetector):
                 bank grows no further.
             augment: Kinds of views of the references that are normal too, of `sowa.data.views.VIEWS`; "auto" has the
                 references, up to eight, tell which are. A reference with views is held as twice as many patches.
-            false_positive_rate: The thresholds are those that one more normal image exceeds at this rate, as far as can
-                be told: from the images that the coreset left, or else from each of up to 64 references left out of the
-                bank in turn, a single one varied.
             batch_size: So many images are encoded at once.
             report: Told of the progress.
 
         Raises:
             InputError: there are fewer than ``k_shot`` readable images, or none; the detector stays as it was.
         """
-        _check_fit(k_shot, seed, coreset, patch_fraction, false_positive_rate)
+        _check_fit(k_shot, seed, coreset, patch_fraction)
         kinds, available = check_views(augment), image_sources(normal)
         if k_shot is not None and not 1 <= k_shot <= len(available):
             raise InputError(f"k-shot is {k_shot}, allowed is 1 to {len(available)}, the images that there are")
@@ -135,7 +135,7 @@ class Sowa(CalibratedDetector):
             )
         calibration = self._calibrate_on(found, others, seed, batch_size, report)
         self.bank_ = self._searchable(found.bank)
-        self.seed_, self.calibration_ = seed, at_rate(calibration, false_positive_rate)
+        self.seed_, self.calibration_ = seed, calibration
         self.references_, self.augment_ = found.names, found.augment
         self.annotators = []  # what they have looked at was judged with the bank before
         return self
@@ -233,10 +233,7 @@ def _restore_extensions(detector: Sowa, file: DetectorFile, bank: MemoryBank, pa
             raise InputError(f"{path}: {error}") from error
 
 
-def _check_fit(
-    k_shot: int | None, seed: int, coreset: bool, patch_fraction: float | None, false_positive_rate: float
-) -> None:
-    check_rate(false_positive_rate)
+def _check_fit(k_shot: int | None, seed: int, coreset: bool, patch_fraction: float | None) -> None:
     if patch_fraction is not None and not 0 < patch_fraction <= 1:
         raise InputError(f"patch fraction is {patch_fraction}, allowed is above 0 up to 1")
     if seed < 0:

@@ -15,12 +15,12 @@ from sowa.errors import InputError
 from sowa.metrics import image_metrics
 from sowa.shots.config import ShotsConfig
 from sowa.shots.curve import Choice, one_standard_error, point
-from sowa.shots.pool import Clock, PooledFeatures
+from sowa.shots.pool import Clock, Pool
 
 DRAWN_FROM = 2  # times the most shots: so many references of a fold are searched, and every draw takes some of them
 
 
-def check(pool: PooledFeatures, config: ShotsConfig) -> None:
+def check(pool: Pool, config: ShotsConfig) -> None:
     """Raises InputError where there are too few normal images for the folds or the most shots."""
     normal, most = len(pool.normal), max(config.candidates)
     if normal < config.folds:
@@ -53,7 +53,7 @@ def suited(config: ShotsConfig, normal: int) -> ShotsConfig:
     return replace(config, candidates=candidates, folds=count)
 
 
-def folds(pool: PooledFeatures, config: ShotsConfig) -> list[tuple[list[int], list[int]]]:
+def folds(pool: Pool, config: ShotsConfig) -> list[tuple[list[int], list[int]]]:
     """For each fold the numbers of the images to draw references from, and of those to judge, both kinds.
 
     A generated defect is judged in the fold of the image that it lies on.
@@ -73,7 +73,7 @@ def folds(pool: PooledFeatures, config: ShotsConfig) -> list[tuple[list[int], li
     return found
 
 
-def judged_by(pool: PooledFeatures, judged: Sequence[int]) -> tuple[list[int], list[bool]]:
+def judged_by(pool: Pool, judged: Sequence[int]) -> tuple[list[int], list[bool]]:
     """The readable ones of a fold's images to judge, and whether each is anomalous.
 
     Raises InputError where there is none of a kind.
@@ -88,9 +88,7 @@ def judged_by(pool: PooledFeatures, judged: Sequence[int]) -> tuple[list[int], l
     return readable, labels
 
 
-def drawn(
-    pool: PooledFeatures, references: Sequence[int], needed: int, seed: int, at_most: int | None = None
-) -> list[int]:
+def drawn(pool: Pool, references: Sequence[int], needed: int, seed: int, at_most: int | None = None) -> list[int]:
     """``needed`` readable ones of a fold's references in random order, or up to ``at_most``.
 
     Raises InputError where there are fewer than ``needed``.
@@ -106,7 +104,7 @@ def auroc(distances_LQP: Tensor, labels: Sequence[bool]) -> float:
     return float(image_metrics(few_shot_scores(distances_LQP).cpu().numpy(), labels).image_AUROC)
 
 
-def cross_validate(pool: PooledFeatures, config: ShotsConfig, report: Report = silent) -> Choice:
+def cross_validate(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
     """Every number of shots on every fold, with several draws of references.
 
     The draws of a fold are orders of the same few references, so one search serves them all. Chosen is the smallest

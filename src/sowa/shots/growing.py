@@ -12,7 +12,7 @@ from sowa.core.progress import Report, silent
 from sowa.shots.config import ShotsConfig
 from sowa.shots.curve import Choice, Point, point
 from sowa.shots.folds import auroc, check, drawn, folds, judged_by
-from sowa.shots.pool import Clock, PooledFeatures
+from sowa.shots.pool import Clock, Pool
 
 # Orders of references in each fold. On 14 auxiliary and generated products one lost 0.017 image AUROC at 18 % of the
 # fits of cross-validation, two 0.011 at 37 %.
@@ -22,7 +22,7 @@ DRAWS = 2
 class Round:
     """A fold whose bank grows: what its images are nearest to so far."""
 
-    def __init__(self, pool: PooledFeatures, references: Sequence[int], judged: Sequence[int], seed: int) -> None:
+    def __init__(self, pool: Pool, references: Sequence[int], judged: Sequence[int], seed: int) -> None:
         self.pool, self.references, self.seed = pool, references, seed
         self.readable, self.labels = judged_by(pool, judged)
         self.shots = 0
@@ -37,7 +37,7 @@ class Round:
         return auroc(self.nearest_LQP, self.labels)
 
 
-def grow(pool: PooledFeatures, config: ShotsConfig, report: Report = silent) -> Choice:
+def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
     """From the smallest number of shots upwards, each judged on every fold in `DRAWS` orders of its references.
 
     It ends when ``config.patience`` larger numbers in a row haven't brought ``config.tolerance`` more than the best

@@ -26,7 +26,7 @@ from sowa.data.sampling import draw
 from sowa.errors import InputError
 from sowa.shots.config import ShotsConfig
 from sowa.shots.curve import CONFIDENCE, Choice, Point
-from sowa.shots.pool import Clock, PooledFeatures
+from sowa.shots.pool import Clock, Pool
 from sowa.shots.traits import FEWEST, traits
 
 # Of the process, chosen by leaving a group out in turn: how far a product tells of others, in root mean square
@@ -103,7 +103,7 @@ def shipped_products() -> MeasuredProducts:
 
 
 def predict_curve(
-    pool: PooledFeatures, config: ShotsConfig, report: Report = silent, known: MeasuredProducts | None = None
+    pool: Pool, config: ShotsConfig, report: Report = silent, known: MeasuredProducts | None = None
 ) -> Choice:
     """Predicts the curve from a few normal images, as many as the traits in ``known`` were read from.
 
@@ -150,7 +150,7 @@ def predict_curve(
     )
 
 
-def _traits(pool: PooledFeatures, some: Sequence[int], known: MeasuredProducts) -> NDArray[np.float64]:
+def _traits(pool: Pool, some: Sequence[int], known: MeasuredProducts) -> NDArray[np.float64]:
     """Of the images ``some`` of a pool. Raises InputError where they are too few, or of other levels than known."""
     if len(some) < FEWEST:
         raise InputError(f"{len(some)} normal images can be read, needed are {FEWEST} for --method meta; add some")

@@ -25,7 +25,7 @@ from sowa.synthetic import DAMAGE_TYPES, damage
 JUDGED = 8  # images compared with a bank at once
 
 
-class PooledFeatures:
+class Pool:
     """Normal images, numbered from 0, and as many with a defect behind them, each encoded when first asked for.
 
     ``anomalous`` are real ones; without them each normal image gets a generated defect (`sowa.synthetic.damage`) at
@@ -138,7 +138,7 @@ class Cost(TypedDict):
 class Clock:
     """What is taken of a pool from now on."""
 
-    def __init__(self, pool: PooledFeatures) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.before = (pool.encoded, time.perf_counter(), pool.encoding)
 

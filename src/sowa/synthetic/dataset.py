@@ -25,8 +25,7 @@ def write_dataset(
     categories: Iterable[str],
     *,
     train: int = 20,
-    test_good: int = 10,
-    test_per_defect: int = 5,
+    test: tuple[int, int] = (10, 5),
     size: int | tuple[int, int] = 384,
     seed: int = 0,
     severity: float | None = None,
@@ -38,8 +37,8 @@ def write_dataset(
         root: folder to write to, made when missing.
         categories: names from `CATEGORIES`.
         train: normal images in train/good of each category.
-        test_good: normal images in test/good.
-        test_per_defect: images in test/<defect type>, with masks 0/255 in ground_truth/<defect type>.
+        test: normal images in test/good, and images in each test/<defect type>, with masks 0/255 in
+            ground_truth/<defect type>.
         size: side, or (height, width), in pixels.
         seed: product lines of the data set; another seed gives other products.
         severity: how plain the defects are, 0..1; each draws its own by default.
@@ -51,11 +50,10 @@ def write_dataset(
     Raises:
         InputError: (a ValueError) an unknown category, a negative count, or what `generate` refuses.
     """
-    for name, count in (("train", train), ("test_good", test_good), ("test_per_defect", test_per_defect)):
-        if count < 0:
-            raise InputError(f"{name} {count} is negative; give 0 or more")
+    if min(train, *test) < 0:
+        raise InputError(f"train {train} and test {test} must be 0 or more")
     names = dict.fromkeys([categories] if isinstance(categories, str) else categories)
-    plan = [(name, *item) for name in names for item in _plan(name, train, test_good, test_per_defect)]
+    plan = [(name, *item) for name in names for item in _plan(name, train, *test)]
     for done, (category, split, defect_type, index, piece) in enumerate(plan, start=1):
         made = generate(category, defect_type=defect_type, size=size, seed=piece, style_seed=seed, severity=severity)
         _save(made, Path(root, category), split, index)

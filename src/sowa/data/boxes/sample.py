@@ -14,15 +14,14 @@ from sowa.errors import InputError
 
 Box = tuple[float, float, float, float]
 ROUNDING = 2.0  # pixels that a box may lie outside: tools round differently
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class BoxSample:
     """An image, not yet read, with ``boxes`` x1, y1, x2, y2 in its pixels and the name of what is in each.
 
-    ``split`` is one of `SPLITS` or "" where the data set doesn't say. ``reference`` is an image of the same part
-    without anything to find, where there is one.
+    ``split`` is "train", "validation", "test", or "" where the data set doesn't say. ``reference`` is an image of the
+    same part without anything to find, where there is one.
     """
 
     image_path: Path

@@ -17,16 +17,16 @@ from sowa.data.sources import image_sources
 from sowa.errors import InputError
 from sowa.model.backbone import Backbone
 from sowa.model.words import Words
-from sowa.tasks.classification.comparing import Seen, uncalibrated
+from sowa.tasks.classification.comparing import LabelledFeatures, uncalibrated
 from sowa.tasks.classification.config import ClassifyConfig
-from sowa.tasks.classification.learning import Learned, learn
-from sowa.tasks.classification.looks import CHUNK, Looks, look_at_once
+from sowa.tasks.classification.learning import ClassifierState, learn
 from sowa.tasks.classification.measures import Measured, measure
 from sowa.tasks.classification.open_set import EVEN_SHARES, NONE, SHARPNESS, named, nearness, others_than
+from sowa.tasks.classification.pooled_features import CHUNK, PooledFeatures, encode_chunk
 from sowa.tasks.classification.storage import read_classifier, write_classifier
 from sowa.tasks.encoding import LevelEncoder
 
-TEMPLATES = ("a photo of a {}", "an image of a {}", "a close-up of a {}", "the {}", "{}")
+TEMPLATES = ("a photo of a {}", "a picture of a {}", "a close-up of a {}", "the {}", "{}")
 TOP = 5
 
 
@@ -60,7 +60,7 @@ class Classifier:
     def __init__(self, encoder: LevelEncoder, names: Sequence[str] = (), templates: Sequence[str] = TEMPLATES) -> None:
         self.encoder, self.names = encoder, tuple(names)
         self.config = WordsConfig(templates=tuple(templates), length=0)
-        self.learned_: Learned | None = None
+        self.learned_: ClassifierState | None = None
         self.metrics_: Measured | None = None
         self.settings = ClassifyConfig()
         self.train_: dict[str, Any] = {}
@@ -116,20 +116,20 @@ class Classifier:
         """
         folders = root if isinstance(root, Folders) else read_folders(root, names, seed, held_out)
         chosen = folders.train if k_shot is None else folders.train.take(folders.train.shots(k_shot, seed))
-        train, test = (Seen.of(self.encoder, part, batch_size, report) for part in (chosen, folders.test))
-        self.fit_seen(train, seed, config, report)
-        self.skipped_ = [*train.looks.skipped, *test.looks.skipped]
+        train, test = (LabelledFeatures.of(self.encoder, part, batch_size, report) for part in (chosen, folders.test))
+        self.fit_features(train, seed, config, report)
+        self.skipped_ = [*train.pooled.skipped, *test.pooled.skipped]
         self.train_ |= {"k_shot": k_shot, "seed": seed}
         self.metrics_ = self._measure(test)
         return self
 
-    def fit_seen(
-        self, seen: Seen, seed: int = 0, config: ClassifyConfig | None = None, report: Report = silent
+    def fit_features(
+        self, seen: LabelledFeatures, seed: int = 0, config: ClassifyConfig | None = None, report: Report = silent
     ) -> Self:
         """The same of images that were looked at already; it measures nothing."""
         self.settings = config or ClassifyConfig(seed=seed)
         names = seen.labelled.names
-        self.learned_ = learn(seen.looks, seen.labels, names, self.encoder.backbone, self.settings, report)
+        self.learned_ = learn(seen.pooled, seen.labels, names, self.encoder.backbone, self.settings, report)
         self.names, self.metrics_ = names, None
         learned = [image.name for image in seen.labelled.images]
         self.train_ = {"images": len(learned), "trained": self.learned_.trained, "learned": learned}
@@ -151,9 +151,9 @@ class Classifier:
         self, labelled: Labelled, batch_size: int = 8, report: Report = silent
     ) -> tuple[Measured, Labelled, list[Classified]]:
         """As `test`, with the images that could be read and what is said of each."""
-        seen = Seen.of(self.encoder, labelled, batch_size, report)
-        self.skipped_ = list(seen.looks.skipped)
-        told = zip(seen.labelled.images, self.logits(seen.looks), strict=True)
+        seen = LabelledFeatures.of(self.encoder, labelled, batch_size, report)
+        self.skipped_ = list(seen.pooled.skipped)
+        told = zip(seen.labelled.images, self.logits(seen.pooled), strict=True)
         return self._measure(seen), seen.labelled, [self._told(image.name, logits, True) for image, logits in told]
 
     @property
@@ -161,8 +161,8 @@ class Classifier:
         """What logits are divided by, 1 where names alone tell."""
         return self.learned_.temperature if self.learned_ else 1.0
 
-    def _measure(self, seen: Seen) -> Measured:
-        return measure(self.logits(seen.looks) * self.temperature, seen.labels, self.names, self.temperature)
+    def _measure(self, seen: LabelledFeatures) -> Measured:
+        return measure(self.logits(seen.pooled) * self.temperature, seen.labels, self.names, self.temperature)
 
     @overload
     def predict(
@@ -197,11 +197,11 @@ class Classifier:
         wanted, self.skipped_ = image_sources(source), []
         for start in range(0, len(wanted), CHUNK):
             part = wanted[start : start + CHUNK]
-            looks = look_at_once(self.encoder, part, batch_size)
-            self.skipped_ += looks.skipped
+            pooled = encode_chunk(self.encoder, part, batch_size)
+            self.skipped_ += pooled.skipped
             report("classify", start + len(part), len(wanted))
-            known = self.knownness(looks) >= 1 if other else torch.ones(len(looks.kept), dtype=torch.bool)
-            for place, logits, is_known in zip(looks.kept, self.logits(looks), known, strict=True):
+            known = self.knownness(pooled) >= 1 if other else torch.ones(len(pooled.kept), dtype=torch.bool)
+            for place, logits, is_known in zip(pooled.kept, self.logits(pooled), known, strict=True):
                 yield self._told(part[place].name, logits, bool(is_known))
 
     def _told(self, path: str, logits_C: Tensor, known: bool) -> Classified:
@@ -235,24 +235,24 @@ class Classifier:
         return classifier
 
     @torch.no_grad()
-    def logits(self, looks: Looks) -> Tensor:
+    def logits(self, pooled: PooledFeatures) -> Tensor:
         """Calibrated logits (N, C) of images that were looked at."""
         if self.learned_ is None:
-            return SHARPNESS * looks.features @ self._text.T
-        return uncalibrated(self.learned_, looks, self.encoder) / self.learned_.temperature
+            return SHARPNESS * pooled.features @ self._text.T
+        return uncalibrated(self.learned_, pooled, self.encoder) / self.learned_.temperature
 
     @torch.no_grad()
-    def knownness(self, looks: Looks) -> Tensor:
+    def knownness(self, pooled: PooledFeatures) -> Tensor:
         """How far images (N,) are of any of the classes: 1 is the boundary, less is `NONE`."""
         if self.learned_ is not None:
             learned = self.learned_
-            return 1 + nearness(looks.features, learned.centres, learned.hints) - learned.known
+            return 1 + nearness(pooled.features, learned.centres, learned.text_centres) - learned.known
         if self._others is None:
             from open_clip import IMAGENET_CLASSNAMES
 
             vocabulary = tuple(dict.fromkeys(IMAGENET_CLASSNAMES))
             self._others = others_than(self._text, _read(vocabulary, self.config, self.encoder.backbone))
-        return named(looks.features, self._text, self._others) / EVEN_SHARES
+        return named(pooled.features, self._text, self._others) / EVEN_SHARES
 
 
 @torch.no_grad()

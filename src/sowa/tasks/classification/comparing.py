@@ -13,10 +13,10 @@ from sowa.core.progress import Report, silent
 from sowa.data.class_folders import Folders, Labelled
 from sowa.errors import InputError
 from sowa.tasks.classification.config import ClassifyConfig
-from sowa.tasks.classification.learning import Learned, cosines, learn
-from sowa.tasks.classification.looks import Looks, look
+from sowa.tasks.classification.learning import ClassifierState, cosines, learn
 from sowa.tasks.classification.measures import confusion, measure, recall
 from sowa.tasks.classification.network import middle
+from sowa.tasks.classification.pooled_features import PooledFeatures, encode_pooled
 from sowa.tasks.classification.rivals import frozen_features, rivals
 from sowa.tasks.encoding import LevelEncoder
 
@@ -39,29 +39,31 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LabelledFeatures:
     """Images that were looked at, and their classes."""
 
-    looks: Looks
+    pooled: PooledFeatures
     labels: Tensor
     labelled: Labelled
 
     @classmethod
-    def of(cls, encoder: LevelEncoder, labelled: Labelled, batch_size: int = 8, report: Report = silent) -> Seen:
-        """Looks at every image that can be read. Raises InputError where a class has none of these."""
-        looks = look(encoder, labelled.images, batch_size, report)
-        readable = labelled.take(looks.kept)
+    def of(
+        cls, encoder: LevelEncoder, labelled: Labelled, batch_size: int = 8, report: Report = silent
+    ) -> LabelledFeatures:
+        """Encodes every image that can be read. Raises InputError where a class has none of these."""
+        pooled = encode_pooled(encoder, labelled.images, batch_size, report)
+        readable = labelled.take(pooled.kept)
         for label in set(labelled.labels) - set(readable.labels):
             raise InputError(
                 f"none of the images of class {labelled.names[label]!r} can be read; first problem: "
-                f"{looks.skipped[0][1]}"
+                f"{pooled.skipped[0][1]}"
             )
-        return cls(looks, torch.tensor(readable.labels), readable)
+        return cls(pooled, torch.tensor(readable.labels), readable)
 
-    def take(self, places: Sequence[int]) -> Seen:
+    def take(self, places: Sequence[int]) -> LabelledFeatures:
         """Some of the images."""
         chosen = list(places)
-        return Seen(self.looks.take(chosen), self.labels[chosen], self.labelled.take(chosen))
+        return LabelledFeatures(self.pooled.take(chosen), self.labels[chosen], self.labelled.take(chosen))
 
 
 def compare(
@@ -80,14 +82,14 @@ def compare(
     for count in shots:
         if count is not None:
             folders.train.shots(count, 0)  # what isn't there is said before anything is encoded
-    train, test = (Seen.of(encoder, part, batch_size, report) for part in (folders.train, folders.test))
-    return compare_seen(encoder, train, test, shots, seeds, config, report)
+    train, test = (LabelledFeatures.of(encoder, part, batch_size, report) for part in (folders.train, folders.test))
+    return compare_features(encoder, train, test, shots, seeds, config, report)
 
 
-def compare_seen(
+def compare_features(
     encoder: LevelEncoder,
-    train: Seen,
-    test: Seen,
+    train: LabelledFeatures,
+    test: LabelledFeatures,
     shots: Sequence[Shots],
     seeds: Sequence[int],
     config: ClassifyConfig = ClassifyConfig(),  # noqa: B008 - frozen
@@ -103,21 +105,23 @@ def compare_seen(
     return rows
 
 
-def _run(encoder: LevelEncoder, train: Seen, test: Seen, shots: Shots, config: ClassifyConfig) -> list[Row]:
+def _run(
+    encoder: LevelEncoder, train: LabelledFeatures, test: LabelledFeatures, shots: Shots, config: ClassifyConfig
+) -> list[Row]:
     names, truth = train.labelled.names, test.labels.numpy()
-    learned = learn(train.looks, train.labels, names, encoder.backbone, config)
-    found = measure(uncalibrated(learned, test.looks, encoder), test.labels, names, learned.temperature)
+    learned = learn(train.pooled, train.labels, names, encoder.backbone, config)
+    found = measure(uncalibrated(learned, test.pooled, encoder), test.labels, names, learned.temperature)
     rows = [
         Row(OURS, shots, config.seed, found.top1, found.balanced, found.ece, found.ece_before, learned.trained),
     ]
-    told = rivals(frozen_features(train.looks), train.labels, frozen_features(test.looks), len(names))
+    told = rivals(frozen_features(train.pooled), train.labels, frozen_features(test.pooled), len(names))
     for name, classes in told.items():
         table = confusion(truth, classes, len(names))
         rows.append(Row(name, shots, config.seed, float((classes == truth).mean()), float(np.nanmean(recall(table)))))
     return rows
 
 
-def uncalibrated(learned: Learned, looks: Looks, encoder: LevelEncoder) -> Tensor:
+def uncalibrated(learned: ClassifierState, pooled: PooledFeatures, encoder: LevelEncoder) -> Tensor:
     """Logits (N, C) before they are divided by the temperature."""
-    seen = learned.gaussians(looks.features, middle(looks.tokens))
-    return learned.weights(seen, cosines(learned.head, looks, encoder.backbone)) * learned.temperature
+    seen = learned.gaussians(pooled.features, middle(pooled.tokens))
+    return learned.weights(seen, cosines(learned.head, pooled, encoder.backbone)) * learned.temperature

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sowa.tasks.classification.looks import Looks
+from sowa.tasks.classification.pooled_features import PooledFeatures
 
 SHARPEST_NAMES = 40.0  # what cosines with names are multiplied by at most
 SHRINKAGE = 0.5  # how far the spread inside classes is drawn towards that inside images
@@ -27,7 +27,7 @@ ONE_SHOT = 20.0  # sharpness of Gaussians from a single image of each class
 
 
 @dataclass(frozen=True)
-class Worth:
+class NameWeight:
     """What names are worth on some images: ``sharpness`` their cosines are multiplied by, and ``share`` (0..1) of the
     uncertainty about the class that they take away."""
 
@@ -35,13 +35,13 @@ class Worth:
     share: float
 
 
-def worth_of_names(cosines_NC: Tensor, labels: Tensor) -> Worth:
+def weigh_names(cosines_NC: Tensor, labels: Tensor) -> NameWeight:
     """Of names that never saw these images. The sharpness is the mean of its likelihood, so chance alone gives
     little."""
     steps = torch.arange(0, SHARPEST_NAMES + 1, 2)
     losses = torch.stack([F.cross_entropy(step * cosines_NC, labels) for step in steps])
     sharpness = ((-losses * len(labels)).softmax(dim=0) * steps).sum()
-    return Worth(float(sharpness), 1 - float(losses.min()) / math.log(cosines_NC.shape[1]))
+    return NameWeight(float(sharpness), 1 - float(losses.min()) / math.log(cosines_NC.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Gaussians:
         return joined(features_NE, levels_NK, self.feature_weight)
 
     @classmethod
-    def fit(cls, looks: Looks, levels_NK: Tensor, labels: Tensor, classes: int, share: float) -> Gaussians:
+    def fit(cls, pooled: PooledFeatures, levels_NK: Tensor, labels: Tensor, classes: int, share: float) -> Gaussians:
         """From images of every class, of which names tell apart the ``share`` (0..1)."""
         shots = len(labels) / classes
         weight = min(HEAVIEST, 1 + (4 + 4 / shots) * share)
-        x = joined(looks.features, levels_NK, weight)
+        x = joined(pooled.features, levels_NK, weight)
         means = class_means(x, labels, classes)
-        spread = _spread(x - means[labels], spread_inside(looks, looks.features.shape[1], shots), classes)
+        spread = _spread(x - means[labels], spread_inside(pooled, pooled.features.shape[1], shots), classes)
         weights = torch.linalg.solve(spread, means.T)
         products = means @ weights
         squared = products.diag()[:, None] + products.diag()[None] - products - products.T
@@ -87,13 +87,13 @@ def class_means(x_NK: Tensor, labels: Tensor, classes: int) -> Tensor:
     return sums / torch.bincount(labels, minlength=classes)[:, None]
 
 
-def spread_inside(looks: Looks, width: int, shots: float) -> Tensor:
+def spread_inside(pooled: PooledFeatures, width: int, shots: float) -> Tensor:
     """How the levels vary inside images, (E + K, E + K) with ones as its mean diagonal.
 
     What differs between regions of one image doesn't tell its class. With more ``shots`` it counts more, beside equal
     spread in all directions; with one shot not at all, since a defect is such a difference too.
     """
-    regions = _regions(looks.tokens)
+    regions = _regions(pooled.tokens)
     between = (regions - regions.mean(dim=1, keepdim=True)).flatten(0, 1)
     inside = between.T @ between / max(len(between), 1)
     share = 0.9 * (1 - 1 / max(shots, 1.0))

@@ -17,10 +17,10 @@ from torch import Tensor
 from sowa.core.progress import Report, silent
 from sowa.model.backbone import Backbone
 from sowa.tasks.classification.config import ClassifyConfig
-from sowa.tasks.classification.evidence import ONE_SHOT, Gaussians, worth_of_names
-from sowa.tasks.classification.looks import Looks
+from sowa.tasks.classification.evidence import ONE_SHOT, Gaussians, weigh_names
 from sowa.tasks.classification.network import Head, middle
-from sowa.tasks.classification.open_set import centres, hints, nearness, threshold_of
+from sowa.tasks.classification.open_set import centres, nearness, text_centres, threshold_of
+from sowa.tasks.classification.pooled_features import PooledFeatures
 from sowa.tasks.classification.weighing import Weights, fold_of, weigh
 
 BATCH, DECAY, SMOOTHING = 24, 0.05, 0.1
@@ -31,14 +31,14 @@ TRAINED_FROM = 4  # shots; of fewer too little can be held out to see whether tr
 
 def train(
     head: Head,
-    looks: Looks,
+    pooled: PooledFeatures,
     labels: Tensor,
     backbone: Backbone,
     config: ClassifyConfig,
     report: Report = silent,
     label: str = "train",
 ) -> list[float]:
-    """Trains adapters, pooling and prompts on every image of ``looks``, in place; the loss of each step."""
+    """Trains adapters, pooling and prompts on every image of ``pooled``, in place; the loss of each step."""
     frozen = [backbone.attention(level) for level in range(len(backbone.levels))]
     optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
@@ -48,7 +48,7 @@ def train(
         head.train()
         for step in range(config.steps):
             chosen = order.permutation(len(labels))[:BATCH]
-            features, tokens = looks.features[chosen].to(device), looks.tokens[:, chosen].to(device)
+            features, tokens = pooled.features[chosen].to(device), pooled.tokens[:, chosen].to(device)
             logits = SHARPNESS * head(features, tokens, frozen, backbone)
             loss = F.cross_entropy(logits, labels[chosen].to(device), label_smoothing=SMOOTHING)
             optimizer.zero_grad()
@@ -62,24 +62,24 @@ def train(
 
 
 @torch.no_grad()
-def cosines(head: Head, looks: Looks, backbone: Backbone) -> Tensor:
+def cosines(head: Head, pooled: PooledFeatures, backbone: Backbone) -> Tensor:
     """Of every image with every class's words, (N, C), on the CPU."""
     frozen, device = [backbone.attention(level) for level in range(len(backbone.levels))], head.into.weight.device
     words, parts = head.words(backbone), []
-    for start in range(0, len(looks.features), 64):
+    for start in range(0, len(pooled.features), 64):
         part = slice(start, start + 64)
-        seen = head.see(looks.features[part].to(device), looks.tokens[:, part].to(device), frozen)
-        parts.append((seen @ words.T).cpu())
+        visual = head.see(pooled.features[part].to(device), pooled.tokens[:, part].to(device), frozen)
+        parts.append((visual @ words.T).cpu())
     return torch.cat(parts)
 
 
 @dataclass(frozen=True)
-class Learned:
+class ClassifierState:
     """What was learned of classes.
 
     ``trained`` says whether training the head helped images held out; the head is untrained where it didn't.
-    ``temperature`` is what logits of `ONE_SHOT` sharpness are divided by. ``centres`` and ``hints`` (C, E) are what
-    `nearness` compares images with, and ``known`` the nearness from which on an image is of a class.
+    ``temperature`` is what logits of `ONE_SHOT` sharpness are divided by. ``centres`` and ``text_centres`` (C, E) are
+    what `nearness` compares images with, and ``known`` the nearness from which on an image is of a class.
     """
 
     head: Head
@@ -87,49 +87,49 @@ class Learned:
     weights: Weights
     temperature: float
     centres: Tensor
-    hints: Tensor
+    text_centres: Tensor
     known: float
     trained: bool
 
 
 def learn(
-    looks: Looks,
+    pooled: PooledFeatures,
     labels: Tensor,
     names: Sequence[str],
     backbone: Backbone,
     config: ClassifyConfig,
     report: Report = silent,
-) -> Learned:
+) -> ClassifierState:
     """Learns classes from images of each. With one shot nothing is trained, since nothing can be held out."""
-    classes, levels, side = len(names), middle(looks.tokens), math.isqrt(looks.tokens.shape[2])
+    classes, levels, side = len(names), middle(pooled.tokens), math.isqrt(pooled.tokens.shape[2])
     head = new_head(names, side, backbone, config)
     with torch.no_grad():
         words = head.words(backbone).float().cpu()
-    told = looks.features @ words.T
-    worth = worth_of_names(told, labels)
-    hinted = hints(words, worth.share)
+    text = pooled.features @ words.T
+    name_weight = weigh_names(text, labels)
+    named = text_centres(words, name_weight.share)
     shots = int(torch.bincount(labels, minlength=classes).min())
     fold = fold_of(labels, min(FOLDS, max(shots, 2)), config.seed)
-    seen, near = _held_out(looks, levels, labels, fold, worth.share, hinted)
+    visual, near = _held_out(pooled, levels, labels, fold, name_weight.share, named)
     out = fold >= 0
-    weights, trained = Weights(ONE_SHOT, worth.sharpness), False
+    weights, trained = Weights(ONE_SHOT, name_weight.sharpness), False
     if out.any():
-        weights = weigh(seen[out], told[out], labels[out])
+        weights = weigh(visual[out], text[out], labels[out])
     if shots >= TRAINED_FROM and config.steps:
         trial = new_head(names, side, backbone, config)
-        better = _trial(trial, looks, labels, fold == 0, seen, told, backbone, config, report)
+        better = _trial(trial, _Evidence(pooled, labels, visual, text), fold == 0, backbone, config, report)
         if better:
-            train(head, looks, labels, backbone, config, report)
+            train(head, pooled, labels, backbone, config, report)
             weights, trained = better, True
-    middles = centres(looks.features, labels, classes)
-    return Learned(
+    middles = centres(pooled.features, labels, classes)
+    return ClassifierState(
         head=head,
-        gaussians=Gaussians.fit(looks, levels, labels, classes, worth.share),
+        gaussians=Gaussians.fit(pooled, levels, labels, classes, name_weight.share),
         weights=weights,
-        temperature=ONE_SHOT / weights.seen,
+        temperature=ONE_SHOT / weights.visual,
         centres=middles,
-        hints=hinted,
-        known=threshold_of(near[out], middles, hinted),
+        text_centres=named,
+        known=threshold_of(near[out], middles, named),
         trained=trained,
     )
 
@@ -142,36 +142,39 @@ def new_head(names: Sequence[str], side: int, backbone: Backbone, config: Classi
     return head.to(next(backbone.parameters()).device).eval()
 
 
+@dataclass(frozen=True)
+class _Evidence:
+    """Of N images: what was encoded, their ``labels`` (N,), and the logits (N, C) of frozen features and of names."""
+
+    pooled: PooledFeatures
+    labels: Tensor
+    visual: Tensor
+    text: Tensor
+
+
 def _trial(
-    head: Head,
-    looks: Looks,
-    labels: Tensor,
-    out: Tensor,
-    seen: Tensor,
-    told: Tensor,
-    backbone: Backbone,
-    config: ClassifyConfig,
-    report: Report,
+    head: Head, found: _Evidence, out: Tensor, backbone: Backbone, config: ClassifyConfig, report: Report
 ) -> Weights | None:
     """Trains ``head`` without the images that are ``out`` (N,): the weights that suit it, None where it doesn't help
     them."""
+    pooled, labels = found.pooled, found.labels
     inside, outside = (torch.nonzero(part)[:, 0].tolist() for part in (~out, out))
-    train(head, looks.take(inside), labels[inside], backbone, config, report, "train, held out")
-    trained = weigh(seen[outside], cosines(head, looks.take(outside), backbone), labels[outside])
-    untrained = weigh(seen[outside], told[outside], labels[outside])
+    train(head, pooled.take(inside), labels[inside], backbone, config, report, "train, held out")
+    trained = weigh(found.visual[outside], cosines(head, pooled.take(outside), backbone), labels[outside])
+    untrained = weigh(found.visual[outside], found.text[outside], labels[outside])
     return trained if trained.loss < untrained.loss else None
 
 
 def _held_out(
-    looks: Looks, levels: Tensor, labels: Tensor, fold: Tensor, share: float, hinted: Tensor
+    pooled: PooledFeatures, levels: Tensor, labels: Tensor, fold: Tensor, share: float, text_centres: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Logits (N, C) and nearness (N,) of each image, by the images of the other folds; zeros in no fold."""
-    classes = len(hinted)
-    seen, near = torch.zeros(len(labels), classes), torch.zeros(len(labels))
+    classes = len(text_centres)
+    visual, near = torch.zeros(len(labels), classes), torch.zeros(len(labels))
     for number in range(int(fold.max()) + 1):
         out = fold == number
         rest = torch.nonzero(~out)[:, 0].tolist()
-        gaussians = Gaussians.fit(looks.take(rest), levels[rest], labels[rest], classes, share)
-        seen[out] = gaussians(looks.features[out], levels[out])
-        near[out] = nearness(looks.features[out], centres(looks.features[rest], labels[rest], classes), hinted)
-    return seen, near
+        gaussians = Gaussians.fit(pooled.take(rest), levels[rest], labels[rest], classes, share)
+        visual[out] = gaussians(pooled.features[out], levels[out])
+        near[out] = nearness(pooled.features[out], centres(pooled.features[rest], labels[rest], classes), text_centres)
+    return visual, near

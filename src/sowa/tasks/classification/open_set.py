@@ -30,17 +30,17 @@ def centres(features_NE: Tensor, labels: Tensor, classes: int) -> Tensor:
     return F.normalize(class_means(features_NE, labels, classes), dim=-1)
 
 
-def hints(names_CE: Tensor, share: float) -> Tensor:
+def text_centres(names_CE: Tensor, share: float) -> Tensor:
     """Names as they count for `nearness`, (C, E): less where they take less than a quarter of the uncertainty away."""
     return names_CE * min(NAMED, 2 * max(share, 0.0))
 
 
-def nearness(features_NE: Tensor, centres_CE: Tensor, hints_CE: Tensor) -> Tensor:
-    """Cosine with the nearest class, and what the nearest name hints at, (N,)."""
-    return (features_NE @ centres_CE.T).amax(dim=1) + (features_NE @ hints_CE.T).amax(dim=1)
+def nearness(features_NE: Tensor, centres_CE: Tensor, text_CE: Tensor) -> Tensor:
+    """Cosine with the nearest class, and what the nearest name text_centres at, (N,)."""
+    return (features_NE @ centres_CE.T).amax(dim=1) + (features_NE @ text_CE.T).amax(dim=1)
 
 
-def threshold_of(held_out: Tensor, centres_CE: Tensor, hints_CE: Tensor) -> float:
+def threshold_of(held_out: Tensor, centres_CE: Tensor, text_CE: Tensor) -> float:
     """The nearness above which an image is of a known class.
 
     ``held_out`` (N,) are those of images that weren't in their centres; where there are none, with one shot, the
@@ -50,7 +50,7 @@ def threshold_of(held_out: Tensor, centres_CE: Tensor, hints_CE: Tensor) -> floa
         return float(np.quantile(held_out.numpy(), 1 - KNOWN_KEPT))
     classes = range(len(centres_CE))
     others = [[each for each in classes if each != own] for own in classes]
-    between = [nearness(centres_CE[own : own + 1], centres_CE[rest], hints_CE[rest]) for own, rest in enumerate(others)]
+    between = [nearness(centres_CE[own : own + 1], centres_CE[rest], text_CE[rest]) for own, rest in enumerate(others)]
     return float(torch.cat(between).mean())
 
 

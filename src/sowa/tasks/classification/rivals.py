@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa.tasks.classification.evidence import class_means
-from sowa.tasks.classification.looks import Looks
+from sowa.tasks.classification.pooled_features import PooledFeatures
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of the logistic regression, of which cross-validation takes one
 FOLDS = 5
@@ -27,10 +27,10 @@ RIVALS = (
 )
 
 
-def frozen_features(looks: Looks) -> dict[str, Tensor]:
+def frozen_features(pooled: PooledFeatures) -> dict[str, Tensor]:
     """The two features (N, F), each part a unit vector."""
-    levels = [F.normalize(tokens.float().mean(dim=1), dim=-1) for tokens in looks.tokens]
-    return {"class feature": looks.features, "all levels": torch.cat([looks.features, *levels], dim=1)}
+    levels = [F.normalize(tokens.float().mean(dim=1), dim=-1) for tokens in pooled.tokens]
+    return {"class feature": pooled.features, "all levels": torch.cat([pooled.features, *levels], dim=1)}
 
 
 def rivals(

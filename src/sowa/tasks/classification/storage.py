@@ -18,8 +18,8 @@ from sowa.errors import InputError
 from sowa.model.checkpoint import identity
 from sowa.tasks.classification.config import ClassifyConfig
 from sowa.tasks.classification.evidence import ONE_SHOT, Gaussians
-from sowa.tasks.classification.learning import Learned, new_head
-from sowa.tasks.classification.looks import side_of
+from sowa.tasks.classification.learning import ClassifierState, new_head
+from sowa.tasks.classification.pooled_features import side_of
 from sowa.tasks.classification.weighing import Weights
 from sowa.tasks.encoding import LevelEncoder
 
@@ -34,15 +34,15 @@ class Numbers:
 
     classify: ClassifyConfig
     feature_weight: float
-    seen: float
-    told: float
+    visual: float
+    text: float
     known: float
     trained: bool
 
 
 def write_classifier(
     path: Path,
-    learned: Learned,
+    learned: ClassifierState,
     names: tuple[str, ...],
     encoder: LevelEncoder,
     config: ClassifyConfig,
@@ -54,15 +54,15 @@ def write_classifier(
         "weights": learned.gaussians.weights,
         "bias": learned.gaussians.bias,
         "centres": learned.centres,
-        "hints": learned.hints,
+        "text_centres": learned.text_centres,
     }
     if learned.trained:  # an untrained head is made again from its seed
         tensors |= {HEAD + name: value.detach() for name, value in learned.head.state_dict().items()}
     numbers = Numbers(
         config,
         learned.gaussians.feature_weight,
-        learned.weights.seen,
-        learned.weights.told,
+        learned.weights.visual,
+        learned.weights.text,
         learned.known,
         learned.trained,
     )
@@ -75,7 +75,7 @@ def write_classifier(
 
 def read_classifier(
     path: Path, backbone: str | None, settings: Settings | None
-) -> tuple[LevelEncoder, TaskHeader, ClassifyConfig, Learned]:
+) -> tuple[LevelEncoder, TaskHeader, ClassifyConfig, ClassifierState]:
     """Everything that ``write_classifier`` wrote, on the backbone that the file names or on ``backbone``.
 
     Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
@@ -92,19 +92,19 @@ def read_classifier(
 
 def _learned(
     path: Path, tensors: Mapping[str, Tensor], names: tuple[str, ...], numbers: Numbers, encoder: LevelEncoder
-) -> Learned:
+) -> ClassifierState:
     own, classes = encoder.backbone, len(names)
     joined = own.embed_dim + len(own.levels) * own.width
     apart = (classes, own.embed_dim)
-    wanted = {"weights": (joined, classes), "bias": (classes,), "centres": apart, "hints": apart}
+    wanted = {"weights": (joined, classes), "bias": (classes,), "centres": apart, "text_centres": apart}
     for name, shape in wanted.items():
         found = tensors.get(name, torch.empty(0))
         if tuple(found.shape) != shape or not torch.isfinite(found).all():
             raise InputError(
                 f"{path} holds {name} of shape {tuple(found.shape)}, needed are finite numbers {shape}; make it anew"
             )
-    if numbers.seen <= 0 or not all(map(math.isfinite, (numbers.seen, numbers.told, numbers.known))):
-        raise InputError(f"{path} weighs its evidence by {numbers.seen}, {numbers.told}; make it anew")
+    if numbers.visual <= 0 or not all(map(math.isfinite, (numbers.visual, numbers.text, numbers.known))):
+        raise InputError(f"{path} weighs its evidence by {numbers.visual}, {numbers.text}; make it anew")
     head = new_head(names, side_of(encoder.grid), own, numbers.classify)
     if numbers.trained:
         state = {name.removeprefix(HEAD): value for name, value in tensors.items() if name.startswith(HEAD)}
@@ -114,13 +114,13 @@ def _learned(
             raise InputError(
                 f"{path} doesn't fit its own header ({' '.join(str(error).split())}); make it anew"
             ) from None
-    return Learned(
+    return ClassifierState(
         head=head,
         gaussians=Gaussians(tensors["weights"], tensors["bias"], numbers.feature_weight),
-        weights=Weights(numbers.seen, numbers.told),
-        temperature=ONE_SHOT / numbers.seen,
+        weights=Weights(numbers.visual, numbers.text),
+        temperature=ONE_SHOT / numbers.visual,
         centres=tensors["centres"],
-        hints=tensors["hints"],
+        text_centres=tensors["text_centres"],
         known=numbers.known,
         trained=numbers.trained,
     )

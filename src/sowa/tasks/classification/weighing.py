@@ -1,6 +1,6 @@
 """How evidence is weighed: by images that were held out of it, fold by fold.
 
-Logits of an image are ``seen`` times what frozen features say (`Gaussians`) plus ``told`` times the cosines with the
+Logits of an image are ``visual`` times what frozen features say (`Gaussians`) plus ``text`` times the cosines with the
 classes' words, trained where that helped. Shapes: N images, C classes.
 """
 
@@ -15,34 +15,34 @@ import torch.nn.functional as F
 from torch import Tensor
 
 USUAL = 20.0
-SEEN = tuple(float(value) for value in np.geomspace(2, 60, 12))
-TOLD = (0.0, 2.0, 4.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0)
+VISUAL = tuple(float(value) for value in np.geomspace(2, 60, 12))
+TEXT = (0.0, 2.0, 4.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0)
 
 
 @dataclass(frozen=True)
 class Weights:
     """What the two kinds of evidence count, and the mean loss of held-out images by it."""
 
-    seen: float
-    told: float
+    visual: float
+    text: float
     loss: float = float("nan")
 
-    def __call__(self, seen_NC: Tensor, told_NC: Tensor) -> Tensor:
+    def __call__(self, visual_NC: Tensor, text_NC: Tensor) -> Tensor:
         """Logits (N, C)."""
-        return self.seen * seen_NC + self.told * told_NC
+        return self.visual * visual_NC + self.text * text_NC
 
 
-def weigh(seen_NC: Tensor, told_NC: Tensor, labels: Tensor) -> Weights:
+def weigh(visual_NC: Tensor, text_NC: Tensor, labels: Tensor) -> Weights:
     """The weights by which held-out images are likeliest; of equal ones those that count names less.
 
     What few images say of the sharpness is drawn towards `USUAL`, as one more image would.
     """
     found = [
-        Weights(seen, told, float(F.cross_entropy(seen * seen_NC + told * told_NC, labels)))
-        for told in TOLD
-        for seen in SEEN
+        Weights(visual, text, float(F.cross_entropy(visual * visual_NC + text * text_NC, labels)))
+        for text in TEXT
+        for visual in VISUAL
     ]
-    return min(found, key=lambda each: each.loss * len(labels) + 0.5 * math.log(each.seen / USUAL) ** 2)
+    return min(found, key=lambda each: each.loss * len(labels) + 0.5 * math.log(each.visual / USUAL) ** 2)
 
 
 def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:

@@ -44,7 +44,7 @@ VIEWS = {"hflip": (HFLIP,), "vflip": (VFLIP,), "rotate90": (LEFT, RIGHT), "rotat
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedView:
     """N images in one view: ``tokens`` and those of the references, L times (N, P, D) in half precision, and the
     ``boxes`` of each, (n, 4) in patches."""
 
@@ -58,7 +58,7 @@ class Examples:
     """The ``samples`` that could be read, as every view of ``views`` shows them, and those that couldn't."""
 
     samples: tuple[BoxSample, ...]
-    views: tuple[Seen, ...]
+    views: tuple[EncodedView, ...]
     grid: tuple[int, int]
     skipped: tuple[tuple[str, str], ...]
 
@@ -115,7 +115,7 @@ def see(
             [ImageSource(str(s.reference), s.reference) for s in good if s.reference is not None] if reference else []
         )
         beside = encode(plain, view).tokens if reference else None
-        seen.append(Seen(tested.tokens, beside, tuple(_in_patches(s, view, encoder.grid) for s in good)))
+        seen.append(EncodedView(tested.tokens, beside, tuple(_in_patches(s, view, encoder.grid) for s in good)))
     return Examples(tuple(good), tuple(seen), encoder.grid, tuple(skipped))
 
 

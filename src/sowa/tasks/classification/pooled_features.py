@@ -22,7 +22,7 @@ CHUNK = 64  # images whose tokens are held in full at a time
 
 
 @dataclass(frozen=True)
-class Looks:
+class PooledFeatures:
     """Of N images: ``features`` (N, E), unit vectors, ``tokens`` (L, N, S * S, D) in half precision.
 
     ``kept`` are the places of those that could be read, ``skipped`` the others with the reason.
@@ -33,9 +33,11 @@ class Looks:
     kept: tuple[int, ...]
     skipped: tuple[tuple[str, str], ...] = ()
 
-    def take(self, places: Sequence[int]) -> Looks:
+    def take(self, places: Sequence[int]) -> PooledFeatures:
         """Some of the images, in that order."""
-        return Looks(self.features[list(places)], self.tokens[:, list(places)], tuple(self.kept[p] for p in places))
+        return PooledFeatures(
+            self.features[list(places)], self.tokens[:, list(places)], tuple(self.kept[p] for p in places)
+        )
 
 
 def side_of(grid: tuple[int, int]) -> int:
@@ -50,11 +52,13 @@ def coarsen(tokens_NPD: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(maps, (side, side)).flatten(2).transpose(1, 2)
 
 
-def look(encoder: LevelEncoder, images: Sequence[ImageSource], batch_size: int = 8, report: Report = silent) -> Looks:
+def encode_pooled(
+    encoder: LevelEncoder, images: Sequence[ImageSource], batch_size: int = 8, report: Report = silent
+) -> PooledFeatures:
     """Encodes images once. Raises InputError where none can be read."""
-    parts: list[Looks] = []
+    parts: list[PooledFeatures] = []
     for start in range(0, len(images), CHUNK):
-        parts.append(look_at_once(encoder, images[start : start + CHUNK], batch_size))
+        parts.append(encode_chunk(encoder, images[start : start + CHUNK], batch_size))
         report("look at images", min(start + CHUNK, len(images)), len(images))
     skipped = tuple(each for part in parts for each in part.skipped)
     kept = tuple(number * CHUNK + place for number, part in enumerate(parts) for place in part.kept)
@@ -62,11 +66,11 @@ def look(encoder: LevelEncoder, images: Sequence[ImageSource], batch_size: int =
         why = skipped[0][1] if skipped else "there is none"
         raise InputError(f"none of {len(images)} images can be read; first problem: {why}")
     features = torch.cat([part.features for part in parts])
-    return Looks(features, torch.cat([part.tokens for part in parts], dim=1), kept, skipped)
+    return PooledFeatures(features, torch.cat([part.tokens for part in parts], dim=1), kept, skipped)
 
 
-def look_at_once(encoder: LevelEncoder, images: Sequence[ImageSource], batch_size: int) -> Looks:
+def encode_chunk(encoder: LevelEncoder, images: Sequence[ImageSource], batch_size: int) -> PooledFeatures:
     """The same of so few images that all their tokens can be held; of none where none can be read."""
     seen = encoder.encode(images, batch_size)
     tokens = torch.stack([coarsen(level, seen.grid).half() for level in seen.tokens])
-    return Looks(F.normalize(seen.features, dim=-1), tokens, seen.kept, seen.skipped)
+    return PooledFeatures(F.normalize(seen.features, dim=-1), tokens, seen.kept, seen.skipped)
