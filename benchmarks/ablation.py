@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sowa import Sowa
 from sowa.data import load
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.model.checkpoint import load_weights, pretrained_network, seeded_network, trained_tensors
@@ -31,17 +32,17 @@ def variants() -> Iterator[tuple[str, Sowa, bool]]:
     weights = trained_tensors(network)
     prompt = dataclasses.replace(network.config.prompt, self_weight=0.0)  # what that adds is in zero_shot.py
     network.config = dataclasses.replace(network.config, prompt=prompt)
-    yield "whole method", Sowa(network, trained=True), True
-    yield "memory bank alone", Sowa(network, trained=False), False
+    yield "whole method", Sowa(TorchEncoder(network, trained=True)), True
+    yield "memory bank alone", Sowa(TorchEncoder(network, trained=False)), False
     random = seeded_network("mini", network.config)
     prompts = {name: value for name, value in weights.items() if name.startswith("prompts.")}
     load_weights(random, trained_tensors(random) | prompts, "trained prompts")
-    yield "random adapters, trained prompts", Sowa(random, trained=True), True
+    yield "random adapters, trained prompts", Sowa(TorchEncoder(random, trained=True)), True
     for place, level in enumerate(network.backbone.levels):
         config = dataclasses.replace(network.config, levels=(level,))
         single = SowaNetwork(seeded_network("mini", config).backbone, config)
         load_weights(single, prompts | _of_level(weights, place), "one level")
-        yield f"level {place + 1} alone", Sowa(single, trained=True), True
+        yield f"level {place + 1} alone", Sowa(TorchEncoder(single, trained=True)), True
 
 
 def _of_level(weights: dict[str, Tensor], place: int) -> dict[str, Tensor]:

@@ -29,19 +29,20 @@ from sowa import Sowa
 from sowa.core.config import SaliencyConfig
 from sowa.core.memory import MemoryBank
 from sowa.core.scoring import few_shot_map, few_shot_scores, top_mean
-from sowa.core.types import ABNORMAL, Sample
+from sowa.core.types import ABNORMAL, Features, Sample
 from sowa.data import choose_references, load, read_image, read_mask_at, resize_image, split
 from sowa.data.batches import read_batches
 from sowa.data.sampling import draw
 from sowa.data.sources import sample_sources
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.extensions.gaze.comparing import baselines, compare
 from sowa.extensions.gaze.fixations import Gaze
 from sowa.extensions.gaze.learning import attention_map, learn, watch
 from sowa.extensions.gaze.observers import simulate
-from sowa.extensions.names.defects import DefectNames, example, region
 from sowa.extensions.names.expected import DefectProbability
+from sowa.extensions.names.scores import NameClassifier, example, region
 from sowa.extensions.names.weights import load_namer
 from sowa.extensions.saliency import SaliencyWeight
 from sowa.metrics import PixelMetrics, image_metrics
@@ -74,14 +75,14 @@ def see(detector: Sowa, samples: Sequence[Sample]) -> list[Seen]:
     by_name = {str(sample.image_path): sample for sample in samples}
     found = []
     for batch in read_batches(sample_sources(samples), detector.image_size, BATCH, []):
-        observation = detector.encoder.encode(batch.images, prompts=False)
-        assert observation.saliency is not None
+        features = detector.encoder.encode(batch.images, prompts=False)
+        saliency = features.patch_values[SaliencyWeight.name]
         for index, (image, size) in enumerate(zip(batch.sources, batch.sizes, strict=True)):
             sample = by_name[image.name]
             found.append(
                 Seen(
-                    tuple(level[index : index + 1] for level in observation.patches),
-                    observation.saliency[index : index + 1],
+                    tuple(level[index : index + 1] for level in features.patches),
+                    saliency[index : index + 1],
                     read_mask_at(sample.mask_path, detector.image_size, size),
                     sample.label == ABNORMAL,
                     sample.defect_type,
@@ -171,14 +172,18 @@ def clutter(sample: Sample, random: np.random.Generator) -> None:
 def steered(detector: Sowa, samples: Callable[[], list[Sample]]) -> dict[str, list[float]]:
     """All combinations of saliency, which proposes, and names of defects, which decide."""
     product = Product.of(detector, samples())
-    expected = DefectProbability(ANY, load_namer(detector.encoder.network.backbone), detector.encoder.network.backbone)
+    backbone = detector.encoder.network.backbone
+    probability = DefectProbability(ANY, load_namer(backbone), backbone)
+
+    def expected(each: Seen) -> Tensor:
+        features = Features(each.patches, detector.encoder.grid, detector.image_size)
+        return probability(each.patches[0], features)
+
     found = {"neither": product.auroc(lambda _, distances: distances, detector)}
     for weight in WEIGHTS:
         found[f"saliency {weight:+g}"] = product.auroc(lambda each, d: d * (weight * each.saliency).exp(), detector)  # noqa: B023
-    found["names"] = product.auroc(lambda each, d: d * expected(each.patches), detector)
-    found["both"] = product.auroc(
-        lambda each, d: d * (PAIR_WEIGHT * each.saliency).exp() * expected(each.patches), detector
-    )
+    found["names"] = product.auroc(lambda each, d: d * expected(each), detector)
+    found["both"] = product.auroc(lambda each, d: d * (PAIR_WEIGHT * each.saliency).exp() * expected(each), detector)
     return found
 
 
@@ -202,7 +207,7 @@ def trained(data: str, work: Path, saliency: bool) -> dict[str, Any]:
 
 
 def model() -> Any:
-    return Sowa.from_pretrained("mini").network.config
+    return Sowa.from_pretrained("mini").encoder.config
 
 
 def named(detector: Sowa, data: str) -> dict[str, Any]:
@@ -222,11 +227,11 @@ def named(detector: Sowa, data: str) -> dict[str, Any]:
         examples = {kind: looks(namer, see(detector, part), bank) for kind, part in zip(TYPES, shown, strict=True)}
         judged = see(detector, test)
         for way, known in (("words", None), ("five examples each", examples)):
-            defects = DefectNames(TYPES, namer, backbone, known)
+            defects = NameClassifier(TYPES, namer, backbone, known)
             told = [defects(each.patches, bank.distances(each.patches).sum(dim=0), grid) for each in judged]
             truth = np.array([TYPES.index(str(each.defect_type)) for each in judged])
             likeliest = np.array([int(each.probabilities[0].argmax()) for each in told])
-            shares = np.array([top_of(each.maps) for each in told])
+            shares = np.array([top_of(each.maps.transpose(0, 1)) for each in told])
             matrix = confusion_matrix(truth, likeliest, labels=range(len(TYPES)))
             areas = [float(roc_auc_score(truth == index, shares[:, index])) for index in range(len(TYPES))]
             part = found.setdefault(way, {"confusion": np.zeros_like(matrix).tolist(), "auroc": []})
@@ -251,7 +256,7 @@ def gaze(work: Path) -> dict[str, Any]:
     """Simulated observers on generated products who look for defects; learned on some products, tested on others."""
     found: dict[str, dict[str, float]] = {}
     sides = {"learned from": ("wood", "gear", "leather", "capsule"), "tested on": ("cast_iron", "bearing", "cardboard")}
-    detector, parts = Sowa.from_pretrained("mini", saliency=SaliencyConfig()), {}
+    encoder, parts = TorchEncoder.from_pretrained("mini", saliency=SaliencyConfig()), {}
     for part, categories in sides.items():
         root = work / "gaze" / part.split()[0]
         write_dataset(root, categories, train=1, test=(1, 6), seed=STYLE, severity=0.6)
@@ -262,13 +267,13 @@ def gaze(work: Path) -> dict[str, Any]:
             files[name] = sample.image_path
             mask = read_mask_at(sample.mask_path, (384, 384), (384, 384))
             viewings += simulate(name, mask, OBSERVERS, seed=0)
-        parts[part] = watch(detector.encoder, Gaze(tuple(viewings)), files, PER_DEGREE).watched
+        parts[part] = watch(encoder, Gaze(tuple(viewings)), files, PER_DEGREE).watched
     training, testing = parts.values()
-    saliency = detector.encoder.network.saliency
+    saliency = encoder.network.saliency
     assert saliency is not None
     network = {"saliency": lambda each: attention_map(saliency, each)}
     before = compare(testing, network, PER_DEGREE)["saliency"]
-    learn(detector.encoder, training)
+    learn(encoder, training)
     results = compare(testing, baselines(training) | network, PER_DEGREE)
     order = {"everywhere alike": results["everywhere alike"], "the centre, fitted": results["the centre"]}
     order |= {"saliency, not learned": before, "saliency, learned": results["saliency"]}
@@ -281,6 +286,7 @@ def gaze(work: Path) -> dict[str, Any]:
 def cost() -> dict[str, float]:
     """Share of the encoder's time that saliency takes, medians of interleaved runs."""
     detector, shares = salient(), {}
+    saliency = detector.encoder.windows.patch_readers[SaliencyWeight.name]
     images = np.random.default_rng(0).integers(0, 256, (BATCH, *detector.image_size, 3), dtype=np.uint8)
     plain = Sowa.from_pretrained("mini")
     with torch.inference_mode():
@@ -292,7 +298,7 @@ def cost() -> dict[str, float]:
                 started = time.perf_counter()
                 plain.encoder.encode(images[:count], prompts=False)
                 between = time.perf_counter()
-                detector.encoder.network.stands_out(pixels, patches[0], grid)
+                saliency(pixels, Features(patches, grid, detector.image_size))
                 ratios.append((time.perf_counter() - between) / (between - started))
             shares[str(count)] = median(ratios)
     return shares

@@ -23,11 +23,13 @@ from sowa.core.files import write_bytes
 from sowa.core.maps import upsample
 from sowa.data import resize_image
 from sowa.detector.render import encode
+from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.extensions.gaze.density import Screen
 from sowa.extensions.gaze.fixations import Gaze
 from sowa.extensions.gaze.learning import Watched, learn, watch
 from sowa.extensions.gaze.observers import simulate
 from sowa.extensions.glances.extension import Glances
+from sowa.extensions.names.defects import DefectNames
 from sowa.synthetic import DAMAGE_TYPES, damage
 
 SIDE, NAMES, OBSERVERS = 384, ("crack", "stain", "scratch"), 6
@@ -73,8 +75,8 @@ def top_down(row: list[Axes]) -> None:
     wall = photograph("brick")
     detector = Sowa.from_pretrained("mini").fit([wall, wall[:, ::-1].copy(), wall[::-1].copy()], augment=())
     bad = damage(damage(wall, "crack", seed=5, severity=0.8).image, "stain", seed=11, severity=0.6).image
-    detector.name_defects(NAMES)
-    named = {each.name: each for each in detector.predict(bad)[0].defects}
+    detector.annotators = [DefectNames(detector, NAMES)]
+    named = {each.name: each for each in detector.predict(bad)[0].annotations["defects"]}
     show(row[0], bad, None, "Top-down: a wall with defects")
     highest = max(float(each.defect_map.max()) for each in named.values())
     for axes, name in zip(row[1:], NAMES, strict=True):
@@ -151,7 +153,7 @@ def glances(row: list[Axes]) -> None:
 
 
 def main(out: Path) -> None:
-    detector = Sowa.from_pretrained("mini", saliency=SaliencyConfig())
+    detector = Sowa(TorchEncoder.from_pretrained("mini", saliency=SaliencyConfig()))
     figure = Figure(figsize=(8, 8.5), layout="constrained")
     rows = figure.subplots(4, 4)
     bottom_up(list(rows[0]), detector)

@@ -45,7 +45,7 @@ CLOSE = 1e-3  # a cosine this near to the best one counts as found
 
 def observed(detector: Sowa, samples: list[Sample]) -> Tensor:
     wanted = sample_sources(samples)
-    batches = read_batches(wanted, detector.image_size, BATCH, lambda *problem: None)
+    batches = read_batches(wanted, detector.image_size, BATCH, [])
     return torch.cat(
         [torch.stack(detector.encoder.encode(b.images, prompts=False).patches).half() for b in batches], dim=1
     )

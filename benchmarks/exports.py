@@ -66,7 +66,7 @@ def measured(judge: Judge, samples: list[Sample], size: tuple[int, int]) -> tupl
     by_name = {str(sample.image_path): sample for sample in samples}
     scores: list[NDArray[np.float32]] = []
     pixels = PixelMetrics(image_rates=False)
-    for batch in read_batches(wanted, size, BATCH, lambda *problem: None):
+    for batch in read_batches(wanted, size, BATCH, []):
         judged = judge(batch.images)
         scores.append(judged.raw_scores)
         for source, anomaly_map in zip(batch.sources, judged.maps, strict=True):

@@ -21,6 +21,8 @@ from sowa import Sowa
 from sowa.core.config import Settings
 from sowa.core.types import ABNORMAL, Sample
 from sowa.data import list_images, load, read_image, read_mask_at, resize_image
+from sowa.encoders.torch_encoder import TorchEncoder
+from sowa.extensions.names.defects import DefectNames
 from sowa.model.checkpoint import load_weights, trained_tensors
 from sowa.model.sowa import SowaNetwork
 
@@ -57,7 +59,7 @@ def retold(detector: Sowa, template: str) -> Sowa:
     prompt = dataclasses.replace(network.config.prompt, abnormal_templates=(template,))
     other = SowaNetwork(network.backbone, dataclasses.replace(network.config, prompt=prompt))
     load_weights(other, trained_tensors(network), "the shipped weights")
-    return Sowa(other, trained=True, device=detector.encoder.device.type, precision="fp32")
+    return Sowa(TorchEncoder(other, trained=True, settings=Settings(precision="fp32")))
 
 
 def by_type(root: Path) -> dict[str, list[Sample]]:
@@ -87,11 +89,11 @@ def raised(detector: Sowa, tiles: dict[str, list[Sample]]) -> np.ndarray:
 
 def shares(detector: Sowa, tiles: dict[str, list[Sample]]) -> np.ndarray:
     """Rows: type of the defect; columns: type named. What share of all named types' maps on the defect each has."""
-    detector.name_defects(list(TYPES))
+    detector.annotators = [DefectNames(detector, list(TYPES))]
     table = np.zeros((len(TYPES), len(TYPES)))
     for row, samples in enumerate(tiles.values()):
         for sample, prediction in zip(samples, detector.predict([s.image_path for s in samples]), strict=True):
-            maps = {each.name: each.defect_map for each in prediction.defects}  # the likeliest first
+            maps = {each.name: each.defect_map for each in prediction.annotations["defects"]}  # the likeliest first
             maps_Thw = torch.from_numpy(np.stack([maps[name] for name in TYPES]))
             mask = read_mask_at(sample.mask_path, detector.image_size, prediction.image.shape[:2])
             inside = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), maps_Thw.shape[1:])

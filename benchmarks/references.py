@@ -30,7 +30,7 @@ from sowa.data.batches import read_batches
 from sowa.data.sources import ImageSource, sample_sources
 from sowa.data.views import VIEWS
 from sowa.detector.coreset import CANDIDATES
-from sowa.detector.references import build, cover
+from sowa.detector.references import Selection, build, cover
 from sowa.metrics import image_metrics
 from sowa.synthetic import CATEGORIES, write_dataset
 
@@ -49,16 +49,16 @@ UNTRAINED = "as they are, random weights"
 
 
 class Remembering:
-    """Has a detector see equal images once: what a row shows it others have shown before."""
+    """Has a detector encode equal images once: what a row shows it others have shown before."""
 
     def __init__(self, detector: Sowa) -> None:
-        self.observe_, self.seen = detector.observe, dict[bytes, Features]()
-        detector.observe = self.observe  # type: ignore[method-assign]
+        self.encode_, self.seen = detector.encoder.encode, dict[bytes, Features]()
+        detector.encoder.encode = self.encode  # type: ignore[method-assign]
 
-    def observe(self, images: Any, prompts: bool | None = None, categories: Any = None) -> Features:
+    def encode(self, images: Any, prompts: bool | None = None, categories: Any = None) -> Features:
         key = images.tobytes()
         if key not in self.seen:
-            self.seen[key] = self.observe_(images, prompts, categories)
+            self.seen[key] = self.encode_(images, prompts, categories)
         return self.seen[key]
 
 
@@ -88,10 +88,10 @@ def rows(detector: Sowa, samples: Sequence[Sample], at_most: int, ways: dict[str
         chosen: list[ImageSource] = []
         for name, way in ways.items():
             if way.get("coreset") and not chosen:  # greedy, so fewer are the first of more
-                chosen, _, _ = cover(detector, drawn[:CANDIDATES], max(SHOTS), BATCH)
+                chosen, _, _ = cover(detector.encoder, drawn[:CANDIDATES], max(SHOTS), BATCH)
             for column, shots in enumerate(SHOTS):
                 taken = chosen if way.get("coreset") else drawn
-                bank = build(detector, taken, shots, BATCH, augment=way["augment"]).bank
+                bank = build(detector.encoder, taken, Selection(shots, BATCH, augment=way["augment"])).bank
                 found[name][row, column] = auroc(bank, patches, labels)
     return {name: values.mean(axis=0).tolist() for name, values in found.items()}
 

@@ -85,7 +85,7 @@ def choose(detector: Sowa, samples: Sequence[Sample], method: str, labels: str) 
     """What one way says, from a pool of its own, so that its seconds are what a user waits where nobody else does."""
     normal = some(images(samples, "train", NORMAL), AT_MOST)
     bad = some(images(samples, "test", ABNORMAL), AT_MOST) if labels == "real" else None
-    started, pool = time.process_time(), MeasuredPool(detector, normal, bad)
+    started, pool = time.process_time(), MeasuredPool(detector.encoder, normal, bad)
     choice = METHODS[method](pool, CONFIG).to_dict()
     return choice | {"seconds": time.process_time() - started, "encoding": pool.processor}
 

@@ -118,7 +118,7 @@ def peer(python: Path) -> dict[str, Run]:
 def contenders(backbone: str, work: Path) -> tuple[dict[str, Run], Sowa, dict[str, tuple[str, Path, str]]]:
     """What runs, the detector in fp32, and for each of ours what `MEMORY` needs."""
     full = fitted(Sowa.from_pretrained(backbone, settings=Settings(precision="fp32")))
-    half = fitted(Sowa(full.network, trained=True, precision="bf16"))
+    half = fitted(Sowa(full.encoder.at_precision("bf16")))
     stem = backbone.replace(":", "-").replace("/", "-")
     file = full.save(work / f"{stem}.sowa")
     found: dict[str, Run] = {

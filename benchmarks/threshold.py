@@ -29,7 +29,7 @@ from sowa.data import draw, load
 from sowa.data.batches import read_batches
 from sowa.data.sources import ImageSource, sample_sources
 from sowa.detector.leave_one_out import Scores
-from sowa.detector.references import FEW, FeatureCache, build
+from sowa.detector.references import FEW, FeatureCache, Selection, build
 
 POOL, ANOMALOUS, DRAWS = 160, 80, 30
 SHOTS, RATES = (4, 16, 50), (0.01, 0.05, 0.1)
@@ -55,20 +55,24 @@ class Product:
                 ([sample for sample in samples if sample.label == ABNORMAL], ANOMALOUS),
             )
         )
+        broken: list[tuple[str, str]] = []
         batches = read_batches(normal + anomalous, detector.image_size, 1, broken)
         seen = [detector.encoder.encode(batch.images) for batch in batches]
+        if broken:
+            raise SystemExit(f"{broken[0][0]}: {broken[0][1]}")
         bank = MemoryBank.build([one.patches for one in seen[: len(normal)]], len(normal))
         return cls(normal, seen, [bank.distances_by_image(one.patches)[:, 0].half() for one in seen])
 
-    def search(self, detector: Sowa, sight: FeatureCache, columns: Sequence[int]) -> Search:
+    def search(self, detector: Sowa, cache: FeatureCache, columns: Sequence[int]) -> Search:
         """The images of the pool in ``columns`` as references."""
         if len(columns) > FEW:
             return lambda number, leave_out: self._nearest(number, [c for c in columns if c != leave_out])
         drawn = [self.normal[column] for column in columns]
-        bank = build(detector, drawn, len(drawn), 1, augment="auto", sight=sight).bank
+        selection = Selection(len(drawn), 1, augment="auto")
+        bank = build(detector.encoder, drawn, selection, cache=cache).bank
 
         def searched(number: int, leave_out: int | None) -> Tensor:
-            left_out = None if leave_out is None else torch.tensor([columns.index(leave_out)])
+            left_out = None if leave_out is None else columns.index(leave_out)
             return bank.distances(self.seen[number].patches, left_out, detector.encoder.precision)
 
         return searched
@@ -82,12 +86,8 @@ class Product:
         scores = Scores()
         for number in numbers:
             distances = search(number, number if own else None)
-            scores.add(judge_few_shot(self.seen[number], distances, detector.encoder.network.config))
+            scores.add(judge_few_shot(self.seen[number], distances, detector.encoder.config))
         return scores
-
-
-def broken(image: ImageSource, why: str) -> None:
-    raise SystemExit(f"{image.name}: {why}")
 
 
 def promise(calibration: Calibration, rate: float, normal: Scores, anomalous: Scores) -> tuple[float, ...]:
@@ -106,13 +106,13 @@ def above(values: Sequence[float], limit: float) -> float:
 
 @torch.inference_mode()
 def rows(category: str, detector: Sowa, samples: Sequence[Sample]) -> list[str]:
-    product, sight, lines = Product.of(detector, samples), FeatureCache(detector, keep=True), list[str]()
+    product, cache, lines = Product.of(detector, samples), FeatureCache(detector.encoder), list[str]()
     pool, anomalous = range(len(product.normal)), range(len(product.normal), len(product.seen))
     for shots in (shots for shots in SHOTS if shots + 20 <= len(pool)):
         found: dict[float, list[tuple[float, ...]]] = {rate: [] for rate in RATES}
         for seed in range(DRAWS):
             columns = draw(pool, shots, seed)
-            search = product.search(detector, sight, columns)
+            search = product.search(detector, cache, columns)
             left_out = product.scores(detector, search, columns, own=True)
             calibration = from_references(left_out.raw_scores, left_out.map_maxima, shots)
             unseen = product.scores(detector, search, [number for number in pool if number not in columns])
