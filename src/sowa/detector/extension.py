@@ -146,10 +146,11 @@ def find_search(name: str) -> BankSearch | None:
     """
     if name == "exact":
         return None
-    found = find(name)()
-    if not isinstance(found, BankSearch):
+    kind = find(name)
+    if not issubclass(kind, BankSearch):
         raise InputError(f"search is {name!r}, which searches no memory bank; allowed are exact and faiss")
-    return found
+    search: BankSearch = kind()
+    return search
 
 
 def check_together(extensions: Sequence[Extension]) -> None:
