@@ -156,10 +156,12 @@ def score_of(raw_score: float, threshold: float, width: float) -> float:
 
 
 def from_references(raw_scores: Sequence[float], map_maxima: Sequence[float], references: int) -> Calibration:
-    """Calibration from raw scores and map maxima of left-out references, or of variants of a single one.
+    """Calibration from left-out references, or from variants of a single one; at the rate `FALSE_POSITIVE_RATE`.
 
-    ``references`` is the size of the bank; the fewer of them were left out, the wider the ranges. The threshold is that
-    of ``FALSE_POSITIVE_RATE``, see `at_rate`.
+    Args:
+        raw_scores: Of each left-out reference.
+        map_maxima: Of the same.
+        references: The size of the bank; the fewer of them were left out, the wider the ranges.
     """
     if references == 1:
         image, pixel = (_of_variants(values) for values in (raw_scores, map_maxima))
@@ -206,9 +208,19 @@ def best_threshold(scores: ArrayLike, labels: ArrayLike, rule: Rule, missed_cost
     """The threshold that ``rule`` finds best for scores (N,) with labels (N,), 1 where anomalous.
 
     It lies half-way between two neighbouring scores, or on the highest where it's best to call none anomalous.
-    ``missed_cost`` is what a miss costs, counted in false alarms.
 
-    Raises InputError unless there are images of both kinds and ``missed_cost`` is above 0.
+    Args:
+        scores: (N,), higher where more anomalous.
+        labels: (N,), 1 where anomalous.
+        rule: What is best.
+        missed_cost: What a miss costs for the rule "cost", counted in false alarms.
+
+    Raises:
+        InputError: there aren't images of both kinds, or ``missed_cost`` isn't above 0.
+
+    Example:
+        >>> best_threshold([0.1, 0.2, 0.6, 0.4], [0, 0, 1, 1], "f1")
+        0.30000000000000004
     """
     score_N, label_N = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
     anomalous, normal = int(label_N.sum()), int((~label_N).sum())
@@ -230,10 +242,14 @@ def best_cut(
     rule: Rule,
     missed_cost: float = 1.0,
 ) -> float:
-    """As `best_threshold`, from D distinct scores, the highest first.
+    """As `best_threshold`, from D distinct scores. Of equally good thresholds the highest is taken.
 
-    ``found_D`` and ``false_D`` count the anomalous and the normal at or above each. Of equally good thresholds the
-    highest is taken.
+    Args:
+        score_D: The highest first.
+        found_D: How many anomalous images lie at or above each.
+        false_D: How many normal ones.
+        rule: What is best.
+        missed_cost: As of `best_threshold`.
     """
     found, false = np.concatenate(([0.0], found_D)), np.concatenate(([0.0], false_D))
     anomalous, normal = found[-1], max(false[-1], 1)

@@ -22,6 +22,10 @@ def upsample(values_BP: Array, grid: tuple[int, int], size: tuple[int, int]) -> 
 
     Returns:
         Maps (B, H, W).
+
+    Example:
+        >>> upsample(np.array([[0.0, 1.0]], np.float32), grid=(1, 2), size=(1, 5)).tolist()
+        [[[0.0, 0.25, 0.5, 0.75, 1.0]]]
     """
     rows, columns = (interpolation(*sides, values_BP) for sides in zip(grid, size, strict=True))
     with full_precision(values_BP):

@@ -21,6 +21,13 @@ class MemoryBank:
 
     Raises:
         ValueError: the features have another number of axes.
+
+    Example:
+        >>> import numpy as np
+        >>> reference = np.array([[[1.0, 0.0], [0.0, 2.0]]])  # one image of two patches, at one level
+        >>> bank = MemoryBank.build([[reference]], at_most=1)
+        >>> bank.distances([np.array([[[3.0, 0.0], [0.0, -1.0]]])]).round(3).tolist()
+        [[[0.0, 1.0]]]
     """
 
     index: Index | None = None

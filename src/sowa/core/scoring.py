@@ -119,7 +119,13 @@ def self_distances(patches: Sequence[Array]) -> Array:
 
 
 def top_mean(values: Array, fraction: float = TOP_FRACTION) -> Array:
-    """Mean of the highest ``fraction`` of each image's values, (B, ...) to (B,): sharp, yet not one pixel's noise."""
+    """Mean of the highest ``fraction`` of each image's values, (B, ...) to (B,): sharp, yet not one pixel's noise.
+
+    Example:
+        >>> import numpy as np
+        >>> top_mean(np.arange(10.0).reshape(1, 10), fraction=0.2).tolist()
+        [8.5]
+    """
     values_BN = values.reshape(values.shape[0], -1)
     highest = largest(values_BN, max(1, round(fraction * values_BN.shape[1])))
     return namespace(highest).mean(highest, axis=1)

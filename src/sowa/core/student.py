@@ -19,6 +19,10 @@ def cumulative(freedom: int, t: float) -> float:
     Args:
         freedom: Degrees of freedom, 1 and more.
         t: The value.
+
+    Example:
+        >>> round(cumulative(4, 2.132), 3)
+        0.95
     """
     tail = _upper_tail(freedom, abs(t))
     return tail if t < 0 else 1 - tail
@@ -55,6 +59,10 @@ def quantile(freedom: int, share: float) -> float:
     Args:
         freedom: Degrees of freedom, 1 and more.
         share: Above 0 and below 1.
+
+    Example:
+        >>> round(quantile(4, 0.95), 3)
+        2.132
     """
     reach = 1.0
     while cumulative(freedom, -reach) > min(share, 1 - share):

@@ -55,6 +55,10 @@ def window_places(size: Size, window: Size, patch: Size) -> list[Place]:
 
     Raises:
         ValueError: ``size`` is smaller than ``window``.
+
+    Example:
+        >>> window_places((64, 112), (64, 64), (16, 16))
+        [(0, 0), (0, 48)]
     """
     rows, columns = (_starts(*sides) for sides in zip(size, window, patch, strict=True))
     return [(top, left) for top in rows for left in columns]
