@@ -2,7 +2,7 @@
 
 How far a normal image lies from the memory bank is seen by leaving each reference image out of the bank in turn, or
 on normal images that aren't in it. Few images say little about the spread, so it is drawn towards what other products
-show; how well that holds on products that weren't looked at is in benchmarks/results/threshold.md.
+show; how well that holds on products that weren't looked at is in benchmarks/results/choices.md and threshold.md.
 """
 
 from __future__ import annotations

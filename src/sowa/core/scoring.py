@@ -19,7 +19,7 @@ TOP_FRACTION = 0.01
 SELF_FRACTION = 1 / 30
 """Of an image's patches: so many others a normal one resembles."""
 SELF_BOUNDARY = 0.27
-"""Of an image's score by its own patches, for each level: where normal ends (benchmarks/results/zero-shot.md)."""
+"""Of an image's score by its own patches, for each level: where normal ends (benchmarks/results/choices.md)."""
 
 
 def judge_zero_shot(features: Features, config: ModelConfig) -> Judgement:
@@ -52,7 +52,7 @@ def judge_few_shot(
 
     The map is the published one, few-shot plus ``config.prompt.map_weight`` times zero-shot. The score is that of the
     distances alone, of patches, since enlarging flattens a defect of one patch, and since adding the prompts' score
-    lowered accuracy (benchmarks/results/options-development.md).
+    lowered accuracy (benchmarks/results/choices.md).
 
     Args:
         features: What was encoded.

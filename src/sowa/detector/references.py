@@ -28,7 +28,7 @@ FEW = 8
 TRIED = ("hflip", "vflip", "rotate90", "rotate180", "tilt")
 """What is tried where the images are to tell."""
 HELD = 2
-"""Images: so many patches of a reference and its views the bank holds (benchmarks/results/references.md)."""
+"""Images: so many patches of a reference and its views the bank holds (benchmarks/results/choices.md)."""
 ALIKE = 1.35
 """Times as far from a reference as another image of the product: so far a view may be."""
 
@@ -178,7 +178,7 @@ def _choose_views(
 
     A kind is normal where its views are hardly farther from the other references than those are from each other; where
     there is a single one, hardly farther from it than it's from itself a little nearer. All views of all products would
-    gain a little more (benchmarks/results/references.md); but a part that lies upside down is a defect where none has.
+    gain a little more (benchmarks/results/choices.md); but a part that lies upside down is a defect where none has.
     """
     xp = namespace(own_LKPE := _joined(features.encode(batch, (), own=True) for batch in batches))
     if own_LKPE.shape[1] == 1:
