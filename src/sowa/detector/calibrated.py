@@ -92,11 +92,6 @@ class CalibratedDetector(Predictor):
         return self.encoder.image_size
 
     @property
-    def boundary(self) -> Calibration:
-        """Where normal ends."""
-        return self.calibration_
-
-    @property
     def image_judge(self) -> ImageJudge | None:
         """The extension that judges images in place of the memory bank, None where there is none."""
         return next((each for each in self.extensions if isinstance(each, ImageJudge)), None)
@@ -202,6 +197,9 @@ class CalibratedDetector(Predictor):
         return Judge(
             lambda images, leave_out: self.judge_images(images, bank, leave_out), self.image_size, batch_size, report
         )
+
+    def _current_boundary(self) -> Calibration:
+        return self.calibration_
 
     def _predict_batch(self, batch: Batch, boundary: Boundary, started: float) -> Iterator[Prediction]:
         if self.annotators:

@@ -19,26 +19,35 @@ from sowa.encoders.engines import Engine, Precision, open_engine
 class ExportedSowa(Predictor):
     """Finds defects as the detector that was exported does. May be used from many threads at once.
 
-    ``metadata`` is what the export says of itself, ``boundary`` where normal ends: another one may be put in its place.
-    ``skipped_`` lists what the last call couldn't read, and why.
+    Attributes:
+        metadata: What the export says of itself.
+        engine: Runs its graph.
+        boundary: Where normal ends; another one may be put in its place.
+        skipped_: Names of the images that the last call couldn't read, and why.
     """
+
+    boundary: ExportedBoundary
 
     def __init__(self, metadata: Metadata, engine: Engine) -> None:
         self.metadata = metadata
         self.engine = engine
-        self._boundary = metadata.boundary
+        self.boundary = metadata.boundary
         self.skipped_: list[tuple[str, str]] = []
 
     @classmethod
     def load(
         cls, path: str | Path, *, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None
     ) -> Self:
-        """The detector that ``sowa export`` wrote into the folder ``path``.
+        """The detector that ``sowa export`` wrote.
 
-        ``device`` is "cpu", for onnxruntime also "cuda", for openvino also "gpu" or "auto". ``precision`` "bf16" lets
-        openvino compute in bfloat16, about twice as fast where the processor has it. ``threads`` are all by default.
+        Args:
+            path: The folder.
+            device: "cpu", for onnxruntime also "cuda", for openvino also "gpu" or "auto".
+            precision: "bf16" lets openvino compute in bfloat16, about twice as fast where the processor has it.
+            threads: So many are used; all by default.
 
-        Raises InputError where a file is missing, broken or changed, or the runtime isn't there.
+        Raises:
+            InputError: a file is missing, broken or changed, or the runtime isn't there.
         """
         folder = Path(path)
         metadata = read_metadata(folder)
@@ -59,14 +68,8 @@ class ExportedSowa(Predictor):
         self.engine(np.zeros((batch_size, *self.image_size, 3), np.uint8))
         return self
 
-    @property
-    def boundary(self) -> ExportedBoundary:
-        """Where normal ends."""
-        return self._boundary
-
-    @boundary.setter
-    def boundary(self, boundary: ExportedBoundary) -> None:
-        self._boundary = boundary
+    def _current_boundary(self) -> ExportedBoundary:
+        return self.boundary
 
     def _predict_batch(self, batch: Batch, boundary: Boundary, started: float) -> Iterator[Prediction]:
         judgement = self.engine(batch.images)

@@ -31,13 +31,12 @@ class Predictor:
         """(H, W) in pixels at which images are seen."""
         raise NotImplementedError
 
-    @property
-    def boundary(self) -> Boundary:
-        """Where normal ends."""
-        raise NotImplementedError
-
     def _check_ready(self) -> None:
         """Raises InputError where nothing can be judged yet."""
+
+    def _current_boundary(self) -> Boundary:
+        """Where normal ends when a call begins."""
+        raise NotImplementedError
 
     def _predict_batch(self, batch: Batch, boundary: Boundary, started: float) -> Iterator[Prediction]:
         """The verdicts on images at ``image_size``, which have taken time since ``started`` (`time.perf_counter`)."""
@@ -74,7 +73,7 @@ class Predictor:
     def _predict(
         self, wanted: Sequence[ImageSource], batch_size: int, skipped: list[tuple[str, str]]
     ) -> Iterator[Prediction]:
-        boundary, started = self.boundary, time.perf_counter()
+        boundary, started = self._current_boundary(), time.perf_counter()
         for batch in read_batches(wanted, self.image_size, batch_size, skipped):
             yield from self._predict_batch(batch, boundary, started)
             started = time.perf_counter()
@@ -95,7 +94,7 @@ class Predictor:
         return self._watch(source, every)
 
     def _watch(self, source: str | os.PathLike[str] | int, every: int) -> Iterator[Prediction]:
-        boundary = self.boundary
+        boundary = self._current_boundary()
         for original in frames(source, every):
             started = time.perf_counter()
             frame: NDArray[np.uint8] = original.read()
