@@ -48,9 +48,17 @@ class Loop(Protocol):
 class TrainConfig:
     """Training (paper section 4.1; METHOD.md section 5).
 
-    ``protocol`` "held-out" keeps ``validation_fraction`` of the images for validation; "paper" trains on everything
-    that the data set's test split holds, as the paper does, and validates on nothing. ``gaze_weight`` is what the gaze
-    loss counts where there are people's fixations to learn from.
+    Attributes:
+        epochs: Passes over the images.
+        batch_size: Images of a step of training.
+        learning_rate: Of the optimizer, above 0.
+        weight_decay: What pulls weights to zero, 0 and more.
+        mosaic: Share of the images that are put together from four, 0 to 1.
+        validation_fraction: Share of the images that is kept to validate on.
+        protocol: Validate on images held out, or as in the paper train on the whole test split and on nothing else.
+        checkpoint_every: Steps between checkpoints, from which a killed run goes on.
+        gaze_weight: What the loss of people's fixations counts, where there are any to learn from.
+        seed: Of the draws, the weights and the order.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
