@@ -29,12 +29,12 @@ def benchmark(
     *,
     root: Annotated[Path, basic("folder with the data sets, each in a folder of its name or its archive's")],
     out: Annotated[Path, basic("folder for weights, rows, tables and images")],
-    suite: Annotated[Literal["paper", "all"], basic("the paper's data sets, or all that the package knows")] = "paper",
+    suite: Annotated[
+        Literal["paper", "all"], basic("paper (the data sets of the paper) or all (further ones too)")
+    ] = "paper",
     datasets: Annotated[str | None, basic("names with commas, to judge some of the suite only")] = None,
-    no_train: Annotated[
-        bool, basic("judge with the weights that the network has, as with --model", negative=())
-    ] = False,
-    epochs: Annotated[int, advanced("of the training on VisA, and on MVTec AD to judge VisA")] = 1,
+    no_train: Annotated[bool, basic("judge with the weights that are there, as with --model", negative=())] = False,
+    epochs: Annotated[int, advanced("passes of the training on VisA, or on MVTec AD to judge VisA")] = 1,
     network: NetworkFlags = NETWORK,
     k_shot: KShots = "0,1,2,4",
     seeds: Seeds = "0,1,2",

@@ -33,7 +33,7 @@ def calibrate(
     root: Annotated[Path | None, basic("folder of the labelled images; all but the references are used")] = None,
     category: Annotated[str | None, basic("the category to use, where there are several")] = None,
     rule: Annotated[
-        Rule | None, basic("largest F1, true minus false positive rate, no defect missed, or least --missed-cost")
+        Rule | None, basic("f1, youden (true minus false positive rate), recall (no defect missed) or cost")
     ] = None,
     missed_cost: Annotated[
         float | None, basic("what a missed defect costs in false alarms, for --rule cost; 1 by default")

@@ -45,8 +45,8 @@ def train(
     ] = None,
     image_size: ImageSize = None,
     held_out: HeldOut = 0.25,
-    steps: Annotated[int, advanced("of training, from four images of each class on; 0 for none")] = 30,
-    seed: Annotated[int, advanced("of the draws and the training")] = 0,
+    steps: Annotated[int, advanced("steps of training, from four images of each class on; 0 for none")] = 30,
+    seed: Annotated[int, advanced("seed of the draws and the training")] = 0,
     backbone: Backbone = "mini",
     compute: ComputeFlags = COMPUTE,
 ) -> None:

@@ -32,13 +32,11 @@ if TYPE_CHECKING:
 @classify_app.command(name="test")
 def run_test(
     *,
-    root: Annotated[Path, basic("folder with a folder of images for each class; of train and test it's test")],
+    root: Annotated[Path, basic("folder with a folder of images for each class, or with train and test of such")],
     model: Model = None,
     names: Names = None,
     templates: Templates = None,
-    folders: Annotated[
-        Path | None, basic("file that says what folders mean, as --names of sowa classify train")
-    ] = None,
+    folders: Annotated[Path | None, basic("what folders mean, as --names of sowa classify train")] = None,
     out: Annotated[Path | None, basic("PNG file for the confusion matrix")] = None,
     json_file: JsonFile = None,
     report: Annotated[Path | None, basic("HTML file with the numbers and images, the surest errors first")] = None,

@@ -59,11 +59,15 @@ def demo(
             best.append(shown)
             report("fit and predict", index + 1, len(CATEGORIES))
     write_bytes(out / "overview.jpg", encode(np.concatenate(best), "JPEG"))
+    _tell(out, rows, time.perf_counter() - started, console)
+
+
+def _tell(out: Path, rows: list[list[object]], seconds: float, console: Console) -> None:
     header = ["category", "image AUROC", "pixel AUROC", "defects found", "false alarms"]
     console.table(f"mini, {K_SHOT} reference images each, images never seen before", header, rows)
     console.say(
         f"{out / 'overview.jpg'}: image, heat map, true mask; every image's overlay under {out / 'overlays'} "
-        f"({time.perf_counter() - started:.0f} s)",
+        f"({seconds:.0f} s)",
         event="demo",
         overview=str(out / "overview.jpg"),
         overlays=str(out / "overlays"),

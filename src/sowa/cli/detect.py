@@ -25,8 +25,8 @@ from sowa.cli.options import (
     Source,
     WeightsOut,
     advanced,
-    augmentation,
     basic,
+    views,
 )
 from sowa.cli.results import json_lines, unique_names
 from sowa.core.config import from_dict
@@ -42,7 +42,8 @@ detect_app = App(name="detect", help="Find objects: boxes with names, learned fr
 FEW = 30  # classes that are shown one by one; a JSON file holds all
 SETTINGS = set(DetectTrainConfig.__dataclass_fields__)
 Format = Annotated[
-    Literal["coco", "yolo", "deeppcb"], basic("JSON files, data.yaml and text files, or pairs of images")
+    Literal["coco", "yolo", "deeppcb"],
+    basic("coco (JSON files), yolo (data.yaml and text files) or deeppcb (pairs of images)"),
 ]
 BoxRoot = Annotated[Path, basic("the data set's folder, or its JSON or YAML file")]
 Model = Annotated[Path, basic("what sowa detect train wrote")]
@@ -62,15 +63,13 @@ def train(
     image_size: ImageSize = None,
     epochs: Annotated[int, basic("passes over the images")] = 60,
     batch_size: Annotated[int, advanced("images of a step of training")] = 4,
-    learning_rate: Annotated[float, advanced("of the optimizer, above 0")] = 2e-3,
+    learning_rate: Annotated[float, advanced("step of the optimizer, above 0")] = 2e-3,
     weight_decay: Annotated[float, advanced("what pulls weights to zero, 0 and more")] = 0.05,
-    augment: Annotated[
-        str, advanced("true views of the same things: none, or some of hflip,vflip,rotate90,rotate180")
-    ] = "hflip",
+    augment: Annotated[str, advanced("further views: none, or some of hflip,vflip,rotate90,rotate180")] = "hflip",
     held_out: Annotated[float, advanced("share of the images to validate on, where no split says which")] = 0.2,
-    width: Annotated[int, advanced("of what the heads read")] = 96,
+    width: Annotated[int, advanced("numbers for each patch that the heads read")] = 96,
     checkpoint_every: Annotated[int, advanced("steps between checkpoints, from which a killed run goes on")] = 100,
-    seed: Annotated[int, advanced("of the split, the weights and the order")] = 0,
+    seed: Annotated[int, advanced("seed of the split, the weights and the order")] = 0,
     backbone: Backbone = "mini",
     machine: MachineFlags = MACHINE,
 ) -> None:
@@ -80,30 +79,27 @@ def train(
     from sowa.tasks.detection.train import shown
     from sowa.tasks.encoding import LevelEncoder
 
-    views = augmentation(augment)
     config = DetectTrainConfig(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         held_out=held_out,
-        augment=views if isinstance(views, tuple) else (views,),
+        augment=views(augment),
         phrases=phrases,
         checkpoint_every=checkpoint_every,
         seed=seed,
     )
-    boxes = load_boxes(dataset, root)
-    encoder = LevelEncoder(backbone, machine.settings(image_size))
+    boxes, encoder = load_boxes(dataset, root), LevelEncoder(backbone, machine.settings(image_size))
     detector = BoxDetector(shown(boxes, config), DetectConfig(width=width, reference=reference), encoder, seed)
-    _train_to_file(detector, boxes, config, out, Console())
+    _train_to_file(detector, boxes, config, out)
 
 
-def _train_to_file(
-    detector: BoxDetector, boxes: BoxSet, config: DetectTrainConfig, out: Path, console: Console
-) -> None:
+def _train_to_file(detector: BoxDetector, boxes: BoxSet, config: DetectTrainConfig, out: Path) -> None:
     """Trains and tells how good the result is on held-out images."""
     from sowa.tasks.detection.train import train as run
 
+    console = Console()
     with console.progress() as report:
         result = run(detector, boxes, config, out, report)
     console.skipped(result.skipped)

@@ -15,10 +15,11 @@ def export(
     model: Annotated[Path, basic("the detector that sowa fit wrote")],
     out: Annotated[Path, basic("folder for the graph and metadata.json; an earlier export is replaced")],
     format: Annotated[
-        Literal["onnx", "openvino", "torch"], basic("for onnxruntime, OpenVINO, or a program of torch.export")
+        Literal["onnx", "openvino", "torch"], basic("onnx, openvino, or torch (a program of torch.export)")
     ] = "onnx",
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], basic("fp16 has half the size, int8 (onnx, openvino) is fastest on a CPU")
+        Literal["fp32", "fp16", "int8"],
+        basic("fp32, fp16 (half the size), or int8 (onnx and openvino; fastest on a CPU)"),
     ] = "fp32",
     images: Annotated[
         Path | None, advanced("what the export is compared on, and int8 fitted to; by default the references")

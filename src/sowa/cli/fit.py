@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sowa.cli.console import Console
 from sowa.cli.options import (
@@ -23,29 +23,27 @@ from sowa.cli.options import (
     extensions,
 )
 from sowa.cli.shots import chosen_shots
-from sowa.core.config import FALSE_POSITIVE_RATE
+from sowa.core.config import FALSE_POSITIVE_RATE as RATE
+
+if TYPE_CHECKING:
+    from sowa.detector.detector import Sowa
+
+KShot = int | Literal["auto"] | None
 
 
 def fit(
     *,
     normal: Normal,
     out: Annotated[Path, basic("the detector's file, *.sowa")],
-    k_shot: Annotated[
-        int | Literal["auto"] | None,
-        basic("how many images are references, drawn by the seed; all by default, auto finds out how many are enough"),
-    ] = None,
-    false_positive_rate: Annotated[
-        float, basic("share of good parts that may be called anomalous, 0 to 1")
-    ] = FALSE_POSITIVE_RATE,
+    k_shot: Annotated[KShot, basic("references, drawn by the seed; all by default, auto finds out how many")] = None,
+    false_positive_rate: Annotated[float, basic("share of good parts that may be called anomalous, 0 to 1")] = RATE,
     image_size: ImageSize = None,
     tiled: Tiled = False,
     category: Annotated[str | None, basic("class whose prompts are used, where the weights know several")] = None,
     network: NetworkFlags = NETWORK,
-    seed: Annotated[int, advanced("of the draw of --k-shot")] = 0,
+    seed: Annotated[int, advanced("seed of the draw")] = 0,
     coreset: Annotated[bool, advanced("with --k-shot, take the images that the others look most like")] = False,
-    patch_fraction: Annotated[
-        float | None, advanced("share of the references' patches to keep, 0 to 1; fewer than all beyond 64 images")
-    ] = None,
+    patch_fraction: Annotated[float | None, advanced("share of patches to keep; all of up to 64 images")] = None,
     augment: Augment = "auto",
     saliency_weight: SaliencyWeight = 0.0,
     expect: Expect = None,
@@ -72,6 +70,10 @@ def fit(
             batch_size=compute.batch_size,
             report=report,
         )
+    _save(detector, out, console)
+
+
+def _save(detector: Sowa, out: Path, console: Console) -> None:
     detector.save(out)
     console.skipped(detector.skipped_)
     console.say(

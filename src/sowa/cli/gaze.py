@@ -56,13 +56,13 @@ def record(
     *,
     out: Annotated[Path, basic("CSV file: image, x, y, duration_ms, observer; what it holds is kept")],
     observer: Annotated[str, basic("name of who looks")],
-    radius: Annotated[float, advanced("of the sharp region, in parts of the image's longer side")] = 0.06,
-    blur: Annotated[float, advanced("standard deviation of the blur, in parts of the image's longer side")] = 0.02,
+    radius: Annotated[float, advanced("radius of what is sharp, in parts of the longer side")] = 0.06,
+    blur: Annotated[float, advanced("standard deviation of the blur, in parts of the longer side")] = 0.02,
     least: Annotated[int, advanced("clicks that an image needs at least")] = 3,
     host: Annotated[
         str, advanced("address to serve on; another lets other machines in, such as a tablet")
     ] = "127.0.0.1",
-    port: Annotated[int, advanced("of the page; 0 for any that is free")] = 8765,
+    port: Annotated[int, advanced("port of the page; 0 for any that is free")] = 8765,
 ) -> None:
     """Record where somebody looks, in a browser: images are blurred, and sharp where they are clicked.
 
@@ -126,7 +126,7 @@ def train(
     pixels_per_degree: PixelsPerDegree = PIXELS_PER_DEGREE,
     sigma: Sigma = 1.0,
     held_out: Annotated[float, advanced("share of the images that is kept to test on")] = 0.2,
-    seed: Annotated[int, advanced("of that draw and of the training")] = 0,
+    seed: Annotated[int, advanced("seed of that draw and of the training")] = 0,
     batch_size: BatchSize = 8,
     device: Device = "auto",
 ) -> None:

@@ -58,7 +58,7 @@ ImageSize = Annotated[str | None, basic("side in pixels, or HEIGHTxWIDTH; by def
 Tiled = Annotated[bool, basic("see large images through overlapping windows, for small defects; slower")]
 Augment = Annotated[
     str,
-    advanced("normal views too: auto, none, or some of hflip,vflip,rotate90,rotate180,tilt,brightness,crop"),
+    advanced("views to know too: auto, none, or some of hflip,vflip,rotate90,rotate180,tilt,brightness,crop"),
 ]
 SaliencyWeight = Annotated[float, advanced("what standing out of its image adds to a patch's distance, -1 to 1")]
 Expect = Annotated[
@@ -77,16 +77,18 @@ MovedBackbone = Annotated[
 KShots = Annotated[str, basic("numbers of reference images, with commas; 0 is zero-shot")]
 Seeds = Annotated[str, basic("seeds of the draws, with commas", name=["--seeds", "--seed"])]
 Scoring = Annotated[
-    Literal["inductive", "paper"], advanced("each image by itself, or as in the paper the whole test set mixed")
+    Literal["inductive", "paper"], advanced("inductive (each image by itself) or paper (the whole test set mixed)")
 ]
-Aupro = Annotated[Literal["standard", "authors"], advanced("false positives pooled, or as in the authors' code")]
-PixelsPerDegree = Annotated[float, advanced("of visual angle, of the images as they were shown")]
+Aupro = Annotated[
+    Literal["standard", "authors"], advanced("standard (false positives pooled) or authors (as in their code)")
+]
+PixelsPerDegree = Annotated[float, advanced("pixels of a degree of visual angle, as the images were shown")]
 
 # What computes
 BatchSize = Annotated[int, advanced("images that are computed at once; more take more memory")]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], advanced("what computes; auto takes the best there is")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], advanced("where to compute; auto takes the best there is")]
 Precision = Annotated[
-    Literal["auto", "fp32", "bf16"], advanced("of the computation; auto takes bf16 where that is faster")
+    Literal["auto", "fp32", "bf16"], advanced("numbers to compute with; auto takes bf16 where that is faster")
 ]
 Typed = Annotated[str | None, Parameter(parse=False)]  # the command itself, which no flag sets
 
@@ -120,9 +122,7 @@ class Compute(Machine):
 class Network:
     """The network of a command that may be given trained weights."""
 
-    model: Annotated[
-        Path | None, basic("weights of sowa train, which name their backbone, or with --backbone the authors'")
-    ] = None
+    model: Annotated[Path | None, basic("weights of sowa train, or with --backbone those of the authors")] = None
     backbone: Annotated[str | None, BACKBONE] = None
 
     def arguments(self) -> dict[str, Any]:
@@ -162,9 +162,12 @@ def numbers(flag: str, text: str) -> tuple[int, ...]:
 
 
 def augmentation(text: str) -> str | tuple[str, ...]:
-    """``none``, ``auto``, or kinds of views with commas; what they may be is for others to say."""
-    if text == "auto":
-        return text
+    """``auto``, or as ``views``."""
+    return text if text == "auto" else views(text)
+
+
+def views(text: str) -> tuple[str, ...]:
+    """``none``, or kinds of views with commas; what they may be is for others to say."""
     return () if text == "none" else tuple(part.strip() for part in text.split(","))
 
 

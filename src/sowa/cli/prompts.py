@@ -28,8 +28,8 @@ COMMON = (
 @prompts_app.command
 def preview(
     *,
-    names: Annotated[str, basic("of the classes, with commas, or a file with a name a line")],
-    words: Annotated[str | None, basic("to compare them with, likewise; by default common words for things")] = None,
+    names: Annotated[str, basic("names of the classes, with commas, or a file with a name a line")],
+    words: Annotated[str | None, basic("what to compare them with, likewise; by default common words")] = None,
     template: Annotated[
         list[str] | None, basic('sentences that names are put into for {}, such as "a photo of a {}"', **SEVERAL)
     ] = None,

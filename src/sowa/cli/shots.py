@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from sowa.data.sources import ImageSource
     from sowa.detector.detector import Sowa
     from sowa.shots.curve import Choice
+    from sowa.shots.pool import PooledFeatures
 
+Method = Literal["cv", "progressive", "meta", "all"]
+Labels = Literal["generated", "real"]
 AT_MOST = 100  # images of each kind, where nobody says otherwise
 LABELS = {
     "real": "measured on real defects",
@@ -40,17 +43,12 @@ LABELS = {
 
 def shots(
     *,
-    normal: Annotated[Path | None, basic("folder, file or glob pattern of normal images; defects are drawn")] = None,
+    normal: Annotated[Path | None, basic("folder, file or glob pattern; defects are drawn onto these")] = None,
     dataset: Annotated[str | None, basic("with --root, a labelled data set in their place, as in sowa test")] = None,
     root: Annotated[Path | None, basic("the data set's folder")] = None,
     category: Annotated[str | None, basic("its category, where there are several")] = None,
-    method: Annotated[
-        Literal["cv", "progressive", "meta", "all"],
-        basic("every number on every fold, upwards until more doesn't help, or predicted from other products"),
-    ] = "cv",
-    labels: Annotated[
-        Literal["generated", "real"], basic("defects drawn onto normal images, or the data set's anomalous images")
-    ] = "generated",
+    method: Annotated[Method, basic("cv (every number tried), progressive (until more don't help), meta, all")] = "cv",
+    labels: Annotated[Labels, basic("generated (defects drawn onto good images) or real")] = "generated",
     candidates: Annotated[str, basic("numbers of reference images to compare, with commas")] = "1,2,4,8,16",
     out: Annotated[Path | None, basic("PNG file for the curves")] = None,
     json_file: JsonFile = None,
@@ -59,11 +57,11 @@ def shots(
     work: Annotated[Path | None, basic("folder for encoded images, so that a stopped run goes on where it was")] = None,
     network: NetworkFlags = NETWORK,
     folds: Annotated[int, advanced("parts of the images, each judged once by references from the others")] = 5,
-    draws: Annotated[int, advanced("of references in each fold, for cv")] = 5,
+    draws: Annotated[int, advanced("draws of references in each fold, for cv")] = 5,
     tolerance: Annotated[float, advanced("image AUROC that more images must bring, for progressive and meta")] = 0.0025,
     patience: Annotated[int, advanced("how many larger numbers in a row may fail to bring it")] = 2,
-    at_most: Annotated[int, advanced("images of each kind that are used, drawn by the seed")] = 100,
-    seed: Annotated[int, advanced("of folds, draws and defects")] = 0,
+    at_most: Annotated[int, advanced("images of each kind that are used, drawn by the seed")] = AT_MOST,
+    seed: Annotated[int, advanced("seed of folds, draws and defects")] = 0,
     compute: ComputeFlags = COMPUTE,
 ) -> None:
     """Find out how many reference images a product needs."""
@@ -78,12 +76,7 @@ def shots(
     encoder = TorchEncoder.from_pretrained(**network.arguments(), settings=settings)
     folder = FeatureFolder(work, encoder) if work else None
     pool = PooledFeatures(encoder, good, bad, seed=seed, batch_size=compute.batch_size, folder=folder)
-    console = Console()
-    with console.progress() as report:
-        pool.report = report
-        choices = [METHODS[name](pool, config, report) for name in (METHODS if method == "all" else [method])]
-    console.skipped(pool.skipped)
-    _write(choices, out, json_file, console)
+    _choose(pool, list(METHODS) if method == "all" else [method], config, out, json_file)
 
 
 def _sources(
@@ -136,8 +129,17 @@ def chosen_shots(detector: Sowa, normal: Path, seed: int, batch_size: int, conso
     return choice.chosen
 
 
-def _write(choices: Sequence[Choice], out: Path | None, json_file: Path | None, console: Console) -> None:
-    """A table and a sentence for each choice; curves and numbers to files."""
+def _choose(
+    pool: PooledFeatures, methods: Sequence[str], config: ShotsConfig, out: Path | None, json_file: Path | None
+) -> None:
+    """Runs the methods; a table and a sentence for each, curves and numbers to files."""
+    from sowa.shots.methods import METHODS
+
+    console = Console()
+    with console.progress() as report:
+        pool.report = report
+        choices = [METHODS[method](pool, config, report) for method in methods]
+    console.skipped(pool.skipped)
     if out:
         from sowa.shots.figure import draw
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,8 @@ from sowa.core.files import write_bytes
 from sowa.evaluation.config import EvaluationConfig
 
 if TYPE_CHECKING:
+    from sowa.core.types import Sample
+    from sowa.detector.detector import Sowa
     from sowa.evaluation.inspection import Inspected
     from sowa.evaluation.results import Evaluation
     from sowa.report import ReportWriter
@@ -53,9 +56,7 @@ def run_test(
     image_size: ImageSize = None,
     tiled: Tiled = False,
     json_file: JsonFile = None,
-    report: Annotated[
-        Path | None, basic("HTML file with metrics, curves and verdicts, of the most shots and the first seed")
-    ] = None,
+    report: Annotated[Path | None, basic("HTML file with metrics, curves and the verdict on every image")] = None,
     network: NetworkFlags = NETWORK,
     bootstrap: Annotated[int, advanced("resamples for 95 % confidence intervals, such as 1000; 0 for none")] = 0,
     scoring: Scoring = "inductive",
@@ -67,12 +68,9 @@ def run_test(
     typed: Typed = None,
 ) -> None:
     """Measure accuracy on a labelled data set, for several numbers of shots and seeds in one pass."""
-    from sowa.data import load, split
+    from sowa.data import load
     from sowa.data.views import check
     from sowa.detector.detector import Sowa
-    from sowa.evaluation.evaluate import evaluate
-    from sowa.report import open_report
-    from sowa.report.describe import describe_evaluation
 
     shots, draws, views = numbers("k-shot", k_shot), numbers("seeds", seeds), check(augmentation(augment))
     config = EvaluationConfig(shots, draws, scoring, aupro, compute.batch_size, bootstrap, views)
@@ -80,16 +78,39 @@ def run_test(
     plugged = extensions(saliency_weight, expect)
     detector = Sowa.from_pretrained(**network.arguments(), settings=settings, extensions=plugged)
     console = Console()
-    with ExitStack() as stack:
-        writer = stack.enter_context(open_report(report, len(split(samples, "test")))) if report else None
-        with console.progress() as progress:
-            evaluation = evaluate(detector, dataset, samples, config, progress, _shown_by(writer) if writer else None)
-        if writer:
-            writer.finish(describe_evaluation(evaluation, detector, root, typed or ""))
+    evaluation = _evaluate(detector, DataSet(dataset, root, samples), config, report, typed or "", console)
     console.skipped(evaluation.skipped)
     _print(evaluation, console)
     if json_file:
         write_bytes(json_file, (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What was loaded, and from where."""
+
+    name: str
+    root: Path
+    samples: Sequence[Sample]
+
+
+def _evaluate(
+    detector: Sowa, data: DataSet, config: EvaluationConfig, page: Path | None, command: str, console: Console
+) -> Evaluation:
+    """Measures, and writes a report where a ``page`` is asked for; ``command`` is what it says was typed."""
+    from sowa.data import split
+    from sowa.evaluation.evaluate import evaluate
+    from sowa.report import open_report
+    from sowa.report.describe import describe_evaluation
+
+    with ExitStack() as stack:
+        writer = stack.enter_context(open_report(page, len(split(data.samples, "test")))) if page else None
+        show = _shown_by(writer) if writer else None
+        with console.progress() as report:
+            evaluation = evaluate(detector, data.name, data.samples, config, report, show)
+        if writer:
+            writer.finish(describe_evaluation(evaluation, detector, data.root, command))
+    return evaluation
 
 
 def _shown_by(writer: ReportWriter) -> Callable[[Inspected], None]:

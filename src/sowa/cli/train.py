@@ -39,9 +39,7 @@ def train(
     out: WeightsOut,
     category: Category = None,
     image_size: ImageSize = None,
-    saliency: Annotated[
-        str | None, basic("learn to use what stands out, seen by backbone or by a CNN of timm such as resnet18")
-    ] = None,
+    saliency: Annotated[str | None, basic("what sees what stands out: backbone, or a CNN such as resnet18")] = None,
     gaze: Annotated[Path | None, basic("where people looked, as for sowa gaze train; saliency learns it too")] = None,
     gaze_images: Annotated[Path | None, basic("folder of the images that they looked at")] = None,
     pixels_per_degree: PixelsPerDegree = PIXELS_PER_DEGREE,
@@ -60,8 +58,7 @@ def train(
     from sowa.encoders.torch_encoder import TorchEncoder
     from sowa.training.train import train as run
 
-    looked = _looked(saliency, gaze, gaze_images, pixels_per_degree)
-    console = Console()
+    console, looked = Console(), _looked(saliency, gaze, gaze_images, pixels_per_degree)
     samples = load(dataset, root, category)
     model = ModelConfig(adapter=adapter, prompt=prompt, saliency=_saliency(saliency))
     encoder = TorchEncoder.from_pretrained(backbone, config=model, settings=machine.settings(image_size))

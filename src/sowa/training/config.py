@@ -49,16 +49,16 @@ class TrainConfig:
     """Training (paper section 4.1; METHOD.md section 5).
 
     Attributes:
-        epochs: Passes over the images.
-        batch_size: Images of a step of training.
-        learning_rate: Of the optimizer, above 0.
-        weight_decay: What pulls weights to zero, 0 and more.
-        mosaic: Share of the images that are put together from four, 0 to 1.
-        validation_fraction: Share of the images that is kept to validate on.
-        protocol: Validate on images held out, or as in the paper train on the whole test split and on nothing else.
-        checkpoint_every: Steps between checkpoints, from which a killed run goes on.
-        gaze_weight: What the loss of people's fixations counts, where there are any to learn from.
-        seed: Of the draws, the weights and the order.
+        epochs: passes over the images
+        batch_size: images of a step of training
+        learning_rate: step of the optimizer, above 0
+        weight_decay: what pulls weights to zero, 0 and more
+        mosaic: share of the images that are put together from four, 0 to 1
+        validation_fraction: share of the images that is kept to validate on
+        protocol: held-out, or paper (trains on the whole test split, validates on nothing)
+        checkpoint_every: steps between checkpoints, from which a killed run goes on
+        gaze_weight: what the loss of people's fixations counts, where there are any to learn from
+        seed: seed of the draws, the weights and the order
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
