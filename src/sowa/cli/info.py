@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +33,8 @@ def info(
 
 def describe_package() -> dict[str, Any]:
     """Versions and what can be named on the command line."""
+    from importlib.resources import files
+
     from sowa.data import DATASETS
 
     weights = files("sowa") / "weights"
@@ -106,6 +106,9 @@ def _digits(value: float | None) -> str:
 
 
 def _version(name: str) -> str:
+    # A hundredth of a second, which other commands needn't wait for.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:
