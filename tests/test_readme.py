@@ -127,7 +127,7 @@ def test_the_commands_for_data_sets_do_what_is_said(here: Path, tiny_backbone: s
     for line in (*(f"{line} --backbone {tiny_backbone}" for line in DATASETS[:2]), DATASETS[2]):
         type_in(line)
     assert len(json.loads((here / "result.json").read_text())["runs"]) == 1 + 3 * 3
-    assert sowa.Sowa.load(here / "parts.sowa").trained
+    assert sowa.Sowa.load(here / "parts.sowa").encoder.trained
 
 
 @pytest.mark.slow
