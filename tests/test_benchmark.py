@@ -98,7 +98,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         "sowa.evaluation.benchmark.examples.Examples.save", lambda self, path: write_bytes(path, b"drawn")
     )
     for name in ("draw_shots", "draw_sizes"):
-        monkeypatch.setattr(f"sowa.cli.benchmark.{name}", lambda rows, path: None)
+        monkeypatch.setattr(f"sowa.evaluation.benchmark.figures.{name}", lambda rows, path: None)
 
 
 def again(root: Path, out: Path, backbone: str, *flags: str) -> int:

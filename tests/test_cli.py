@@ -188,12 +188,56 @@ def test_the_version_is_the_package_s(sowa_command: Any) -> None:
     assert sowa_command("--version").out.strip() == sowa.__version__
 
 
-def test_help_and_info_answer_without_loading_torch() -> None:
-    code = (
-        "import sys; from sowa.cli.app import run; run(['fit', '--help']); run(['info']); print('torch' in sys.modules)"
-    )
+@pytest.mark.parametrize("command", OPTIONS)
+def test_every_flag_has_one_line_of_help_and_a_group(command: str) -> None:
+    declared = reduce(lambda commands, name: commands[name], command.split(), app)
+    for argument in declared.assemble_argument_collection(parse_docstring=True):
+        if argument.parse and not argument.children:
+            text = argument.parameter.help or ""
+            assert 5 < len(text) <= 110, argument.name
+            assert "\n" not in text
+            assert [group.name for group in argument.parameter.group] in (["Parameters"], ["Advanced"])
+
+
+def test_advanced_flags_stand_below_the_others(sowa_command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "console", Console(width=200))
+    _, basic, advanced = re.split("─ (?:Parameters|Advanced) ─", sowa_command("fit", "--help").out)
+    assert all(flag in basic for flag in ("--normal", "--out", "--k-shot", "--image-size"))
+    assert all(flag in advanced for flag in ("--device", "--precision", "--batch-size", "--backbone", "--seed"))
+
+
+def test_help_shows_the_commands_in_groups_and_two_examples(sowa_command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "console", Console(width=200))
+    text = sowa_command("--help").out
+    titles = re.findall("╭─ (.*?) ─", text)
+    assert titles == ["Inspect", "Measure", "Train", "Other tasks", "Tools", "Options"]
+    panels = [re.findall(r"^│ (\w+) ", panel, flags=re.MULTILINE) for panel in text.split("╭─ ")[1:]]
+    assert panels[:5] == [
+        ["demo", "fit", "calibrate", "predict"],
+        ["test", "benchmark", "shots"],
+        ["train"],
+        ["detect", "classify", "gaze"],
+        ["export", "info", "doctor", "data", "prompts", "task"],
+    ]
+    assert [line.split()[:2] for line in text.rstrip().splitlines()[-2:]] == [["sowa", "fit"], ["sowa", "predict"]]
+
+
+def test_the_examples_of_the_help_are_commands(sowa_command: Any) -> None:
+    for line in sowa_command("--help").out.rstrip().splitlines()[-2:]:
+        assert sowa_command(*line.split()[1:], "--print-config").out
+
+
+def test_the_command_line_starts_without_torch_and_numpy() -> None:
+    code = "import sys, sowa.cli.app; print({'torch', 'numpy', 'cv2', 'pydantic'} & set(sys.modules))"
     done = in_a_process(sys.executable, "-c", code)
-    assert done.stdout.splitlines()[-1] == "False", done.stderr
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "heavy"), [(["fit", "--help"], "torch numpy"), (["info"], "torch")])
+def test_help_and_info_answer_without_heavy_imports(arguments: list[str], heavy: str) -> None:
+    code = f"import sys; from sowa.cli.app import run; run({arguments}); print(set({heavy.split()}) & set(sys.modules))"
+    done = in_a_process(sys.executable, "-c", code)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
 
 
 # fit
@@ -642,32 +686,9 @@ def test_a_small_bank_is_fitted_and_searched_by_faiss(
     assert "--search faiss needs a file of sowa fit" in refused.notes[-1]
 
 
-def test_a_preset_is_a_config_by_name(sowa_command: Any, tiny_backbone: str, normal: Path, tmp_path: Path) -> None:
-    out = tmp_path / "x.sowa"
-    arguments = ["fit", "--normal", normal, "--backbone", tiny_backbone, "--k-shot", "2", "--out", out]
-    sowa_command(*arguments, "--config", "accurate")
-    assert sowa.Sowa.load(out).calibration_.seen == "4 normal images"  # those that the coreset left
-    sowa_command(*arguments, "--config", "accurate", "--no-coreset")
-    assert sowa.Sowa.load(out).calibration_.seen == "2 references, each left out in turn"
-
-
-@pytest.mark.parametrize(
-    "preset", sorted((Path(sowa.__file__).parent / "presets").iterdir()), ids=lambda path: path.stem
-)
-def test_every_preset_runs_the_command_that_it_states(
-    preset: Path,
-    sowa_command: Any,
-    tiny_backbone: str,
-    normal: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (line,) = re.findall(r"^# +sowa (.*)$", preset.read_text(), flags=re.MULTILINE)
-    monkeypatch.chdir(tmp_path)
-    Path("parts").mkdir()
-    Path("parts/good").symlink_to(normal)
-    sowa_command(*line.split(), "--backbone", tiny_backbone)
-    assert Path("parts.sowa").is_file()
+def test_a_preset_by_name_is_no_file(sowa_command: Any, normal: Path, tmp_path: Path) -> None:
+    arguments = ["fit", "--normal", normal, "--out", tmp_path / "x.sowa", "--config", "accurate"]
+    assert "'accurate' is no file" in sowa_command(*arguments, code=2).notes[-1]
 
 
 COMMANDS = {

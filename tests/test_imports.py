@@ -27,8 +27,8 @@ EDGES = {
     "report": "core metrics data detector evaluation errors",
     "export": "core synthetic data model encoders detector errors",
     "extensions": "core data model encoders detector errors",
-    "shots": "core metrics synthetic data encoders errors",
-    "tasks": "core metrics data model encoders detector training report errors",
+    "shots": "core metrics synthetic data encoders evaluation errors",
+    "tasks": "core metrics data model encoders detector training evaluation report errors",
     "cli": "core metrics synthetic data model encoders detector training evaluation report export extensions shots "
     "tasks errors",
 }

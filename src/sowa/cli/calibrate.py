@@ -4,14 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from sowa.cli.console import Console
-from sowa.cli.product import load_product
-from sowa.core.calibration import Rule
-from sowa.core.types import Sample
-from sowa.detector.detector import Sowa
+from sowa.cli.options import COMPUTE, ComputeFlags, MovedBackbone, basic, load_product
+from sowa.core.config import FALSE_POSITIVE_RATE
 from sowa.errors import InputError
+
+if TYPE_CHECKING:
+    from sowa.core.types import Sample
+    from sowa.detector.detector import Sowa
+
+Rule = Literal["f1", "youden", "recall", "cost"]
+
+
+def calibrate(
+    *,
+    model: Annotated[Path, basic("the detector that sowa fit wrote")],
+    normal: Annotated[
+        Path | None, basic("folder (or file, or glob pattern) of normal images that aren't its references")
+    ] = None,
+    false_positive_rate: Annotated[
+        float | None, basic("share of good parts that may be called anomalous, 0 to 1; 0.01 by default")
+    ] = None,
+    dataset: Annotated[
+        str | None, basic("layout of labelled images: folder (ROOT/good, ROOT/bad), mvtec, visa")
+    ] = None,
+    root: Annotated[Path | None, basic("folder of the labelled images; all but the references are used")] = None,
+    category: Annotated[str | None, basic("the category to use, where there are several")] = None,
+    rule: Annotated[
+        Rule | None, basic("f1, youden (true minus false positive rate), recall (no defect missed) or cost")
+    ] = None,
+    missed_cost: Annotated[
+        float | None, basic("what a missed defect costs in false alarms, for --rule cost; 1 by default")
+    ] = None,
+    out: Annotated[Path | None, basic("file for the result; by default the detector's own")] = None,
+    backbone: MovedBackbone = None,
+    compute: ComputeFlags = COMPUTE,
+) -> None:
+    """Set a detector's thresholds anew, without fitting it again.
+
+    From further normal images (--normal), or from labelled ones (--dataset, --root and --rule).
+    With neither, from what it already knows of normal images, for another --false-positive-rate.
+    """
+    from sowa.detector.detector import Sowa
+
+    labelled = Labelled.of(dataset, root, category, rule, missed_cost)
+    if labelled and (normal or false_positive_rate is not None):
+        raise InputError("--rule takes labelled images; leave --normal and --false-positive-rate out, or --rule")
+    detector = Sowa.load(model, backbone=backbone, settings=compute.settings())
+    rate = FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate
+    _calibrate(detector, labelled or normal, rate, out or model, compute.batch_size)
 
 
 @dataclass(frozen=True)
@@ -42,16 +85,15 @@ class Labelled:
         return load_product(self.dataset, self.root, self.category)
 
 
-def calibrate_file(
+def _calibrate(
     detector: Sowa,
     images: Labelled | Path | None,
     false_positive_rate: float,
     out: Path,
     batch_size: int,
-    console: Console,
 ) -> None:
     """Calibrates on labelled or normal images, or on none, and saves the detector to ``out``."""
-    before = detector.calibration_
+    console, before = Console(), detector.calibration_
     with console.progress() as report:
         if isinstance(images, Labelled):
             detector.calibrate_labelled(

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sys
 import time
 from typing import Any
 
-import numpy as np
+from sowa.cli.console import Console
+from sowa.cli.info import describe_package
+from sowa.cli.options import AsJson
 
 
-def examine() -> dict[str, Any]:
+def doctor(*, json_out: AsJson = False) -> None:
+    """Check that this machine can run the package: versions, devices, and one image judged."""
+    checks = _examine()
+    Console().describe(checks, as_json=json_out)
+    if checks["problems"]:
+        sys.exit(1)
+
+
+def _examine() -> dict[str, Any]:
     """Versions, devices, and the time of one image on the embedded backbone; what's wrong under ``problems``."""
-    from sowa.cli.info import describe_package
-
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -30,6 +39,7 @@ def examine() -> dict[str, Any]:
 
 
 def _judge_one_image() -> dict[str, Any]:
+    import numpy as np
     import torch
 
     from sowa.detector.detector import Sowa

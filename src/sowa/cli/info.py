@@ -1,13 +1,13 @@
-"""``sowa info``: what the package offers, or what a file of ours holds. Loads no torch for the former."""
+"""``sowa info``: what the package offers, or what a file of ours holds."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import sowa
+from sowa.cli.console import Console
+from sowa.cli.options import AsJson, basic
 from sowa.core.files import read_metadata
 from sowa.core.headers import (
     CLASSIFY_FORMAT,
@@ -19,14 +19,22 @@ from sowa.core.headers import (
     WeightsHeader,
     read_header,
 )
-from sowa.detector.file import DetectorHeader
 from sowa.errors import InputError
 
 LIBRARIES = ("torch", "torchvision", "open-clip-torch", "timm", "numpy", "opencv-python-headless", "pillow")
 
 
+def info(
+    file: Annotated[Path | None, basic("a *.sowa or *.safetensors file")] = None, *, json_out: AsJson = False
+) -> None:
+    """Show what a detector or weights file holds, or what the package offers."""
+    Console().describe(_describe_file(file) if file else describe_package(), as_json=json_out)
+
+
 def describe_package() -> dict[str, Any]:
     """Versions and what can be named on the command line."""
+    from importlib.resources import files
+
     from sowa.data import DATASETS
 
     weights = files("sowa") / "weights"
@@ -40,11 +48,13 @@ def describe_package() -> dict[str, Any]:
     }
 
 
-def describe_file(path: Path) -> dict[str, Any]:
+def _describe_file(path: Path) -> dict[str, Any]:
     """What a detector, a weights file or a task's model holds, read from its header alone.
 
     Raises InputError for a file that is missing, truncated or not ours.
     """
+    from sowa.detector.file import DetectorHeader
+
     kind, metadata = read_metadata(path)
     facts: dict[str, Any] = {"file": str(path), "kind": kind}
     if kind == DETECTOR_FORMAT:
@@ -96,6 +106,9 @@ def _digits(value: float | None) -> str:
 
 
 def _version(name: str) -> str:
+    # A hundredth of a second, which other commands needn't wait for.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(name)
     except PackageNotFoundError:

@@ -1,70 +1,112 @@
-"""``sowa predict``: verdicts to JSON lines, overlays, masks and a report."""
+"""``sowa predict``: verdicts to JSON lines, overlays, masks and a report. With an export it loads no torch."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 from sowa.cli.console import Console
-from sowa.cli.flags import Precision
-from sowa.core.config import Settings
-from sowa.core.files import file_format, is_file, make_folder, replacing
+from sowa.cli.options import (
+    COMPUTE,
+    SEVERAL,
+    ComputeFlags,
+    JsonLines,
+    Machine,
+    MovedBackbone,
+    Source,
+    Typed,
+    advanced,
+    basic,
+)
+from sowa.cli.results import json_lines, unique_names
+from sowa.core.files import file_format, is_file, make_folder
 from sowa.core.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 from sowa.core.progress import Report
-from sowa.data.sources import image_sources
-from sowa.detector.exported import ExportedSowa
-from sowa.detector.exported_metadata import NAME as EXPORT
 from sowa.errors import InputError
 
 if TYPE_CHECKING:
     from sowa.detector.detector import Sowa
+    from sowa.detector.exported import ExportedSowa
     from sowa.detector.instances import Instances
     from sowa.detector.prediction import Prediction
     from sowa.report import ReportWriter
 
 
-def load_detector(
-    model: Path | None, backbone: str | None, device: str, precision: Precision, search: str
-) -> Sowa | ExportedSowa:
+def predict(
+    source: Source,
+    *,
+    model: Annotated[
+        Path | None, basic("what sowa fit, export or train wrote; without it mini judges, as it ships")
+    ] = None,
+    out: Annotated[Path | None, basic("folder for overlays and masks")] = None,
+    json_file: JsonLines = None,
+    report: Annotated[Path | None, basic("HTML file that shows every image and its verdict")] = None,
+    boxes: Annotated[bool, basic("put a box with a score around each defect", negative=())] = False,
+    defect: Annotated[
+        list[str] | None, basic('names that defects may have, such as scratch "missing part"', **SEVERAL)
+    ] = None,
+    examples: Annotated[Path | None, basic("folder with a folder of images for each defect, called like it")] = None,
+    backbone: MovedBackbone = None,
+    search: Annotated[
+        Literal["exact", "faiss"], advanced("in the memory bank; faiss is approximate, and faster in large ones")
+    ] = "exact",
+    compute: ComputeFlags = COMPUTE,
+    typed: Typed = None,
+) -> None:
+    """Judge images with a fitted detector, or zero-shot with trained weights."""
+    console = Console()
+    detector = _load_detector(model, backbone, compute, search)
+    if defect or examples:
+        _name_defects(detector, defect or [], examples, compute.batch_size, console)
+    outputs = Outputs(out, json_file, report, boxes)
+    _predict_to_files(detector, source, outputs, compute.batch_size, console, typed or "")
+
+
+def _load_detector(model: Path | None, backbone: str | None, machine: Machine, search: str) -> Sowa | ExportedSowa:
     """The detector that a file or an export's folder holds, or one without references: from a weights file, or the
     embedded one.
 
     ``backbone`` stands in for the one that a detector names. Raises InputError for anything else, and for a ``search``
     where there is no memory bank of ours to search.
     """
+    from sowa.detector.exported import ExportedSowa
+    from sowa.detector.exported_metadata import NAME as EXPORT
+
     is_export = model is not None and is_file(model / EXPORT)
     if search != "exact" and (model is None or is_export or file_format(model) != DETECTOR_FORMAT):
         raise InputError(f"--search {search} needs a file of sowa fit as --model, whose memory bank it searches")
     if model is not None and is_export:
         if backbone is not None:
             raise InputError(f"--model {model} is an export, which holds its backbone; leave --backbone {backbone} out")
-        where, how = ("cpu" if device == "auto" else device), ("fp32" if precision == "auto" else precision)
-        return ExportedSowa.load(model, device=where, precision=how)
+        where = "cpu" if machine.device == "auto" else machine.device
+        return ExportedSowa.load(
+            model, device=where, precision="fp32" if machine.precision == "auto" else machine.precision
+        )
     from sowa.detector.detector import Sowa  # torch takes seconds, which an export needn't wait for
 
     if model is None:
-        return Sowa.from_pretrained(backbone or "mini", settings=Settings(device, precision))
+        return Sowa.from_pretrained(backbone or "mini", settings=machine.settings())
     if file_format(model) == WEIGHTS_FORMAT:
         if backbone is not None:
             raise InputError(f"--model {model} names its backbone itself; leave --backbone {backbone} out")
-        return Sowa.from_pretrained(str(model), settings=Settings(device, precision))
-    return Sowa.load(model, backbone=backbone, settings=Settings(device, precision, search=search))
+        return Sowa.from_pretrained(str(model), settings=machine.settings())
+    return Sowa.load(model, backbone=backbone, settings=machine.settings(search=search))
 
 
-def name_defects(
+def _name_defects(
     detector: Sowa | ExportedSowa, names: list[str], examples: Path | None, batch_size: int, console: Console
 ) -> None:
     """Has the detector say which of these names a defect has; ``examples`` holds a folder of images for each.
 
     Raises InputError for an export, a folder without folders, and as `Sowa.name_defects` does.
     """
+    from sowa.detector.exported import ExportedSowa
+
     if isinstance(detector, ExportedSowa):
         raise InputError("an export can't name defects; give the file of sowa fit as --model, or leave --defect out")
     shown: dict[str, Path] = {}
@@ -90,7 +132,7 @@ class Outputs:
     boxes: bool = False
 
 
-def predict_to_files(
+def _predict_to_files(
     detector: Sowa | ExportedSowa, source: Path, outputs: Outputs, batch_size: int, console: Console, command: str = ""
 ) -> None:
     """Judges the images of ``source`` one batch at a time and writes as it goes.
@@ -98,6 +140,8 @@ def predict_to_files(
     The JSON lines appear under their name when all images are judged, or under FILE.partial where an error ends the
     run before. A report appears when all is done, or not at all; ``command`` is what it says was typed.
     """
+    from sowa.data.sources import image_sources
+
     started = time.perf_counter()
     wanted = [image.name for image in image_sources(str(source))]
     if outputs.folder:
@@ -106,9 +150,9 @@ def predict_to_files(
     with ExitStack() as stack:
         writer = stack.enter_context(_report(outputs.report, len(wanted))) if outputs.report else None
         with console.progress() as report, json_lines(outputs.json_file) as lines:
-            anomalous, judged = _predict(detector, wanted, outputs, lines, writer, batch_size, report)
+            anomalous, judged = _judge(detector, wanted, outputs, lines, writer, batch_size, report)
         if writer:
-            from sowa.cli.describe import describe_predictions
+            from sowa.report.describe import describe_predictions
 
             writer.finish(describe_predictions(detector, source, judged, time.perf_counter() - started, command))
     console.skipped(detector.skipped_)
@@ -123,22 +167,7 @@ def _report(path: Path, count: int) -> AbstractContextManager[ReportWriter]:
     return open_report(path, count)
 
 
-@contextmanager
-def json_lines(json_file: Path | None) -> Iterator[TextIO]:
-    """Where JSON lines go: to standard output, or to a file that appears under its name at the end."""
-    if json_file is None:
-        yield sys.stdout
-        return
-    with replacing(json_file) as temporary, temporary.open("w", encoding="utf-8") as lines:
-        try:
-            yield lines
-        except InputError:
-            if lines.tell():
-                temporary.rename(json_file.with_name(f"{json_file.name}.partial"))
-            raise
-
-
-def _predict(
+def _judge(
     detector: Sowa | ExportedSowa,
     wanted: list[str],
     outputs: Outputs,
@@ -176,20 +205,3 @@ def _without_results(wanted: list[str], source: Path, out: Path) -> list[str]:
     if source.is_dir() and source.resolve().is_relative_to(inside):
         raise InputError(f"--out {out} holds the images themselves; choose another folder, such as {out / 'results'}")
     return [name for name in wanted if not Path(name).resolve().is_relative_to(inside)]
-
-
-def unique_names(paths: list[str]) -> dict[str, str]:
-    """A file name for each image's results: its stem, its folder in front where stems repeat, then a number."""
-    stems = Counter(Path(path).stem for path in paths)
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for path in paths:
-        file = Path(path)
-        wish = file.stem if stems[file.stem] == 1 else f"{file.parent.name}_{file.stem}"
-        name, number = wish, 1
-        while name in taken:
-            number += 1
-            name = f"{wish}-{number}"
-        names[path] = name
-        taken.add(name)
-    return names

@@ -5,21 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from sowa.cli.console import Console
-from sowa.cli.product import load_product
+from sowa.cli.options import (
+    COMPUTE,
+    NETWORK,
+    ComputeFlags,
+    ImageSize,
+    JsonFile,
+    NetworkFlags,
+    Tiled,
+    advanced,
+    basic,
+    load_product,
+    numbers,
+)
 from sowa.core.files import write_bytes
-from sowa.core.types import ABNORMAL, NORMAL
-from sowa.data.sampling import draw
-from sowa.data.sources import ImageSource, image_sources, sample_sources
-from sowa.detector.detector import Sowa
 from sowa.errors import InputError
 from sowa.shots.config import ShotsConfig
-from sowa.shots.curve import Choice
-from sowa.shots.folds import cross_validate, suited
-from sowa.shots.methods import METHODS
-from sowa.shots.pool import Pool
 
+if TYPE_CHECKING:
+    from sowa.data.sources import ImageSource
+    from sowa.detector.detector import Sowa
+    from sowa.shots.curve import Choice
+    from sowa.shots.pool import Pool
+
+Method = Literal["cv", "progressive", "meta", "all"]
+Labels = Literal["generated", "real"]
 AT_MOST = 100  # images of each kind, where nobody says otherwise
 LABELS = {
     "real": "measured on real defects",
@@ -28,7 +41,45 @@ LABELS = {
 }
 
 
-def sources(
+def shots(
+    *,
+    normal: Annotated[Path | None, basic("folder, file or glob pattern; defects are drawn onto these")] = None,
+    dataset: Annotated[str | None, basic("with --root, a labelled data set in their place, as in sowa test")] = None,
+    root: Annotated[Path | None, basic("the data set's folder")] = None,
+    category: Annotated[str | None, basic("its category, where there are several")] = None,
+    method: Annotated[Method, basic("cv (every number tried), progressive (until more don't help), meta, all")] = "cv",
+    labels: Annotated[Labels, basic("generated (defects drawn onto good images) or real")] = "generated",
+    candidates: Annotated[str, basic("numbers of reference images to compare, with commas")] = "1,2,4,8,16",
+    out: Annotated[Path | None, basic("PNG file for the curves")] = None,
+    json_file: JsonFile = None,
+    image_size: ImageSize = None,
+    tiled: Tiled = False,
+    work: Annotated[Path | None, basic("folder for encoded images, so that a stopped run goes on where it was")] = None,
+    network: NetworkFlags = NETWORK,
+    folds: Annotated[int, advanced("parts of the images, each judged once by references from the others")] = 5,
+    draws: Annotated[int, advanced("draws of references in each fold, for cv")] = 5,
+    tolerance: Annotated[float, advanced("image AUROC that more images must bring, for progressive and meta")] = 0.0025,
+    patience: Annotated[int, advanced("how many larger numbers in a row may fail to bring it")] = 2,
+    at_most: Annotated[int, advanced("images of each kind that are used, drawn by the seed")] = AT_MOST,
+    seed: Annotated[int, advanced("seed of folds, draws and defects")] = 0,
+    compute: ComputeFlags = COMPUTE,
+) -> None:
+    """Find out how many reference images a product needs."""
+    from sowa.encoders.torch_encoder import TorchEncoder
+    from sowa.shots.feature_folder import FeatureFolder
+    from sowa.shots.methods import METHODS
+    from sowa.shots.pool import Pool
+
+    config = ShotsConfig(numbers("candidates", candidates), folds, draws, tolerance, patience, seed)
+    good, bad = _sources(normal, dataset, root, category, labels, at_most, seed)
+    settings = compute.settings(image_size, tiled)
+    encoder = TorchEncoder.from_pretrained(**network.arguments(), settings=settings)
+    folder = FeatureFolder(work, encoder) if work else None
+    pool = Pool(encoder, good, bad, seed=seed, batch_size=compute.batch_size, folder=folder)
+    _choose(pool, list(METHODS) if method == "all" else [method], config, out, json_file)
+
+
+def _sources(
     normal: Path | None,
     dataset: str | None,
     root: Path | None,
@@ -41,6 +92,10 @@ def sources(
 
     Raises InputError where it isn't said what the images are, or there are none of a kind.
     """
+    from sowa.core.types import ABNORMAL, NORMAL
+    from sowa.data.sampling import draw
+    from sowa.data.sources import image_sources, sample_sources
+
     if at_most < 1:
         raise InputError(f"--at-most is {at_most}, allowed is 1 and more")
     if (normal is None) == (dataset is None or root is None):
@@ -61,33 +116,30 @@ def sources(
 
 def chosen_shots(detector: Sowa, normal: Path, seed: int, batch_size: int, console: Console) -> int:
     """For ``sowa fit --k-shot auto``: by cross-validation on generated defects, with what the images allow."""
-    good, _ = sources(normal, None, None, None, "generated", AT_MOST, seed)
+    from sowa.shots.folds import cross_validate, suited
+    from sowa.shots.pool import Pool
+
+    good, _ = _sources(normal, None, None, None, "generated", AT_MOST, seed)
     config = suited(ShotsConfig(seed=seed), len(good))
     pool = Pool(detector.encoder, good, seed=seed, batch_size=batch_size)
     with console.progress() as report:
         pool.report = report
         choice = cross_validate(pool, config, report)
-    console.note(sentence(choice))
+    console.note(_sentence(choice))
     return choice.chosen
 
 
-def shots_to_files(
-    pool: Pool,
-    methods: Sequence[str],
-    config: ShotsConfig,
-    out: Path | None,
-    json_file: Path | None,
-    console: Console,
-) -> None:
-    """Runs the methods, prints a table and a sentence for each, draws the curves to ``out``, writes JSON."""
-    choices: list[Choice] = []
+def _choose(pool: Pool, methods: Sequence[str], config: ShotsConfig, out: Path | None, json_file: Path | None) -> None:
+    """Runs the methods; a table and a sentence for each, curves and numbers to files."""
+    from sowa.shots.methods import METHODS
+
+    console = Console()
     with console.progress() as report:
         pool.report = report
-        for method in methods:
-            choices.append(METHODS[method](pool, config, report))
+        choices = [METHODS[method](pool, config, report) for method in methods]
     console.skipped(pool.skipped)
     if out:
-        from sowa.cli.shots_figure import draw
+        from sowa.shots.figure import draw
 
         draw(choices, out)
     if json_file:
@@ -102,10 +154,10 @@ def shots_to_files(
             f"{choice.method}: {choice.reason}; {choice.fits} fits, {choice.seconds:.0f} s, of which encoding "
             f"{choice.encoded} images {choice.encoding:.0f} s"
         )
-        console.say(sentence(choice), event="shots", **choice.to_dict())
+        console.say(_sentence(choice), event="shots", **choice.to_dict())
 
 
-def sentence(choice: Choice) -> str:
+def _sentence(choice: Choice) -> str:
     """What a quality engineer is told."""
     at = next(point.mean for point in choice.points if point.shots == choice.chosen)
     images = "image" if choice.chosen == 1 else "images"

@@ -7,18 +7,82 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from sowa.cli.console import Console
-from sowa.cli.describe import describe_evaluation, metrics_table
+from sowa.cli.options import (
+    COMPUTE,
+    NETWORK,
+    Augment,
+    Aupro,
+    Category,
+    ComputeFlags,
+    Dataset,
+    Expect,
+    ImageSize,
+    JsonFile,
+    KShots,
+    NetworkFlags,
+    Root,
+    SaliencyWeight,
+    Scoring,
+    Seeds,
+    Tiled,
+    Typed,
+    advanced,
+    augmentation,
+    basic,
+    extensions,
+    numbers,
+)
 from sowa.core.files import write_bytes
-from sowa.core.types import Sample
-from sowa.data import split
-from sowa.detector.detector import Sowa
 from sowa.evaluation.config import EvaluationConfig
-from sowa.evaluation.evaluate import evaluate
-from sowa.evaluation.inspection import Inspected
-from sowa.evaluation.results import Evaluation
-from sowa.report import ReportWriter, open_report
+
+if TYPE_CHECKING:
+    from sowa.core.types import Sample
+    from sowa.detector.detector import Sowa
+    from sowa.evaluation.inspection import Inspected
+    from sowa.evaluation.results import Evaluation
+    from sowa.report import ReportWriter
+
+
+def run_test(
+    *,
+    dataset: Dataset,
+    root: Root,
+    category: Category = None,
+    k_shot: KShots = "0,1,2,4",
+    seeds: Seeds = "0,1,2",
+    image_size: ImageSize = None,
+    tiled: Tiled = False,
+    json_file: JsonFile = None,
+    report: Annotated[Path | None, basic("HTML file with metrics, curves and the verdict on every image")] = None,
+    network: NetworkFlags = NETWORK,
+    bootstrap: Annotated[int, advanced("resamples for 95 % confidence intervals, such as 1000; 0 for none")] = 0,
+    scoring: Scoring = "inductive",
+    aupro: Aupro = "standard",
+    augment: Augment = "auto",
+    saliency_weight: SaliencyWeight = 0.0,
+    expect: Expect = None,
+    compute: ComputeFlags = COMPUTE,
+    typed: Typed = None,
+) -> None:
+    """Measure accuracy on a labelled data set, for several numbers of shots and seeds in one pass."""
+    from sowa.data import load
+    from sowa.data.views import check
+    from sowa.detector.detector import Sowa
+
+    shots, draws, views = numbers("k-shot", k_shot), numbers("seeds", seeds), check(augmentation(augment))
+    config = EvaluationConfig(shots, draws, scoring, aupro, compute.batch_size, bootstrap, views)
+    samples, settings = load(dataset, root, category), compute.settings(image_size, tiled)
+    plugged = extensions(saliency_weight, expect)
+    detector = Sowa.from_pretrained(**network.arguments(), settings=settings, extensions=plugged)
+    console = Console()
+    evaluation = _evaluate(detector, DataSet(dataset, root, samples), config, report, typed or "", console)
+    console.skipped(evaluation.skipped)
+    _print(evaluation, console)
+    if json_file:
+        write_bytes(json_file, (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
 
 
 @dataclass(frozen=True)
@@ -30,29 +94,23 @@ class DataSet:
     samples: Sequence[Sample]
 
 
-def measure_to_files(
-    detector: Sowa,
-    data: DataSet,
-    config: EvaluationConfig,
-    json_file: Path | None,
-    report_file: Path | None,
-    console: Console,
-    command: str = "",
-) -> None:
-    """Measures, prints the table, and writes what is asked for; ``command`` is what the report says was typed."""
+def _evaluate(
+    detector: Sowa, data: DataSet, config: EvaluationConfig, page: Path | None, command: str, console: Console
+) -> Evaluation:
+    """Measures, and writes a report where a ``page`` is asked for; ``command`` is what it says was typed."""
+    from sowa.data import split
+    from sowa.evaluation.evaluate import evaluate
+    from sowa.report import open_report
+    from sowa.report.describe import describe_evaluation
+
     with ExitStack() as stack:
-        writer = None
-        if report_file:
-            writer = stack.enter_context(open_report(report_file, len(split(data.samples, "test"))))
+        writer = stack.enter_context(open_report(page, len(split(data.samples, "test")))) if page else None
         show = _shown_by(writer) if writer else None
         with console.progress() as report:
             evaluation = evaluate(detector, data.name, data.samples, config, report, show)
         if writer:
             writer.finish(describe_evaluation(evaluation, detector, data.root, command))
-    console.skipped(evaluation.skipped)
-    print_evaluation(evaluation, console)
-    if json_file:
-        write_bytes(json_file, (json.dumps(evaluation.to_dict(), indent=1) + "\n").encode())
+    return evaluation
 
 
 def _shown_by(writer: ReportWriter) -> Callable[[Inspected], None]:
@@ -69,8 +127,10 @@ def _shown_by(writer: ReportWriter) -> Callable[[Inspected], None]:
     return show
 
 
-def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+def _print(evaluation: Evaluation, console: Console) -> None:
     """Prints the table of metrics, and what is to be said of it."""
+    from sowa.report.describe import metrics_table
+
     table = metrics_table(evaluation)
     title = f"{evaluation.dataset}, {evaluation.backbone}, {evaluation.config.scoring} scoring"
     console.table(title, table.header, table.rows)

@@ -44,7 +44,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Frozen window attention of one level (paper section 3.2)."""
+    """Frozen window attention of one level (paper section 3.2).
+
+    Attributes:
+        window_size: patches along each side of a window
+        depth: layers of window attention, one after the other
+        heads: heads that attention is divided into
+        value_only: whether features attend to themselves by their values alone, as published
+        position_width: hidden units of what tells positions apart
+        dropout: share of attention that is dropped in training, 0 up to 1
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
@@ -65,11 +74,16 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """Dual learnable prompts (paper section 3.3). ``{}`` in a template stands for the class name.
+    """Dual learnable prompts (paper section 3.3). The boundary that goes with ``self_weight`` was found with `mini`.
 
-    ``map_weight`` is what the prompts' map counts beside the memory's where there are both, 1 as published.
-    ``self_weight`` is what adds to the prompts' score, where there is no memory, that patches of an image are unlike
-    all others of it; 0 as published. The boundary that goes with it was found with `mini`.
+    Attributes:
+        class_names: names of the classes that there are prompts for
+        normal_templates: sentences for normal parts, in which {} is the class's name
+        abnormal_templates: sentences for damaged parts, one for each normal one
+        length: learned words in front of each sentence
+        text_linear: whether a linear layer follows the text's features
+        map_weight: what the prompts' map counts beside the memory's; 1 as published
+        self_weight: without a memory, what patches unlike all others of their image add; 0 as published
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sowa.metrics import Curve
@@ -46,3 +47,8 @@ class Summary:
     metrics: Table | None = None
     plots: Mapping[str, Sequence[Plot]] = field(default_factory=dict)
     command: str = ""
+
+
+def now() -> str:
+    """The moment, as pages say when they were made."""
+    return datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z")

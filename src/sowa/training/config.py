@@ -48,9 +48,17 @@ class Loop(Protocol):
 class TrainConfig:
     """Training (paper section 4.1; METHOD.md section 5).
 
-    ``protocol`` "held-out" keeps ``validation_fraction`` of the images for validation; "paper" trains on everything
-    that the data set's test split holds, as the paper does, and validates on nothing. ``gaze_weight`` is what the gaze
-    loss counts where there are people's fixations to learn from.
+    Attributes:
+        epochs: passes over the images
+        batch_size: images of a step of training
+        learning_rate: step of the optimizer, above 0
+        weight_decay: what pulls weights to zero, 0 and more
+        mosaic: share of the images that are put together from four, 0 to 1
+        validation_fraction: share of the images that is kept to validate on
+        protocol: held-out, or paper (trains on the whole test split, validates on nothing)
+        checkpoint_every: steps between checkpoints, from which a killed run goes on
+        gaze_weight: what the loss of people's fixations counts, where there are any to learn from
+        seed: seed of the draws, the weights and the order
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from sowa.detector.exported import ExportedSowa
 from sowa.detector.prediction import Boundary
 from sowa.evaluation.results import METRICS, Evaluation, Run
 from sowa.report import Plot, Summary, Table
+from sowa.report.summary import now
 
 if TYPE_CHECKING:
     from sowa.detector.detector import Sowa
@@ -156,8 +156,3 @@ def _plots(run: Run, inductive: bool) -> list[Plot]:
         )
         for name, curve in run.curves.items()
     ]
-
-
-def now() -> str:
-    """The moment, as pages say when they were made."""
-    return datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z")

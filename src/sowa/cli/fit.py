@@ -1,0 +1,87 @@
+"""``sowa fit``: images of good parts in, a detector's file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from sowa.cli.console import Console
+from sowa.cli.options import (
+    COMPUTE,
+    NETWORK,
+    Augment,
+    ComputeFlags,
+    Expect,
+    ImageSize,
+    NetworkFlags,
+    Normal,
+    SaliencyWeight,
+    Tiled,
+    advanced,
+    augmentation,
+    basic,
+    extensions,
+)
+from sowa.cli.shots import chosen_shots
+from sowa.core.config import FALSE_POSITIVE_RATE as RATE
+
+if TYPE_CHECKING:
+    from sowa.detector.detector import Sowa
+
+KShot = int | Literal["auto"] | None
+
+
+def fit(
+    *,
+    normal: Normal,
+    out: Annotated[Path, basic("the detector's file, *.sowa")],
+    k_shot: Annotated[KShot, basic("references, drawn by the seed; all by default, auto finds out how many")] = None,
+    false_positive_rate: Annotated[float, basic("share of good parts that may be called anomalous, 0 to 1")] = RATE,
+    image_size: ImageSize = None,
+    tiled: Tiled = False,
+    category: Annotated[str | None, basic("class whose prompts are used, where the weights know several")] = None,
+    network: NetworkFlags = NETWORK,
+    seed: Annotated[int, advanced("seed of the draw")] = 0,
+    coreset: Annotated[bool, advanced("with --k-shot, take the images that the others look most like")] = False,
+    patch_fraction: Annotated[float | None, advanced("share of patches to keep; all of up to 64 images")] = None,
+    augment: Augment = "auto",
+    saliency_weight: SaliencyWeight = 0.0,
+    expect: Expect = None,
+    glances: Annotated[int | None, advanced("with --tiled, look at so many windows only, chosen one by one")] = None,
+    compute: ComputeFlags = COMPUTE,
+) -> None:
+    """Learn what normal looks like from images of good parts, and save a detector."""
+    from sowa.core.calibration import check_rate
+    from sowa.detector.detector import Sowa
+
+    check_rate(false_positive_rate)
+    console = Console()
+    named, settings = network.arguments(), compute.settings(image_size, tiled, category)
+    detector = Sowa.from_pretrained(**named, settings=settings, extensions=extensions(saliency_weight, expect, glances))
+    if k_shot == "auto":
+        k_shot = chosen_shots(detector, normal, seed, compute.batch_size, console)
+    with console.progress() as report:
+        detector.fit(
+            normal,
+            k_shot=k_shot,
+            seed=seed,
+            coreset=coreset,
+            patch_fraction=patch_fraction,
+            augment=augmentation(augment),
+            batch_size=compute.batch_size,
+            report=report,
+        )
+    detector.calibrate(false_positive_rate=false_positive_rate)
+    _save(detector, out, console)
+
+
+def _save(detector: Sowa, out: Path, console: Console) -> None:
+    detector.save(out)
+    console.skipped(detector.skipped_)
+    console.say(
+        f"{out}: {len(detector.references_)} reference images, threshold {detector.calibration_.threshold:.4f}",
+        event="fit",
+        out=str(out),
+        references=detector.references_,
+        threshold=detector.calibration_.threshold,
+    )
