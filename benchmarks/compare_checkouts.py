@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,8 @@ class Row:
     only_new: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, group: str, command: str, old: Outcome, new: Outcome) -> Row:
+    def of(cls, group: str, command: str, outcomes: tuple[Outcome, Outcome], tolerance: float) -> Row:
+        old, new = outcomes
         seconds = (old.seconds, new.seconds)
         failed = tuple(f"{name} failed: {one.error}" for name, one in (("OLD", old), ("NEW", new)) if one.error)
         if failed:
@@ -203,7 +205,8 @@ class Row:
         alone = (tuple(k for k in mine.values if k not in its.values) for mine, its in ((old, new), (new, old)))
         largest = max((far for far in distances.values() if far < math.inf), default=math.inf)
         # Where they have nothing in common, nothing has been shown to be equal.
-        return cls(group, command, bool(both) and not differing, count, largest, seconds, (), differing, *alone)
+        equal = bool(both) and all(far <= tolerance for far in distances.values())
+        return cls(group, command, equal, count, largest, seconds, (), differing, *alone)
 
     def text(self) -> str:
         told = "yes" if self.equal else "failed" if self.failed else "NO"
@@ -284,9 +287,13 @@ def write_inputs(root: Path) -> None:
     from sowa.synthetic import generate, write_dataset
     from sowa.synthetic.scenes import Inventory, write_scenes
 
-    write_dataset(root / "parts", ["woven_fabric"], train=5, test_good=2, test_per_defect=1, size=384)
-    write_dataset(root / "large", ["woven_fabric"], train=2, test_good=1, test_per_defect=1, size=(480, 640))
-    write_dataset(root / "small" / "mvtec", ["wood", "capsule"], train=9, test_good=3, test_per_defect=1, size=96)
+    def test(good: int) -> dict[str, Any]:
+        today = "test" in signature(write_dataset).parameters
+        return {"test": (good, 1)} if today else {"test_good": good, "test_per_defect": 1}
+
+    write_dataset(root / "parts", ["woven_fabric"], train=5, size=384, **test(2))
+    write_dataset(root / "large", ["woven_fabric"], train=2, size=(480, 640), **test(1))
+    write_dataset(root / "small" / "mvtec", ["wood", "capsule"], train=9, size=96, **test(3))
     write_scenes(root / "scenes", Inventory({}), {"train": 6, "val": 2, "test": 2}, size=64)
     for kind in ("stain", "hole"):
         shutil.copytree(root / "large/woven_fabric/test" / kind, root / "large/woven_fabric/examples" / kind)
@@ -336,13 +343,13 @@ def prepared(old: Path, new: Path, work: Path) -> tuple[Checkout, Checkout]:
     return Checkout.at(old, work / "old"), Checkout.at(new, work / "new")
 
 
-def compared(old: Checkout, new: Checkout, groups: list[str]) -> Iterator[Row]:
+def compared(old: Checkout, new: Checkout, groups: list[str], tolerance: float) -> Iterator[Row]:
     for group in groups:
         for checkout in (old, new):
             shutil.rmtree(checkout.folder / group, ignore_errors=True)
             (checkout.folder / group).mkdir(parents=True)
         for command in (" ".join(line.split()) for line in GROUPS[group].strip().splitlines()):
-            yield Row.of(group, command, old.run(group, command), new.run(group, command))
+            yield Row.of(group, command, (old.run(group, command), new.run(group, command)), tolerance)
 
 
 def main() -> int:
@@ -351,6 +358,7 @@ def main() -> int:
     parser.add_argument("new", type=Path)
     parser.add_argument("--only", default=",".join(GROUPS))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--tolerance", type=float, default=0.0, help="largest difference that counts as equal")
     parser.add_argument("--work", type=Path, default=Path("build/compare"))
     arguments = parser.parse_args()
     if unknown := set(groups := arguments.only.split(",")) - set(GROUPS):
@@ -358,7 +366,7 @@ def main() -> int:
     old, new = prepared(arguments.old.resolve(), arguments.new.resolve(), arguments.work.resolve())
     print(f"{'equal':6} {'values':>9} {'difference':>10} {'s old':>6} {'s new':>6}  command")
     rows = []
-    for row in compared(old, new, groups):
+    for row in compared(old, new, groups, arguments.tolerance):
         print(row.text(), flush=True)
         rows.append(row)
     if arguments.out:
