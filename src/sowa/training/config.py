@@ -48,9 +48,21 @@ class Loop(Protocol):
 class TrainConfig:
     """Training (paper section 4.1; METHOD.md section 5).
 
-    ``protocol`` "held-out" keeps ``validation_fraction`` of the images for validation; "paper" trains on everything
-    that the data set's test split holds, as the paper does, and validates on nothing. ``gaze_weight`` is what the gaze
-    loss counts where there are people's fixations to learn from.
+    Attributes:
+        epochs: 1 or more.
+        batch_size: Images of a step, 1 or more.
+        learning_rate: Of AdamW, above 0.
+        weight_decay: Of AdamW, 0 or more.
+        mosaic: How often an image is made of four, in 0..1.
+        validation_fraction: Share of the images that "held-out" keeps for validation, between 0 and 1.
+        protocol: "held-out", or "paper", which trains on everything that the data set's test split holds, as the paper
+            does, and validates on nothing.
+        checkpoint_every: So many steps lie between checkpoints, 1 or more.
+        gaze_weight: What the gaze loss counts where there are people's fixations to learn from, 0 or more.
+        seed: 0 or more.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
@@ -77,7 +89,11 @@ class TrainConfig:
 
 
 def check_loop(config: Loop) -> None:
-    """What every training needs. Raises InputError for a number that can't be."""
+    """Refuses settings that no training can have.
+
+    Raises:
+        InputError: a number that can't be.
+    """
     if config.epochs < 1 or config.batch_size < 1 or config.checkpoint_every < 1:
         raise InputError(
             f"epochs {config.epochs}, batch size {config.batch_size}, checkpoint-every {config.checkpoint_every}: "
