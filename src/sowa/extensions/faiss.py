@@ -46,7 +46,11 @@ class FaissSearch:
 
 
 class ApproximateIndex:
-    """Of unit vectors (L, K, P, E): a `sowa.core.search.Index`."""
+    """A `sowa.core.search.Index` that finds most of what is nearest.
+
+    Args:
+        features: Unit vectors, (L, K, P, E).
+    """
 
     def __init__(self, features: Tensor) -> None:
         faiss = load_faiss()
