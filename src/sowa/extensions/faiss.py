@@ -22,7 +22,11 @@ ITERATIONS = 10
 
 
 def load_faiss() -> Any:
-    """The package. Raises InputError where it isn't installed."""
+    """The package.
+
+    Raises:
+        InputError: it isn't installed.
+    """
     try:
         import faiss
     except ImportError as error:

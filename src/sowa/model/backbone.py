@@ -153,8 +153,13 @@ class Backbone(nn.Module):
         return embedded
 
     def early(self, images: Tensor) -> Tensor:
-        """Features (B, C, h, w) of the first layers alone, of images (B, 3, H, W) of any size, normalised as for
-        ``forward`` and at a small part of its cost. Here they are the patch embeddings."""
+        """Features (B, C, h, w) of the first layers alone, at a small part of the cost of ``forward``.
+
+        Here they are the patch embeddings.
+
+        Args:
+            images: (B, 3, H, W) of any size, normalised as for ``forward``.
+        """
         features: Tensor = self.visual.conv1(images)
         return features
 

@@ -48,7 +48,11 @@ class EarlyLayers(nn.Module):
         return int(self.layers.feature_info.channels()[-1])
 
     def download(self) -> None:
-        """Takes timm's pretrained weights, unless the name says random. Raises InputError where they can't be had."""
+        """Takes timm's pretrained weights, unless the name says random.
+
+        Raises:
+            InputError: they can't be had.
+        """
         if not self.name.endswith(RANDOM):
             self.layers.load_state_dict(_build(self.name, pretrained=True).state_dict())
 

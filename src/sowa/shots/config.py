@@ -9,8 +9,9 @@ from sowa.errors import InputError
 
 @dataclass(frozen=True)
 class ShotsConfig:
-    """How the number of shots is looked for; the defaults were chosen on auxiliary and generated products
-    (benchmarks/results/shots.md).
+    """How the number of shots is looked for.
+
+    The defaults were chosen on auxiliary and generated products (benchmarks/results/shots.md).
 
     Attributes:
         candidates: The numbers that are compared, each 1 or more, none twice.

@@ -62,7 +62,7 @@ class Layers:
 
     Attributes:
         copper: Traces.
-        solder: Pads.
+        solder: Pads and vias.
         silk: Outlines and labels.
     """
 

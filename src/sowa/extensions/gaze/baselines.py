@@ -99,8 +99,10 @@ class CentreBias:
 def human_consistency(
     viewings: Iterable[Viewing], size: tuple[int, int], pixels_per_degree: float, sigma: float = SIGMA_DEGREES
 ) -> GazeMetrics:
-    """How well people tell where another one looks: each observer of one image in turn is predicted by the density
-    of the others. The mean over observers, undefined where there are fewer than two.
+    """How well people tell where another one looks.
+
+    Each observer of one image in turn is predicted by the density of the others. The mean over observers, undefined
+    where there are fewer than two.
 
     Args:
         viewings: Of one image.

@@ -101,8 +101,9 @@ def density_of(
     sigma: float = SIGMA_DEGREES,
     by_duration: bool = False,
 ) -> Density:
-    """The density (H, W) of all that is known of an image: every observer's fixations, or its density map, brought to
-    the image's size.
+    """The density (H, W) of all that is known of an image.
+
+    That is every observer's fixations, or its density map, brought to the image's size.
 
     Args:
         gaze: What is known.

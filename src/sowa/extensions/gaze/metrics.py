@@ -134,8 +134,9 @@ def auc_judd(map_HW: Map, fixations: Sequence[Fixation]) -> Score:
 
 
 def nss(map_HW: Map, fixations: Sequence[Fixation]) -> Score:
-    """Normalised scanpath saliency (Peters et al., 2005): the mean over fixations of the map, as standard scores of
-    its pixels. 0 is chance, any sign.
+    """Normalised scanpath saliency (Peters et al., 2005).
+
+    The mean over fixations of the map, as standard scores of its pixels. 0 is chance, any sign.
 
     Args:
         map_HW: (H, W), finite.

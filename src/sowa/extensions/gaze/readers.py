@@ -38,8 +38,10 @@ def read_gaze(path: Path, kind: Kind = "auto") -> Gaze:
 
 
 def read_salicon(path: Path) -> Gaze:
-    """Fixations as SALICON publishes them (Jiang et al., 2015): "images" with "id", "file_name", "width" and "height",
-    and "annotations" with "image_id", "worker_id" and "fixations", a list of [row, column].
+    """Fixations as SALICON publishes them (Jiang et al., 2015).
+
+    The file has "images" with "id", "file_name", "width" and "height", and "annotations" with "image_id", "worker_id"
+    and "fixations", a list of [row, column].
 
     Rows and columns are taken to be whole pixels counted from 1, as the data set's MATLAB files count; a fixation is
     put at its pixel's middle. Durations aren't published.

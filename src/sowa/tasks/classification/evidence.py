@@ -40,8 +40,9 @@ class NameWeight:
 
 
 def weigh_names(cosines_NC: Tensor, labels: Tensor) -> NameWeight:
-    """What names are worth on images that they never saw. The sharpness is the mean of its likelihood, so chance alone
-    gives little.
+    """What names are worth on images that they never saw.
+
+    The sharpness is the mean of its likelihood, so chance alone gives little.
 
     Args:
         cosines_NC: Of images with names, (N, C).

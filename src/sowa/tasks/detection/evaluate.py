@@ -128,11 +128,11 @@ def measure(examples: Examples, found: Sequence[Boxes], names: Sequence[str], ph
 
 
 def quiet_from(examples: Examples, found: Sequence[Boxes], names: Sequence[str]) -> float:
-    """The lowest score from which on an image returns no more than `ALARMS` boxes, in the mean, to a name of what
-    isn't in it; 1 where everything is in every image.
+    """The lowest score from which on names of what isn't there find little.
 
-    The score with the largest F1 is too careful for a query: it counts the false boxes of every name that training
-    knows, hundreds in one image.
+    That is no more than `ALARMS` boxes an image, in the mean, for a name of what isn't in it; 1 where everything is in
+    every image. The score with the largest F1 is too careful for a query: it counts the false boxes of every name that
+    training knows, hundreds in one image.
 
     Args:
         examples: The images.
