@@ -73,7 +73,12 @@ __all__ = [
 
 
 def load(dataset: str, root: str | Path, category: str | None = None) -> list[Sample]:
-    """The samples of a data set's category, of all its categories by default.
+    """The samples of a data set.
+
+    Args:
+        dataset: One of `DATASETS`; "_" stands for "-".
+        root: Its folder, or that of a category.
+        category: Only this one's; all by default.
 
     Raises:
         InputError: an unknown data set or category (the message lists what exists, the closest name first), or what
@@ -83,7 +88,11 @@ def load(dataset: str, root: str | Path, category: str | None = None) -> list[Sa
 
 
 def categories(dataset: str, root: str | Path) -> list[str]:
-    """Names of the categories that ``root`` holds, sorted; may be empty.
+    """Names of the categories that a folder holds, sorted; may be empty.
+
+    Args:
+        dataset: One of `DATASETS`; "_" stands for "-".
+        root: The folder.
 
     Raises:
         InputError: an unknown data set, or ``root`` is missing.

@@ -23,7 +23,13 @@ PREFETCHED = 16
 
 @dataclass(frozen=True)
 class Batch:
-    """Images that could be read, their own sizes (H', W'), and their pixels at one size, (B, H, W, 3) uint8."""
+    """Images that could be read, at one size.
+
+    Attributes:
+        sources: Where they are from, B of them.
+        sizes: Their own sizes (H', W') in pixels.
+        images: Their pixels, (B, H, W, 3) uint8 RGB.
+    """
 
     sources: list[ImageSource]
     sizes: list[tuple[int, int]]
@@ -70,7 +76,13 @@ def read_batches(
 
 
 def none_readable(wanted: int, skipped: Sequence[tuple[str, str]], what: str = "images") -> InputError:
-    """The error for ``wanted`` images of which each was ``skipped``."""
+    """The error for images of which none could be read.
+
+    Args:
+        wanted: So many there were.
+        skipped: Name and reason of each.
+        what: What the message calls them.
+    """
     return InputError(f"none of {wanted} {what} can be read; first problem: {skipped[0][1]}")
 
 

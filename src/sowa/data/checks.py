@@ -41,7 +41,13 @@ PROBLEMS = {
 
 @dataclass(frozen=True)
 class Item:
-    """One image: its split, and the class of it or of each of its boxes."""
+    """One image of a data set that is checked.
+
+    Attributes:
+        path: Its file.
+        split: As the data set calls it.
+        kinds: The class of the image, or of each of its boxes.
+    """
 
     path: Path
     split: str
@@ -50,9 +56,19 @@ class Item:
 
 @dataclass(frozen=True)
 class Checked:
-    """``counts`` of each class by split, of boxes where the data is ``boxed``, else of images. Of files: ``broken``
-    ones, groups that are the same ``twice``, pairs that look the same in one split (``alike``) and in two (``leaked``);
-    ``empty`` images have no box."""
+    """What is in a data set, and what is wrong with it.
+
+    Attributes:
+        images: How many there are.
+        boxed: Whether they have boxes.
+        splits: In the order in which they come.
+        counts: Of each class by split: boxes where the data has some, else images.
+        broken: Files that can't be read, and why.
+        twice: Groups of images that are the same file.
+        alike: Pairs that look the same in one split.
+        leaked: Pairs that look the same in two splits.
+        empty: Images without a box, where the data has boxes.
+    """
 
     images: int
     boxed: bool
@@ -104,7 +120,15 @@ class Checked:
 
 
 def items(dataset: str, root: Path) -> tuple[list[Item], bool]:
-    """The images of a data set, and whether they have boxes. Raises InputError as the data set's loader does."""
+    """The images of a data set, and whether they have boxes.
+
+    Args:
+        dataset: `FOLDERS`, one of `sowa.data.boxes.BOX_FORMATS` or one of `sowa.data.DATASETS`.
+        root: Its folder.
+
+    Raises:
+        InputError: an unknown data set, or as its loader says.
+    """
     if dataset == FOLDERS:
         folders = read_folders(root)
         parts = {"train": folders.train, "test": folders.test}
@@ -129,7 +153,12 @@ def items(dataset: str, root: Path) -> tuple[list[Item], bool]:
 
 
 def check(found: tuple[Sequence[Item], bool], report: Report = silent) -> Checked:
-    """Reads every image once and says what is wrong."""
+    """Reads every image once and says what is wrong.
+
+    Args:
+        found: What `items` found.
+        report: Told of the progress.
+    """
     images, boxed = found
     counts: dict[str, Counter[str]] = {}
     broken: list[tuple[str, str]] = []
@@ -166,7 +195,20 @@ def check(found: tuple[Sequence[Item], bool], report: Report = silent) -> Checke
 
 
 def fingerprint(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Bits (256,) of an image (H, W, 3) that survive scaling and compression: brighter than the pixel to the left?"""
+    """Bits of an image that survive scaling and compression: is a pixel brighter than the one to its left?
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+
+    Returns:
+        (256,) bool; images that look the same differ by at most `BITS`.
+
+    Example:
+        >>> import numpy as np
+        >>> image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        >>> int((fingerprint(image) != fingerprint(image // 2)).sum()) <= BITS
+        True
+    """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (SMALL + 1, SMALL), interpolation=cv2.INTER_AREA).astype(np.int16)
     bits: NDArray[np.bool_] = (small[:, 1:] > small[:, :-1]).ravel()

@@ -23,7 +23,13 @@ HELD_OUT = 0.25  # of each class, where nobody has set test images apart
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images and the number of each one's class among ``names``."""
+    """Images and their classes.
+
+    Attributes:
+        images: N, not yet read.
+        labels: The number of each one's class, 0 to C - 1.
+        names: Of the C classes.
+    """
 
     images: tuple[ImageSource, ...]
     labels: tuple[int, ...]
@@ -40,9 +46,14 @@ class Labelled:
         )
 
     def shots(self, count: int, seed: int) -> list[int]:
-        """Places of ``count`` images of each class, drawn by ``seed``; for one seed more shots extend fewer.
+        """Places of so many images of each class; for one seed more shots extend fewer.
 
-        Raises InputError where a class has fewer, which names it.
+        Args:
+            count: Images of each class, 1 or more.
+            seed: That draws them, 0 or more.
+
+        Raises:
+            InputError: a class has fewer, which is named, or a number is too small.
         """
         if count < 1 or seed < 0:
             raise InputError(f"k-shot is {count} and seed {seed}, allowed are 1 and more, and 0 and more")
@@ -57,7 +68,12 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Folders:
-    """What a root holds: images to learn from, and images to test on, of the same classes."""
+    """What a root holds, both parts of the same classes.
+
+    Attributes:
+        train: Images to learn from.
+        test: Images to test on.
+    """
 
     train: Labelled
     test: Labelled
@@ -66,12 +82,17 @@ class Folders:
 def read_folders(
     root: str | Path, names: str | Path | None = None, seed: int = 0, held_out: float = HELD_OUT
 ) -> Folders:
-    """The classes of ``root``, by folder. Without a test folder ``held_out`` of each class are drawn by ``seed``.
+    """The classes of a folder, one folder of images each.
 
-    ``names`` is a file that says what folders mean, a line ``folder = words`` each.
+    Args:
+        root: That holds them, or a folder of them to train on and one to test on.
+        names: A file that says what folders mean, a line ``folder = words`` each; else a folder's name is the class's.
+        seed: That draws what is held out.
+        held_out: Share of each class that is tested on where there is no test folder, above 0 and below 1.
 
-    Raises InputError where there are fewer than two classes, a class folder without images, a test folder of a class
-    that isn't trained, two classes of one name, or nothing left to learn from.
+    Raises:
+        InputError: there are fewer than two classes, a class folder without images, a test folder of a class that isn't
+            trained, two classes of one name, or nothing left to learn from.
     """
     folder = require_folder(root, "check --root")
     parts = {sub.name.lower(): sub for sub in sub_folders(folder)}
@@ -89,9 +110,15 @@ def read_folders(
 
 
 def read_test(root: str | Path, names: Sequence[str], words: str | Path | None = None) -> Labelled:
-    """The images that a trained classifier of ``names`` is tested on: the test folder of ``root``, or all of it.
+    """The images that a trained classifier is tested on: the test folder of a root, or all of it.
 
-    Raises InputError for a folder that is none of ``names``, and as `read_folders` does.
+    Args:
+        root: The folder.
+        names: The classes that the classifier knows.
+        words: A file that says what folders mean, as for `read_folders`.
+
+    Raises:
+        InputError: a folder that is none of ``names``, and as `read_folders` says.
     """
     folder = require_folder(root, "check --root")
     parts = {sub.name.lower(): sub for sub in sub_folders(folder)}
@@ -100,7 +127,11 @@ def read_test(root: str | Path, names: Sequence[str], words: str | Path | None =
 
 
 def read_words(path: str | Path) -> dict[str, str]:
-    """Folder -> words of lines ``folder = words``. Raises InputError for a line of another kind, or a folder twice."""
+    """Folder -> words, of a file of lines ``folder = words``.
+
+    Raises:
+        InputError: a line of another kind, a folder twice, or as `read_lines` says.
+    """
     found: dict[str, str] = {}
     for number, line in enumerate(read_lines(path), start=1):
         folder, equals, words = (part.strip() for part in line.partition("="))
@@ -111,7 +142,11 @@ def read_words(path: str | Path) -> dict[str, str]:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a text file that aren't empty. Raises InputError where it can't be read or holds none."""
+    """The lines of a text file that aren't empty, without space around them.
+
+    Raises:
+        InputError: the file can't be read or holds none.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError, ValueError) as error:
@@ -123,7 +158,19 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 def check_classes(names: Sequence[str], least: int = 1) -> tuple[str, ...]:
-    """Names without space around them. Raises InputError for an empty one, one twice, or fewer than ``least``."""
+    """Names of classes, without space around them.
+
+    Args:
+        names: As a user wrote them; "_" and " " are the same, and so are upper and lower case.
+        least: So many there must be.
+
+    Raises:
+        InputError: an empty name, one that is there twice, or fewer than ``least``.
+
+    Example:
+        >>> check_classes([" scratch ", "dent"])
+        ('scratch', 'dent')
+    """
     words = tuple(name.strip() for name in names)
     counts = Counter(word.replace("_", " ").casefold() for word in words)
     twice = [word for word, count in counts.items() if count > 1]
@@ -160,9 +207,15 @@ def _read(folder: Path, words: dict[str, str], expected: tuple[str, ...] | None 
 
 
 def apart(labelled: Labelled, held_out: float, seed: int) -> tuple[list[int], list[int]]:
-    """Places to learn from and to test on: ``held_out`` of each class, at least one image, drawn by ``seed``.
+    """Places of the images to learn from and of those to test on, both ascending.
 
-    Raises InputError where a class has a single image.
+    Args:
+        labelled: The images.
+        held_out: Share of each class to test on, above 0 and below 1, at least one image.
+        seed: That draws them, 0 or more.
+
+    Raises:
+        InputError: a class has a single image, or a number is out of its range.
     """
     if not 0 < held_out < 1 or seed < 0:
         raise InputError(f"held-out is {held_out} and seed {seed}, allowed are between 0 and 1, and 0 and more")

@@ -51,8 +51,13 @@ def reading(name: str) -> Iterator[None]:
 def decode(source: BinaryIO, name: str) -> Image.Image:
     """The first frame, decoded and turned upright by its EXIF orientation. Call it inside `reading`.
 
-    ``source`` is an open file and not a path, which Pillow would map into memory: a rotated TIFF then comes out
-    scrambled (Pillow 13), and a file that shrinks meanwhile ends the process.
+    Args:
+        source: An open file and not a path, which Pillow would map into memory: a rotated TIFF then comes out scrambled
+            (Pillow 13), and a file that shrinks meanwhile ends the process.
+        name: Stands for it in messages.
+
+    Raises:
+        InputError: more than `MAX_PIXELS`.
     """
     with Image.open(source, formats=FORMATS) as image:
         width, height = image.size
@@ -74,15 +79,27 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def to_rgb(image: Image.Image, name: str = "the image") -> NDArray[np.uint8]:
-    """A Pillow image as (H, W, 3) uint8 RGB; ``name`` stands for it in messages.
+    """A Pillow image as an array.
 
     Transparency is composited over white. Grey of more than 8 bits is scaled by its depth, never by its content, so
     that images stay comparable: 16 bits (and 32-bit integers in 0..65535) by 257, 12-bit TIFF by 4095 / 255,
     floats from 0..1, else 0..255, else 0..65535, the first range that holds them. Only values outside all of these
     are stretched from their minimum to their maximum.
 
+    Args:
+        image: Of any mode.
+        name: Stands for it in messages.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
     Raises:
         InputError: a float image holds NaN or infinity.
+
+    Example:
+        >>> from PIL import Image
+        >>> to_rgb(Image.new("L", (3, 2), 7)).shape
+        (2, 3, 3)
     """
     if is_deep(image):
         return np.repeat(_to_8_bits(image, name)[..., None], 3, axis=2)

@@ -27,10 +27,11 @@ def list_images(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def expand_source(source: Source) -> list[Path]:
-    """The images that a file, a folder, a glob pattern (``**`` too) or a list of these stand for.
+    """The images that a file, a folder, a glob pattern or a list of these stand for, each image of a pattern once.
 
-    A file is taken whatever its suffix; a folder as by `list_images`; of what a pattern matches, images and the
-    images of folders, each once. An existing path is never read as a pattern.
+    Args:
+        source: A file is taken whatever its suffix; a folder as by `list_images`; of what a pattern (``**`` too)
+            matches, images and the images of folders. An existing path is never read as a pattern.
 
     Raises:
         InputError: something doesn't exist, matches nothing, or holds no image.
@@ -54,10 +55,14 @@ def expand_source(source: Source) -> list[Path]:
 
 
 def require_folder(path: str | os.PathLike[str], fix: str = "check the path") -> Path:
-    """``path`` as a Path.
+    """The path of a folder that exists.
+
+    Args:
+        path: The folder.
+        fix: What the message says to do where it doesn't exist.
 
     Raises:
-        InputError: it doesn't exist, and ``fix`` says what to do, or it isn't a folder.
+        InputError: it doesn't exist or isn't a folder.
     """
     folder = Path(path)
     if not _true(folder.exists):
@@ -68,7 +73,12 @@ def require_folder(path: str | os.PathLike[str], fix: str = "check the path") ->
 
 
 def find_images(folder: Path, recursive: bool = True) -> list[Path]:
-    """As `list_images`, but an empty or missing folder gives an empty list."""
+    """As `list_images`, but an empty or missing folder gives an empty list.
+
+    Args:
+        folder: Where to look.
+        recursive: Whether to look in folders inside it too.
+    """
     found: list[Path] = []
     seen: set[Path] = set()
     for directory, names, files in os.walk(folder, followlinks=True):

@@ -18,8 +18,13 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The image as (H, W, 3) uint8 RGB: upright (EXIF), first frame, transparency over white, deep grey scaled
-    as `to_rgb` says.
+    """The image of a file: upright (EXIF), first frame, transparency over white, deep grey scaled as `to_rgb` says.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Pixels (H, W, 3) uint8 RGB.
 
     Raises:
         InputError: the file is missing, empty, broken, no image, or larger than `MAX_PIXELS`.
@@ -30,10 +35,21 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
-    """As `read_image`, from the bytes of a file (an upload); ``name`` stands for it in messages.
+    """As `read_image`, from the bytes of a file (an upload).
+
+    Args:
+        data: What the file would hold.
+        name: Stands for it in messages.
+
+    Returns:
+        Pixels (H, W, 3) uint8 RGB.
 
     Raises:
         InputError: as `read_image`.
+
+    Example:
+        >>> decode_image(b"P3 1 1 255  10 20 30", "dot.ppm").tolist()
+        [[[10, 20, 30]]]
     """
     if not data:
         raise InputError(f"{name} is empty (0 bytes): send the image's bytes")
@@ -42,13 +58,20 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
 
 
 def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-    """The mask as (H, W) bool, anomalous where > 0: in any channel of a colour or palette mask, and only where a
-    mask with transparency isn't fully transparent. Upright by its EXIF orientation, as its image is.
+    """The mask of a file, upright by its EXIF orientation, as its image is.
 
     Store masks without loss (PNG): the noise that JPEG adds is > 0.
 
+    Args:
+        path: The file.
+        size: Its image's (height, width), which must be the mask's; None doesn't compare.
+
+    Returns:
+        (H, W) bool, anomalous where > 0: in any channel of a colour or palette mask, and only where a mask with
+        transparency isn't fully transparent.
+
     Raises:
-        InputError: as `read_image`; or ``size``, the image's (height, width), isn't the mask's.
+        InputError: as `read_image`; or the mask has another size.
     """
     file = _existing(path)
     with reading(str(path)), file.open("rb") as stream:
@@ -63,7 +86,14 @@ def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None)
 
 
 def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The (H, W) bool mask at ``size``: antialiased bilinear, then > 0.5, as the method binarises (METHOD.md 6).
+    """The mask at another size: antialiased bilinear, then > 0.5, as the method binarises (METHOD.md section 6).
+
+    Args:
+        mask: (H', W') bool.
+        size: (H, W) in pixels.
+
+    Returns:
+        (H, W) bool.
 
     Raises:
         InputError: a side of ``size`` is below 1.
@@ -77,7 +107,15 @@ def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bo
 def read_mask_at(
     path: Path | None, size: tuple[int, int], image_size: tuple[int, int] | None = None
 ) -> NDArray[np.bool_]:
-    """An image's mask at ``size``; without a mask, as normal images are, nothing is anomalous.
+    """An image's mask at another size; without a mask, as normal images are, nothing is anomalous.
+
+    Args:
+        path: The mask's file, or None.
+        size: (H, W) in pixels.
+        image_size: The image's own (height, width), which must be the mask's in its file; None doesn't compare.
+
+    Returns:
+        (H, W) bool.
 
     Raises:
         InputError: as `read_mask`, for ``image_size``, and `resize_mask`.
@@ -86,10 +124,22 @@ def read_mask_at(
 
 
 def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The (H, W, 3) uint8 image at ``size``, antialiased bicubic.
+    """The image at another size, antialiased bicubic.
+
+    Args:
+        image: (H', W', 3) uint8.
+        size: (H, W) in pixels.
+
+    Returns:
+        (H, W, 3) uint8.
 
     Raises:
         InputError: a side of ``size`` is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> resize_image(np.full((8, 8, 3), 9, np.uint8), (2, 3)).shape
+        (2, 3, 3)
     """
     _check_size(size)
     return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))

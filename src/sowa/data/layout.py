@@ -18,7 +18,10 @@ FIX_LAYOUT = "add it, or check --root and --dataset"
 class DataSet:
     """A layout on disk.
 
-    ``read`` lists the images of a category, given its folder and name. ``looked_for`` names the layout in messages.
+    Attributes:
+        looked_for: Names the layout in messages.
+        is_category: Whether a folder is one of a category.
+        read: Lists the images of a category, given its folder and name.
     """
 
     looked_for: str
@@ -26,7 +29,11 @@ class DataSet:
     read: Callable[[Path, str], list[Sample]]
 
     def folders(self, root: Path, category: str | None = None) -> dict[str, Path]:
-        """Category name -> its folder; those that there are to choose from where ``category`` is asked for.
+        """Category name -> its folder.
+
+        Args:
+            root: The data set's folder, or that of a category.
+            category: The one asked for; those that there are to choose from are returned all the same.
 
         Raises:
             InputError: ``root`` is missing or isn't a folder.
@@ -44,6 +51,10 @@ class DataSet:
     def load(self, root: str | Path, category: str | None = None) -> list[Sample]:
         """The images of one category, or of all.
 
+        Args:
+            root: The data set's folder, or that of a category.
+            category: Its name; None for all.
+
         Raises:
             InputError: ``root`` or the category is missing, or what the data set's module says.
         """
@@ -53,6 +64,10 @@ class DataSet:
 
 def category_folders(root: Path, is_category: Callable[[Path], bool]) -> dict[str, Path]:
     """Category name -> its folder: the root itself where it is one, else those directly inside.
+
+    Args:
+        root: The data set's folder, or that of a category.
+        is_category: Tells by a folder whether it's one of a category.
 
     Raises:
         InputError: the root is missing or isn't a folder.
@@ -69,10 +84,16 @@ def name_of(folder: Path) -> str:
 
 
 def choose(folders: dict[str, Path], category: str | None, root: Path, layout: str) -> dict[str, Path]:
-    """The one chosen category, or all where ``category`` is None.
+    """The one chosen category, or all.
+
+    Args:
+        folders: Category name -> its folder.
+        category: The chosen one's name; None for all.
+        root: Where they were found, for the message.
+        layout: What was looked for, for the message.
 
     Raises:
-        InputError: there is none at all (``layout`` says what was looked for), or not the one asked for.
+        InputError: there is none at all, or not the one asked for.
     """
     if not folders:
         raise InputError(f"{root} holds no category, looked for {layout}: check --root and --dataset")
@@ -84,7 +105,17 @@ def choose(folders: dict[str, Path], category: str | None, root: Path, layout: s
 
 
 def unknown(what: str, value: str, available: Iterable[str]) -> InputError:
-    """The error that names what exists instead of ``value``, the closest name first."""
+    """The error that names what exists instead of an unknown name, the closest first.
+
+    Args:
+        what: What kind of thing it is, such as "category".
+        value: The unknown name.
+        available: What exists; of more than 20 the rest is counted.
+
+    Example:
+        >>> print(unknown("category", "botle", ["cable", "bottle"]))
+        unknown category 'botle', there is: bottle, cable
+    """
     names = sorted(available)
     closest = difflib.get_close_matches(value, names, n=1)
     ordered = closest + [name for name in names if name not in closest]
@@ -114,9 +145,15 @@ def normal_samples(images: Iterable[Path], category: str) -> list[Sample]:
 def anomalous_samples(
     images: Sequence[Path], category: str, masks: Path, defect_types: Sequence[str | None], suffix: str = ""
 ) -> list[Sample]:
-    """Anomalous test images with the masks of folder ``masks``, whose stems may end in ``suffix``.
+    """Anomalous test images with their masks.
 
-    The masks may lie beside the images: whatever isn't one of these is a mask.
+    Args:
+        images: Their files.
+        category: Their product.
+        masks: The folder of masks, without which they have none. Masks may lie beside the images: whatever isn't one of
+            these is a mask.
+        defect_types: What each image's defect is called, as many as images; None where nothing is said.
+        suffix: What the stem of a mask may add to its image's.
 
     Raises:
         InputError: an image has no mask although the folder exists.
@@ -136,7 +173,12 @@ def anomalous_samples(
 
 
 def listed(where: str, folder: Path, path: str) -> Path:
-    """The file that a list of the data set names, ``where`` being the list and its line.
+    """The file that a list of the data set names.
+
+    Args:
+        where: The list and its line, for the message.
+        folder: What the path starts from.
+        path: As the list has it.
 
     Raises:
         InputError: there is no such file in ``folder``.

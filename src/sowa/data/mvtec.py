@@ -24,7 +24,14 @@ from sowa.errors import InputError
 
 @dataclass(frozen=True)
 class MvtecLike:
-    """What a relative of MVTec AD calls its folders, and what the stem of a mask adds to its image's."""
+    """What a relative of MVTec AD calls its folders and masks.
+
+    Attributes:
+        normal: The folders of normal images, of train and test.
+        test: The folder of the test images.
+        masks: The folder of the masks.
+        suffix: What the stem of a mask adds to its image's.
+    """
 
     normal: str = "good"
     test: str = "test"
@@ -40,7 +47,15 @@ class MvtecLike:
         return (folder / "train" / self.normal).is_dir() or (folder / self.test).is_dir()
 
     def read(self, folder: Path, category: str) -> list[Sample]:
-        """Normal train images, normal test images, then each defect type."""
+        """Normal train images, normal test images, then each defect type.
+
+        Args:
+            folder: The category's.
+            category: Its name.
+
+        Raises:
+            InputError: a missing folder, image or mask.
+        """
         samples = self.normal_in(folder / "train", "train", category)
         if not samples:
             raise InputError(f"{folder / 'train' / self.normal} holds no image: put normal images there")
@@ -56,6 +71,11 @@ class MvtecLike:
 
     def normal_in(self, folder: Path, split: str, category: str) -> list[Sample]:
         """The normal images of one of the category's folders.
+
+        Args:
+            folder: That holds the folder of normal images.
+            split: "train" or "test".
+            category: Its name.
 
         Raises:
             InputError: it has no folder of them.

@@ -14,7 +14,11 @@ T = TypeVar("T")
 
 
 def split(samples: Iterable[Sample], name: str) -> list[Sample]:
-    """The samples of split ``name``, "train" or "test", in their order.
+    """The samples of one split, in their order.
+
+    Args:
+        samples: Of any splits.
+        name: "train" or "test".
 
     Raises:
         InputError: another name.
@@ -25,10 +29,20 @@ def split(samples: Iterable[Sample], name: str) -> list[Sample]:
 
 
 def draw(items: Sequence[T], count: int, seed: int) -> list[T]:
-    """``count`` of ``items`` in random order by ``seed``; for one seed a larger count extends a smaller one.
+    """So many of the items in random order; for one seed a larger count extends a smaller one.
+
+    Args:
+        items: What to draw from.
+        count: How many, 0 to all.
+        seed: 0 or more; the same seed draws the same.
 
     Raises:
         InputError: ``count`` or ``seed`` is negative, or there are fewer than ``count`` items.
+
+    Example:
+        >>> three = draw("abcdefgh", 3, seed=0)
+        >>> draw("abcdefgh", 5, seed=0)[:3] == three
+        True
     """
     if count < 0 or seed < 0:
         raise InputError(f"k-shot is {count} and seed is {seed}, both must be 0 or more")
@@ -41,9 +55,14 @@ def draw(items: Sequence[T], count: int, seed: int) -> list[T]:
 
 
 def choose_references(samples: Iterable[Sample], k_shot: int, seed: int) -> list[Sample]:
-    """``k_shot`` reference images of one category: random among its normal train images, by ``seed``.
+    """The reference images of one category: random among its normal train images.
 
     For one seed a larger ``k_shot`` extends a smaller one, and the order in which the samples come doesn't matter.
+
+    Args:
+        samples: Of one category, of any splits and labels.
+        k_shot: How many, 0 to all.
+        seed: 0 or more; that draws them.
 
     Raises:
         InputError: ``k_shot`` or ``seed`` is negative, or there are fewer than ``k_shot`` such images.

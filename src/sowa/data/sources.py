@@ -22,21 +22,42 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An image that hasn't been read: its name and where to have it, a path or pixels (H, W, 3) uint8."""
+    """An image that hasn't been read.
+
+    Attributes:
+        name: What results call it: its path as text, or a number.
+        origin: Where its pixels are: a path, or the pixels themselves, (H, W, 3) uint8 RGB.
+    """
 
     name: str
     origin: Path | Image
 
     def read(self) -> Image:
-        """Pixels (H, W, 3) uint8 RGB. Raises InputError for a broken file."""
+        """Its pixels, (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: a file that is missing or broken.
+        """
         return read_image(self.origin) if isinstance(self.origin, Path) else self.origin
 
 
 def image_sources(source: Any) -> list[ImageSource]:
     """Every image of a source, in a stable order.
 
-    ``source`` is a file, folder or glob pattern, a PIL image, an array (H, W, 3) or (H, W) uint8, a tensor
-    (3, H, W) or (B, 3, H, W) in 0..1 or uint8, or a list of those. Raises InputError for anything else.
+    Args:
+        source: A file, folder or glob pattern, a PIL image, an array (H, W, 3), (B, H, W, 3) or (H, W) uint8, a tensor
+            (3, H, W) or (B, 3, H, W) in 0..1 or uint8, or a list of those.
+
+    Returns:
+        The images, not yet read. One that comes without a path is called by its place.
+
+    Raises:
+        InputError: anything else, an empty list, a path that doesn't exist, or a tensor with values outside 0..1.
+
+    Example:
+        >>> import numpy as np
+        >>> [image.name for image in image_sources(np.zeros((2, 8, 8, 3), np.uint8))]
+        ['array-0000', 'array-0001']
     """
     if isinstance(source, (list, tuple)):
         found = [original for part in source for original in image_sources(part)]

@@ -18,13 +18,16 @@ Numbered = Generator[tuple[int, Any]]
 
 
 def frames(source: str | os.PathLike[str] | int, every: int = 1) -> Iterator[ImageSource]:
-    """Each ``every``-th frame, named ``source#000000`` by its number.
+    """Frames of a video, a camera or a network stream, named ``source#000000`` by their number.
 
-    ``source`` is a video file, whose frames all come in order, or something live: a camera's number or the address of
-    a stream (``rtsp://``, ``http://``). Of a live source the newest frame comes, and those that came while the last one
-    was looked at are left out, so that nobody looks into the past.
+    Args:
+        source: A video file, whose frames all come in order, or something live: a camera's number or the address of a
+            stream (``rtsp://``, ``http://``). Of a live source the newest frame comes, and those that came while the
+            last one was looked at are left out, so that nobody looks into the past.
+        every: Only each so many-th frame, 1 or more.
 
-    Raises InputError where the source can't be opened or holds no frame, or ``every`` is below 1.
+    Raises:
+        InputError: the source can't be opened or holds no frame, or ``every`` is below 1.
     """
     if every < 1:
         raise InputError(f"every is {every}, allowed is 1 and more")

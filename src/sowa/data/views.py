@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +25,8 @@ def _quarters(image: Image) -> list[Image]:
 
 
 def _tilts(image: Image) -> list[Image]:
+    import cv2  # slow to import, and what only reads a detector needs none of it
+
     height, width = image.shape[:2]
     found = []
     for degrees in (DEGREES, -DEGREES):
@@ -55,7 +56,21 @@ VIEWS: dict[str, Callable[[Image], list[Image]]] = {
 
 
 def check(kinds: str | Iterable[str]) -> str | tuple[str, ...]:
-    """``"auto"``, or the kinds in the order of `VIEWS`, each once. Raises InputError for one that is unknown."""
+    """Which kinds of views are wanted, in the order of `VIEWS`, each once.
+
+    Args:
+        kinds: "auto", one kind, or several.
+
+    Returns:
+        "auto", or the kinds.
+
+    Raises:
+        InputError: one that is unknown.
+
+    Example:
+        >>> check(["tilt", "hflip", "tilt"])
+        ('hflip', 'tilt')
+    """
     if kinds == "auto":
         return "auto"
     wanted = {kinds} if isinstance(kinds, str) else set(kinds)
@@ -65,12 +80,38 @@ def check(kinds: str | Iterable[str]) -> str | tuple[str, ...]:
 
 
 def views(image: Image, kinds: Iterable[str]) -> list[Image]:
-    """Every view of those kinds, without the image itself."""
+    """Every view of an image, without the image itself.
+
+    Args:
+        image: (H, W, 3) uint8.
+        kinds: Of `VIEWS`.
+
+    Returns:
+        Images (H, W, 3) uint8, in the order of the kinds: one of each, two of "rotate90" and "tilt". An image that
+        isn't square has none of "rotate90".
+
+    Example:
+        >>> import numpy as np
+        >>> square = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+        >>> len(views(square, ["hflip", "rotate90"]))
+        3
+        >>> views(square, ["hflip"])[0][0, 0].tolist()
+        [3, 4, 5]
+    """
     return [np.ascontiguousarray(view) for kind in kinds for view in VIEWS[kind](image)]
 
 
 def count(size: tuple[int, int], kinds: Iterable[str]) -> int:
-    """How many images of that size (H, W) one is with its views of those kinds."""
+    """How many images one is with its views.
+
+    Args:
+        size: (H, W) in pixels; only whether it's square matters.
+        kinds: Of `VIEWS`.
+
+    Example:
+        >>> count((240, 240), ["rotate90"]), count((240, 320), ["rotate90"])
+        (3, 1)
+    """
     small = (8, 8 if size[0] == size[1] else 9, 3)  # only whether it is square matters
     return 1 + len(views(np.zeros(small, np.uint8), kinds))
 
@@ -78,7 +119,13 @@ def count(size: tuple[int, int], kinds: Iterable[str]) -> int:
 def variants(image: Image) -> NDArray[np.uint8]:
     """What the same part may look like in another image: a little nearer and aside, brighter or darker.
 
-    ``image`` (H, W, 3) uint8 gives (3, H, W, 3) uint8. Cut from the image itself, so that no border is invented.
+    Cut from the image itself, so that no border is invented.
+
+    Args:
+        image: (H, W, 3) uint8.
+
+    Returns:
+        (3, H, W, 3) uint8.
     """
     cuts = ((0.97, 0.0, 0.0, 1.07), (0.97, 1.0, 1.0, 0.93), (0.94, 0.0, 1.0, 1.0))
     return np.stack([_cut(image, *cut) for cut in cuts])

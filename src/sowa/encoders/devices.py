@@ -17,7 +17,18 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes the best that there is. Raises InputError for an unknown device or one that isn't there."""
+    """The device of a name; "auto" takes the best that there is.
+
+    Args:
+        name: One of `DEVICES`, or with a number as "cuda:1".
+
+    Raises:
+        InputError: an unknown device or one that isn't there.
+
+    Example:
+        >>> choose_device("cpu")
+        device(type='cpu')
+    """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
@@ -29,9 +40,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> Computed:
-    """``auto`` is bf16 where the processor or GPU multiplies it faster, and fp32 elsewhere.
+    """The precision of a name; "auto" is bf16 where the processor or GPU multiplies it faster, and fp32 elsewhere.
 
-    Raises InputError for an unknown precision.
+    Args:
+        name: "auto", "fp32" or "bf16".
+        device: That computes.
+
+    Raises:
+        InputError: an unknown precision.
     """
     if name == "auto":
         has_bf16 = {"cpu": _cpu_has_bf16, "cuda": torch.cuda.is_bf16_supported}.get(device.type, lambda: False)
@@ -45,7 +61,8 @@ def _cpu_has_bf16() -> bool:
     """Without such instructions bf16 is converted for every product, and slower than fp32.
 
     Intel's cores gain by their matrix unit (AMX) alone, which a virtual machine may hide: AVX-512's instruction for
-    bf16 does no more products a cycle there than the one for fp32, and ViT-L took 1.6 times as long; on AMD's half.
+    bf16 does no more products a cycle there than the one for fp32, and takes longer; on AMD's cores it saves time
+    (benchmarks/results/speed-ViT-L-14-336.md).
     """
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     if "Intel" in str(capabilities.get("cpu_name")):
@@ -62,7 +79,12 @@ def synchronise(device: torch.device) -> None:
 
 
 def autocast(device: torch.device, precision: Computed) -> AbstractContextManager[object]:
-    """The context in which the network runs."""
+    """The context in which the network runs.
+
+    Args:
+        device: That computes.
+        precision: As `choose_precision` gives it.
+    """
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

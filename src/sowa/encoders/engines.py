@@ -21,7 +21,18 @@ Engine = Callable[[NDArray[np.uint8]], Judgement]
 def open_engine(
     runtime: str, model: Path, device: str = "cpu", precision: Precision = "fp32", threads: int | None = None
 ) -> Engine:
-    """The engine for a model's file. Raises InputError where its runtime isn't installed or can't do what is asked."""
+    """The engine for a model's file.
+
+    Args:
+        runtime: Of the model, as its metadata says.
+        model: The file.
+        device: Which of the runtime's devices.
+        precision: "fp32", and for openvino "bf16".
+        threads: On the CPU, 1 or more; None leaves it to the runtime.
+
+    Raises:
+        InputError: the runtime isn't installed or can't do what is asked.
+    """
     engines: dict[str, Callable[[Path, str, Precision, int | None], Engine]] = {
         "onnx": OnnxEngine,
         "openvino": OpenVinoEngine,
@@ -46,7 +57,17 @@ def open_engine(
 
 
 class OnnxEngine:
-    """onnxruntime, on the CPU or with ``device="cuda"``."""
+    """onnxruntime.
+
+    Args:
+        model: The file.
+        device: "cpu" or "cuda".
+        precision: "fp32".
+        threads: On the CPU; None leaves it to the runtime.
+
+    Raises:
+        InputError: a device that isn't there.
+    """
 
     def __init__(self, model: Path, device: str, precision: Precision, threads: int | None) -> None:
         import onnxruntime
@@ -68,7 +89,14 @@ class OnnxEngine:
 
 
 class OpenVinoEngine:
-    """OpenVINO, on any of its devices ("cpu", "gpu", "auto")."""
+    """OpenVINO.
+
+    Args:
+        model: The file.
+        device: Any of its own: "cpu", "gpu", "auto".
+        precision: "fp32" or "bf16", that it computes with.
+        threads: On the CPU; None leaves it to the runtime.
+    """
 
     def __init__(self, model: Path, device: str, precision: Precision, threads: int | None) -> None:
         import openvino
@@ -91,7 +119,17 @@ class OpenVinoEngine:
 
 
 class TorchEngine:
-    """A program of ``torch.export``, on the CPU."""
+    """A program of ``torch.export``.
+
+    Args:
+        model: The file.
+        device: "cpu".
+        precision: "fp32".
+        threads: Of torch; None leaves them.
+
+    Raises:
+        InputError: another device.
+    """
 
     def __init__(self, model: Path, device: str, precision: Precision, threads: int | None) -> None:
         import torch

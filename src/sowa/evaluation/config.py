@@ -10,10 +10,20 @@ from sowa.errors import InputError
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a labelled data set is judged. ``scoring`` "paper" mixes the test images of a category as the authors do;
-    "inductive" judges each image by itself. ``aupro`` "standard" pools false positives, "authors" follows theirs.
-    ``augment`` as in ``Sowa.fit``; "paper" has none. ``bootstrap`` is the number of resamples for confidence
-    intervals, 0 for none."""
+    """How a labelled data set is judged.
+
+    Attributes:
+        k_shots: Numbers of reference images, each 0 or more.
+        seeds: That draw them, each 0 or more.
+        scoring: "paper" mixes the test images of a category as the authors do; "inductive" judges each image by itself.
+        aupro: "standard" pools false positives, "authors" follows theirs (`sowa.metrics.Aupro`).
+        batch_size: So many images are encoded at once, 1 or more.
+        bootstrap: The number of resamples for confidence intervals, 0 for none, up to 100000.
+        augment: As in ``Sowa.fit``; "paper" has none.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
 
     k_shots: tuple[int, ...] = (0, 1, 2, 4)
     seeds: tuple[int, ...] = (0, 1, 2)

@@ -16,9 +16,12 @@ from sowa.detector.prediction import Prediction, predictions
 
 @dataclass(frozen=True)
 class Inspected:
-    """One image of the inspected run: what it is, and what the detector says of it.
+    """One image of the inspected run.
 
-    ``mask`` (H, W) bool is the true one at the map's size, None where an anomalous image has none.
+    Attributes:
+        sample: What it is.
+        mask: The true one at the map's size, (H, W) bool; None where an anomalous image has none.
+        prediction: What the detector says of it.
     """
 
     sample: Sample
@@ -28,7 +31,12 @@ class Inspected:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Shows the images of one run; ``calibration`` is that of its references."""
+    """Shows the images of one run.
+
+    Attributes:
+        show: Is called with each.
+        calibration: That of the run's references.
+    """
 
     show: Callable[[Inspected], None]
     calibration: Calibration
@@ -36,7 +44,15 @@ class Inspection:
     def add(
         self, batch: Batch, samples: list[Sample], masks: list[NDArray[np.bool_]], judgement: Judgement, seconds: float
     ) -> None:
-        """Shows each image of a batch; true masks (H, W) at the map's size, ``seconds`` of the whole batch."""
+        """Shows each image of a batch.
+
+        Args:
+            batch: The images, B of them.
+            samples: What they are, B.
+            masks: The true ones, (H, W) bool at the map's size, B.
+            judgement: Of the batch.
+            seconds: That the whole batch took.
+        """
         of_batch = predictions(batch, judgement.numpy(), self.calibration, seconds / len(samples))
         for sample, mask, prediction in zip(samples, masks, of_batch, strict=True):
             known = sample.label == NORMAL or sample.mask_path is not None

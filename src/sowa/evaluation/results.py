@@ -16,8 +16,17 @@ METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", 
 
 @dataclass(frozen=True)
 class Run:
-    """Metrics of one category with one set of references; their intervals where `EvaluationConfig.bootstrap` asks, and
-    ``curves`` by name where the run was inspected."""
+    """Metrics of one category with one set of references.
+
+    Attributes:
+        category: Its name.
+        k_shot: The number of references.
+        seed: That drew them.
+        metrics: By name, in 0..1.
+        references: Their paths.
+        intervals: By name, where `EvaluationConfig.bootstrap` asks.
+        curves: By name, where the run was inspected.
+    """
 
     category: str
     k_shot: int
@@ -30,10 +39,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All runs on a data set. Without ``trained`` prompts zero shots are chance.
+    """All runs on a data set.
 
-    ``image_size`` (H, W) and ``tiled`` say how images were seen. ``images_per_second`` is the rate of
-    the network, which all runs share.
+    Attributes:
+        dataset: Its name.
+        backbone: Its name.
+        trained: Whether prompts are; without it zero shots are chance.
+        config: How the data set was judged.
+        runs: One for each category, number of shots and seed.
+        images_per_second: The rate of the network, which all runs share.
+        image_size: (H, W) in pixels at which images were seen.
+        tiled: Whether through windows.
+        skipped: Images that couldn't be read, and why.
     """
 
     dataset: str
@@ -47,7 +64,11 @@ class Evaluation:
     skipped: list[tuple[str, str]]
 
     def mean(self, category: str | None = None) -> list[dict[str, Any]]:
-        """For each number of shots, mean and standard deviation over seeds; of one category or of their mean."""
+        """For each number of shots, mean and standard deviation over seeds.
+
+        Args:
+            category: Of one category; None for the mean of all.
+        """
         rows = []
         runs = [run for run in self.runs if category in (None, run.category)]
         for k_shot in sorted({run.k_shot for run in runs}):

@@ -67,7 +67,12 @@ class RunMetrics:
         self.map_maxima: list[float] = []
 
     def add(self, judgement: Judgement, masks: Sequence[NDArray[np.bool_]] | None) -> None:
-        """The images of a batch; true masks (H, W) at the maps' size, None where some are missing."""
+        """The images of a batch.
+
+        Args:
+            judgement: Of the batch.
+            masks: The true ones, (H, W) bool at the maps' size; None where some are missing.
+        """
         self.raw_scores += judgement.raw_scores.tolist()
         self.map_maxima += judgement.map_maxima.tolist()
         if masks is not None:
@@ -77,7 +82,12 @@ class RunMetrics:
                     self.resampled.update(anomaly_map, mask)
 
     def compute(self, category: str, truth: Truth) -> Run:
-        """The run's metrics, with the curves where it was inspected."""
+        """The run's metrics, with the curves where it was inspected.
+
+        Args:
+            category: Its name.
+            truth: What is known of its images.
+        """
         config, scores = self.config, self.raw_scores
         if config.scoring == "paper":
             scores = truth.probabilities  # as published for zero shots

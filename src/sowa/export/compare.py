@@ -19,8 +19,14 @@ BATCH = 3  # the last one is shorter where the images aren't a multiple: the bat
 
 @dataclass(frozen=True)
 class Comparison:
-    """Largest differences on ``images``: of raw scores and of maps, in parts of their thresholds, and how many
-    verdicts flip."""
+    """How far an export is from the original.
+
+    Attributes:
+        images: On so many images.
+        raw_score: The largest difference of raw scores, in parts of the threshold.
+        anomaly_map: The same of maps.
+        flips: How many verdicts differ.
+    """
 
     images: int
     raw_score: float
@@ -37,7 +43,14 @@ class Comparison:
 
 
 def compare(detector: Sowa, engine: Engine, images: NDArray[np.uint8], report: Report = silent) -> Comparison:
-    """Both on the same images (N, H, W, 3) uint8."""
+    """Compares a detector and its export on the same images.
+
+    Args:
+        detector: The original.
+        engine: Runs the export.
+        images: (N, H, W, 3) uint8 at the detector's size.
+        report: Told of the progress.
+    """
     calibration = detector.calibration_
     scores, maps, flips = 0.0, 0.0, 0
     for start in range(0, len(images), BATCH):

@@ -23,7 +23,14 @@ def examples(detector: Sowa, source: Any = None, report: Report = silent) -> NDA
     """Views (N, H, W, 3) uint8 at the detector's size: each image nearer, brighter, darker, and with a defect.
 
     Not as it is: patches of a reference are in the memory bank themselves, so they say nothing of other images.
-    ``source`` as in ``Sowa.fit``, by default the references. Raises InputError where an image can't be read.
+
+    Args:
+        detector: That is exported.
+        source: As in ``Sowa.fit``; by default the references.
+        report: Told of the progress.
+
+    Raises:
+        InputError: an image can't be read.
     """
     found = image_sources(source) if source is not None else _references(detector)
     chosen = found[:: -(-len(found) // AT_MOST)]

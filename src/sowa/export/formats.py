@@ -25,9 +25,17 @@ EXAMPLES = 2  # a batch of one would be taken for a constant
 
 
 def write_model(detector: Sowa, folder: Path, format: str, precision: str, images: NDArray[np.uint8]) -> str:
-    """The detector's graph; int8 is fitted to ``images`` (N, H, W, 3) uint8.
+    """Writes the detector's graph and returns the model's file name.
 
-    Raises InputError where the format's packages aren't there.
+    Args:
+        detector: Fitted.
+        folder: For the model's files.
+        format: "onnx", "openvino" or "torch".
+        precision: "fp32", "fp16" or "int8".
+        images: (N, H, W, 3) uint8; int8 is fitted to them.
+
+    Raises:
+        InputError: the format's packages aren't there.
     """
     try:
         if format == "torch":

@@ -25,7 +25,9 @@ BANK = "bank"  # its tensors' names begin so
 class DetectorGraph(nn.Module):
     """A fitted detector with its bank and the text features of its prompts as constants.
 
-    ``half`` has the network and the bank in 16 bits; scores are computed in 32 all the same.
+    Args:
+        detector: Fitted.
+        half: Whether the network and the bank are in 16 bits; scores are computed in 32 all the same.
     """
 
     class_text: Tensor

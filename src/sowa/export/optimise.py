@@ -10,8 +10,8 @@ STEPS = 2  # what one leaves can be more for the next
 def optimise_onnx(model: Any) -> None:
     """Does to a model (of onnx_ir), in place, what `torch.onnx.export` would do itself if told to optimise.
 
-    But only by those rules that find something here: another, which looks among all pairs of nodes for two slices that
-    could be one split, finds nothing in a third of an export's time.
+    But only by those rules that find something here: another looks among all pairs of nodes for two slices that could
+    be one split, which takes long and finds nothing (benchmarks/results/exports.md).
     """
     from onnx_ir.passes import common as passes
     from onnxscript import optimizer

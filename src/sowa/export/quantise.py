@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sowa.encoders.engines import INPUT, OUTPUTS
 
 KINDS = ["Gemm", "MatMul"]
-# Distances to the bank show in the third digit. Rounded patch embeddings cost 0.007 and 0.011 of image AUROC on two
-# auxiliary data sets; rounded products of queries, keys and values 0.005 of pixel AUROC on another, and no time less.
+# Distances to the bank show in the third digit, so rounded patch embeddings cost accuracy; rounded products of queries,
+# keys and values do too, and save no time (benchmarks/results/exports.md).
 ROUNDED, LINEAR = ("network.backbone.visual.transformer", "network.adapters"), "aten.linear"
 EXACT = "exact_"
 
@@ -30,7 +30,13 @@ def mark_exact(graph: Any) -> None:
 
 
 def quantise_onnx(file: Path, made: Path, images: NDArray[np.uint8]) -> None:
-    """Quantises an ONNX ``file`` into ``made``; the ranges of activations come from ``images`` (N, H, W, 3) uint8."""
+    """Quantises an ONNX file.
+
+    Args:
+        file: The original.
+        made: The quantised one.
+        images: (N, H, W, 3) uint8; the ranges of activations come from them.
+    """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -58,7 +64,12 @@ def quantise_onnx(file: Path, made: Path, images: NDArray[np.uint8]) -> None:
 
 
 def quantised_openvino(model: Any, images: NDArray[np.uint8]) -> Any:
-    """An OpenVINO model, quantised; the ranges of activations come from ``images`` (N, H, W, 3) uint8."""
+    """An OpenVINO model, quantised.
+
+    Args:
+        model: The original.
+        images: (N, H, W, 3) uint8; the ranges of activations come from them.
+    """
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # which nncf asks for CUDA
     import nncf
 

@@ -41,16 +41,26 @@ def export(
     tolerance: float | None = None,
     report: Report = silent,
 ) -> Metadata:
-    """Writes the fitted detector into the folder ``out`` as one graph with ``metadata.json`` beside it.
+    """Writes the fitted detector into a folder as one graph with ``metadata.json`` beside it.
 
-    Memory bank, prompts and scoring are in the graph, the thresholds in the metadata. ``precision`` "fp16" halves the
-    size; "int8" (onnx, openvino) is faster on a CPU and is fitted to ``images``, which are also what the export is
-    compared on: a folder or what else `Sowa.fit` takes, by default the references, read again from disk. An earlier
-    export in ``out`` is replaced. Nothing is left behind where anything fails.
+    Memory bank, prompts and scoring are in the graph, the thresholds in the metadata. Nothing is left behind where
+    anything fails.
 
-    Raises InputError where the detector isn't fitted, the images can't be read, or ``out`` is taken; ExportError
-    where raw scores or maps differ from the original's by more than ``tolerance`` (a part of the threshold, by default
-    that of `TOLERANCES`).
+    Args:
+        detector: Fitted.
+        out: The folder; an earlier export in it is replaced.
+        format: "onnx", "openvino" or "torch".
+        precision: "fp32"; "fp16" halves the size; "int8" (onnx, openvino) is faster on a CPU and is fitted to
+            ``images``.
+        images: What the export is compared on: a folder or what else `Sowa.fit` takes, by default the references, read
+            again from disk.
+        tolerance: The largest difference of raw scores and maps, a part of the threshold; by default that of
+            `TOLERANCES`.
+        report: Told of the progress.
+
+    Raises:
+        InputError: the detector isn't fitted, the images can't be read, or ``out`` is taken.
+        ExportError: raw scores or maps differ from the original's by more than ``tolerance``.
     """
     _check(detector, format, precision)
     shown = examples(detector, images, report)

@@ -22,7 +22,11 @@ ITERATIONS = 10
 
 
 def load_faiss() -> Any:
-    """The package. Raises InputError where it isn't installed."""
+    """The package.
+
+    Raises:
+        InputError: it isn't installed.
+    """
     try:
         import faiss
     except ImportError as error:
@@ -46,7 +50,11 @@ class FaissSearch:
 
 
 class ApproximateIndex:
-    """Of unit vectors (L, K, P, E): a `sowa.core.search.Index`."""
+    """A `sowa.core.search.Index` that finds most of what is nearest.
+
+    Args:
+        features: Unit vectors, (L, K, P, E).
+    """
 
     def __init__(self, features: Tensor) -> None:
         faiss = load_faiss()

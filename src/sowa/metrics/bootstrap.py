@@ -39,11 +39,14 @@ _BLOCK = 2**18
 class Interval:
     """A percentile interval of one metric.
 
-    low, high: fractions in 0..1; NaN where no resample has the metric.
-    level: the share of resamples between them.
-    resamples: those behind the interval; undefined: those left out because the metric doesn't exist there.
-    why: the reason where there is no interval, else None.
-    error_bound: how far both ends can be off because scores were binned; 0.0 if they are exact.
+    Attributes:
+        low: Fraction in 0..1; NaN where no resample has the metric.
+        high: Likewise.
+        level: The share of resamples between them.
+        resamples: Those behind the interval.
+        undefined: Those left out because the metric doesn't exist there.
+        why: The reason where there is no interval, else None.
+        error_bound: How far both ends can be off because scores were binned; 0.0 if they are exact.
     """
 
     low: float
@@ -79,7 +82,20 @@ _PIXEL_METRICS = (
 
 
 def draw(n_images: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """How often each image is in each resample (M, N); each row adds up to N. The same for the same numbers."""
+    """How often each image is in each resample; the same for the same numbers.
+
+    Args:
+        n_images: N.
+        resamples: M.
+        seed: 0 or more.
+
+    Returns:
+        (M, N); each row adds up to N.
+
+    Example:
+        >>> draw(4, 2, seed=0).sum(axis=1).tolist()
+        [4, 4]
+    """
     if not n_images:
         return np.zeros((resamples, 0), np.int64)
     return np.random.default_rng(seed).multinomial(n_images, np.full(n_images, 1 / n_images), resamples)
@@ -88,9 +104,22 @@ def draw(n_images: int, resamples: int, seed: int) -> NDArray[np.int64]:
 def bootstrap_images(
     scores: Iterable[float], labels: Iterable[int], resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Intervals of the image metrics by name; scores and labels as `image_metrics` takes them, (N,).
+    """Intervals of the image metrics by name.
 
-    Raises ValueError as `image_metrics` does, if resamples < 1 or if level isn't between 0 and 1.
+    Args:
+        scores: (N,) as `image_metrics` takes them.
+        labels: (N,) likewise.
+        resamples: How often N images are drawn again, 1 or more.
+        level: The share of resamples inside an interval, between 0 and 1.
+        seed: 0 or more.
+
+    Raises:
+        ValueError: as `image_metrics` says, or ``resamples`` or ``level`` is out of its range.
+
+    Example:
+        >>> found = bootstrap_images([0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1], resamples=50)["image_AUROC"]
+        >>> found.low < 0.75 <= found.high, found.resamples + found.undefined
+        (True, 50)
     """
     _check(resamples, level)
     score_N, label_N = checked_scores(scores, labels)
@@ -111,12 +140,17 @@ class PixelBootstrap:
     """Accumulates anomaly maps and masks image by image; computes intervals of the pixel metrics.
 
     Of each image only counts per bin of scores are kept. Bins are as in `PixelMetrics`: every distinct score its
-    own, until there are more than `max_bins`; then neighbours are merged, in all images alike. Memory is at most
-    40 bytes x max_bins for each image, and what the merging can do to an interval is in its `error_bound`.
+    own, until there are more than ``max_bins``; then neighbours are merged, in all images alike. What the merging can
+    do to an interval is in its ``error_bound``.
+
+    Args:
+        max_bins: 1 or more; memory is at most 40 bytes x ``max_bins`` for each image.
+
+    Raises:
+        ValueError: ``max_bins`` is below 1.
     """
 
     def __init__(self, max_bins: int = 2**11) -> None:
-        """Raises ValueError if max_bins < 1."""
         if max_bins < 1:
             raise ValueError(f"max_bins is {max_bins}: give at least 1, or leave it out")
         self.max_bins = max_bins
@@ -141,8 +175,13 @@ class PixelBootstrap:
     def intervals(self, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, Interval]:
         """Intervals of the pixel metrics by name, AUPRO the standard one; more images may follow.
 
-        The same seed draws the same images as in `bootstrap_images`.
-        Raises ValueError if resamples < 1 or if level isn't between 0 and 1.
+        Args:
+            resamples: How often as many images are drawn again, 1 or more.
+            level: The share of resamples inside an interval, between 0 and 1.
+            seed: 0 or more; the same one draws the same images as in `bootstrap_images`.
+
+        Raises:
+            ValueError: ``resamples`` or ``level`` is out of its range.
         """
         _check(resamples, level)
         descending = self._keys[::-1]

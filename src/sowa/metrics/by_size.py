@@ -20,9 +20,12 @@ SIZE_EDGES = (0.001, 0.01, 0.05)
 
 @dataclass(frozen=True)
 class OfSize:
-    """The metrics of regions that cover at least `smallest` and less than `largest` of their image, in 0..1.
+    """The metrics of regions of a range of sizes, as shares of their image in 0..1.
 
-    The last range includes 1, a region as large as the image.
+    Attributes:
+        smallest: They cover at least so much,
+        largest: and less than so much; the last range includes 1, a region as large as the image.
+        metrics: Theirs.
     """
 
     smallest: float
@@ -34,16 +37,20 @@ class PixelMetricsBySize:
     """Accumulates anomaly maps and masks as `PixelMetrics` does; the metrics are those of regions of a size.
 
     For each range only its own regions are anomalous. Those of other sizes are left out, neither found nor falsely
-    found; normal pixels are the same for all, those of every image. `max_scores` is shared by all ranges.
+    found; normal pixels are the same for all, those of every image.
+
+    Args:
+        edges: (K - 1,) ascending shares of the image between 0 and 1.
+        max_scores: As in `PixelMetrics`, shared by all ranges, K + 1 or more.
+        buffer_pixels: As in `PixelMetrics`.
+
+    Raises:
+        ValueError: other edges, or a number that is too small.
     """
 
     def __init__(
         self, edges: Sequence[float] = SIZE_EDGES, max_scores: int = 2**22, buffer_pixels: int | None = None
     ) -> None:
-        """edges: (K - 1,) ascending shares of the image between 0 and 1.
-
-        Raises ValueError for other edges, if max_scores < K + 1 or if buffer_pixels < 1.
-        """
         self._bounds = (0.0, *edges, 1.0)
         if not all(low < high for low, high in pairwise(self._bounds)):
             raise ValueError(f"size edges are {list(edges)}: give ascending shares of the image between 0 and 1")

@@ -29,7 +29,10 @@ _ROUNDING = 1e-12
 class ScoreCurve:
     """What lies at or above each distinct score, from the highest score (index 0) down; all arrays (..., D).
 
-    tp, fp: pixels, or images. pro: mean over regions of the covered fraction; only `aupro` reads it.
+    Attributes:
+        tp: Anomalous pixels, or images.
+        fp: Normal ones.
+        pro: Mean over regions of the covered fraction, in 0..1; only `aupro` reads it.
     """
 
     tp: Floats
@@ -38,9 +41,12 @@ class ScoreCurve:
 
     @classmethod
     def of(cls, normal: GroupedHistogram, anomalous: GroupedHistogram, keys: NDArray[np.uint32]) -> "ScoreCurve":
-        """The curve of two flushed histograms: normal pixels by image, anomalous ones by region.
+        """The curve of two flushed histograms.
 
-        keys: ascending, (D,), as `all_keys` or `corner_keys` gives them.
+        Args:
+            normal: Normal pixels, by image.
+            anomalous: Anomalous ones, by region.
+            keys: Ascending, (D,), as `all_keys` or `corner_keys` gives them.
         """
         tp = at_or_above(keys[::-1], anomalous.rows.keys, anomalous.rows.counts)
         fp = at_or_above(keys[::-1], normal.rows.keys, normal.rows.counts)
@@ -75,15 +81,25 @@ def corner_keys(normal: GroupedHistogram, anomalous: GroupedHistogram) -> NDArra
 
 
 def at_or_above(keys: NDArray[np.uint32], row_keys: NDArray[np.uint32], amounts: NDArray[Any]) -> Floats:
-    """Sums of the amounts (R,) of all rows at or above each key (D,)."""
+    """Sums of the amounts of all rows at or above each key, (D,).
+
+    Args:
+        keys: (D,), from the highest down.
+        row_keys: (R,), ascending.
+        amounts: (R,), of each row.
+    """
     summed = np.zeros(len(amounts) + 1, amounts.dtype)
     np.cumsum(amounts[::-1], out=summed[1:])
     return summed[len(amounts) - np.searchsorted(row_keys, keys)].astype(np.float64, copy=False)
 
 
 class Estimate(NamedTuple):
-    """A metric of each curve (...,), and how far off the exact value can be if every distinct score is a merger of
-    several."""
+    """A metric of each curve, and how far off it may be.
+
+    Attributes:
+        value: (...,) in 0..1.
+        merge_error: (...,): how far off the exact value can be if every distinct score is a merger of several.
+    """
 
     value: Floats
     merge_error: Floats
@@ -119,10 +135,14 @@ def f1_max(curve: ScoreCurve) -> Estimate:
 
 
 def aupro(curve: ScoreCurve, limit: float = AUPRO_LIMIT) -> Estimate:
-    """Standard AUPRO: area under PRO over pooled FPR from 0 to limit, divided by limit.
+    """Standard AUPRO: area under PRO over pooled FPR from 0 to a limit, divided by the limit.
 
     The curve starts at (0, 0), is linear between its points, and is cut at the limit by interpolation.
     Error: half of each merged score's rectangle, all of the one that the limit cuts.
+
+    Args:
+        curve: With ``pro``.
+        limit: The largest FPR, above 0 up to 1.
     """
     d_fpr, d_pro = _steps(curve.fpr), _steps(curve.pro)
     width = _steps(np.minimum(curve.fpr, limit))
@@ -139,12 +159,21 @@ def aupro_authors(
     highest: np.float32,
     limit: float = AUPRO_LIMIT,
 ) -> float | str:
-    """AUPRO as the authors of arXiv 2407.03634 compute it; lowest and highest are the extremes of all scores.
+    """AUPRO as the authors of arXiv 2407.03634 compute it.
 
     200 equidistant thresholds; a pixel is found where its score is above the threshold; FPR is averaged over
     images that have a normal pixel; points with FPR under the limit are kept, and their FPR is rescaled by its
     own extremes to 0..1.
-    Returns the reason instead of a number where that is undefined.
+
+    Args:
+        normal: Normal pixels, by image.
+        anomalous: Anomalous ones, by region.
+        lowest: Of all scores.
+        highest: Of all scores.
+        limit: The largest FPR.
+
+    Returns:
+        The area in 0..1, or the reason where that is undefined.
     """
     with np.errstate(over="ignore", under="ignore"):
         step = (highest - lowest) / np.float32(_AUTHORS_STEPS)

@@ -20,7 +20,20 @@ _BINS_PER_PIXEL = 4
 
 
 def keys_of(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Order-preserving uint32 keys of finite float32 scores, any shape; -0.0 and 0.0 get one key."""
+    """Order-preserving keys of finite scores; -0.0 and 0.0 get one key.
+
+    Args:
+        scores: Of any shape, float32, finite.
+
+    Returns:
+        The same shape, uint32.
+
+    Example:
+        >>> import numpy as np
+        >>> keys = keys_of(np.array([-1.5, 0.0, 2.0], np.float32))
+        >>> bool((np.diff(keys.astype(np.int64)) > 0).all()), scores_of(keys).tolist()
+        (True, [-1.5, 0.0, 2.0])
+    """
     bits = (scores + np.float32(0)).view(np.uint32)
     return np.where(bits & _SIGN, ~bits, bits | _SIGN)
 
@@ -32,8 +45,13 @@ def scores_of(keys: NDArray[np.uint32]) -> NDArray[np.float32]:
 
 
 class Rows(NamedTuple):
-    """Sums per distinct key, in ascending order of key; all (R,). Where each pixel weighs 1, weights *is* counts, one
-    array, so that nothing is summed twice."""
+    """Sums per distinct key, in ascending order of key.
+
+    Attributes:
+        keys: (R,), ascending.
+        counts: (R,), pixels.
+        weights: (R,); where each pixel weighs 1, this *is* ``counts``, one array, so that nothing is summed twice.
+    """
 
     keys: NDArray[np.uint32]
     counts: NDArray[np.int64]
@@ -65,12 +83,23 @@ def _edges(ascending: NDArray[np.uint32]) -> NDArray[np.intp]:
 
 
 def pack(keys: NDArray[np.uint32], groups: NDArray[np.intp]) -> NDArray[np.uint64]:
-    """A key and its group in one number (P,); groups: (P,), or (1,) where all are in one."""
+    """A key and its group in one number, (P,).
+
+    Args:
+        keys: (P,).
+        groups: (P,), or (1,) where all are in one.
+    """
     return (keys.astype(np.uint64) << _HALF) | groups.astype(np.uint64)
 
 
 def count_pixels(packed: NDArray[np.uint64], share_G: NDArray[np.float64], dropped_bits: int) -> Rows:
-    """Rows of pixels, each given as its key and its group; see `pack`. Reorders packed (P,)."""
+    """Rows of pixels, each given as its key and its group.
+
+    Args:
+        packed: (P,) as of `pack`; gets another order.
+        share_G: What a pixel of each group weighs, (G,).
+        dropped_bits: So many of the lowest bits of keys are left out, 0 to 32.
+    """
     low, high = (int(end >> _HALF) >> dropped_bits for end in (packed.min(), packed.max()))
     if high - low < _BINS_PER_PIXEL * len(packed):  # few enough keys to count into, which needs no sort
         share_P = share_G[(packed & _GROUP).astype(np.uint32)]
@@ -86,7 +115,12 @@ def count_pixels(packed: NDArray[np.uint64], share_G: NDArray[np.float64], dropp
 
 
 def count_keys(keys: NDArray[np.uint32], dropped_bits: int) -> Rows:
-    """Rows of pixels (P,) that weigh 1 each, from half the bytes. Reorders keys."""
+    """Rows of pixels that weigh 1 each, from half the bytes.
+
+    Args:
+        keys: (P,); gets another order.
+        dropped_bits: So many of their lowest bits are left out, 0 to 32.
+    """
     low, high = (int(end) >> dropped_bits for end in (keys.min(), keys.max()))
     if high - low < _BINS_PER_PIXEL * len(keys):
         counts = np.bincount((keys >> np.uint32(dropped_bits)).astype(np.intp) - low)
@@ -133,8 +167,9 @@ class GroupedHistogram:
     weight equally. Cumulated counts give pooled rates, and cumulated weights give rates averaged over groups
     (mean FPR over images, PRO over regions).
 
-    New pixels wait, 8 bytes each, until `buffer_pixels` of them, and as many as there are rows, are counted at once
-    and merged into `rows`.
+    Args:
+        buffer_pixels: New pixels wait, 8 bytes each, until so many of them, and as many as there are rows, are counted
+            at once and merged into ``rows``.
     """
 
     def __init__(self, buffer_pixels: int) -> None:
@@ -147,8 +182,10 @@ class GroupedHistogram:
     def add(self, keys: NDArray[np.uint32], groups: NDArray[np.intp], sizes: NDArray[np.intp]) -> None:
         """Add pixels.
 
-        keys: (P,). groups: (P,), or (1,) where all are in one group; numbers from 0 to G - 1 for this call.
-        sizes: (G,), the pixels in each group.
+        Args:
+            keys: (P,).
+            groups: (P,), or (1,) where all are in one group; numbers from 0 to G - 1 for this call.
+            sizes: (G,), the pixels in each group.
         """
         if not len(keys):
             return
@@ -164,7 +201,7 @@ class GroupedHistogram:
         self.add(keys, np.zeros(1, np.intp), np.array([len(keys)]))
 
     def add_ungrouped(self, keys: NDArray[np.uint32]) -> None:
-        """Add pixels (P,) that weigh 1 each, where nobody asks for weights: about a third faster."""
+        """Add pixels (P,) that weigh 1 each, where nobody asks for weights: faster (benchmarks/results/metrics.md)."""
         self._ungrouped.append(keys)
         self._waiting_pixels += len(keys)
         self.n_pixels += len(keys)
@@ -200,18 +237,22 @@ class GroupedHistogram:
 
 
 class ScoreHistograms:
-    """Histograms over the same scores that together hold at most `max_scores` rows.
+    """Histograms over the same scores that together hold at most so many rows.
 
     Beyond that, neighbouring scores are merged, as few as the limit allows: as many low key bits are dropped as that
     takes. Their number depends only on the scores seen, so neither order nor buffer size changes the result.
+
+    Args:
+        count: How many histograms.
+        max_scores: Rows of all, ``count`` or more.
+        buffer_pixels: By default four for each score to keep, between 2**16 and 2**21: fewer pixels at once don't pay
+            the pass over all rows, more don't fit the processor's caches.
+
+    Raises:
+        ValueError: ``max_scores`` is below ``count``, or ``buffer_pixels`` below 1.
     """
 
     def __init__(self, count: int, max_scores: int, buffer_pixels: int | None = None) -> None:
-        """buffer_pixels: by default four for each score to keep, between 2**16 and 2**21: fewer pixels at once don't
-        pay the pass over all rows, more don't fit the processor's caches.
-
-        Raises ValueError if max_scores < count or buffer_pixels < 1.
-        """
         if buffer_pixels is None:
             buffer_pixels = min(max(4 * max_scores, 2**16), 2**21)
         if max_scores < count:

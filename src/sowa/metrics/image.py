@@ -16,7 +16,14 @@ _Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ImageMetricsResult:
-    """The three image metrics and the number of images behind them."""
+    """The three image metrics and what they rest on.
+
+    Attributes:
+        image_AUROC: Area under the ROC curve; needs both kinds of image.
+        image_AP: Average precision; needs an anomalous image.
+        image_F1Max: The largest F1 over all thresholds; needs an anomalous image.
+        n_images: N.
+    """
 
     image_AUROC: MetricValue
     image_AP: MetricValue
@@ -31,11 +38,23 @@ class ImageMetricsResult:
 def image_metrics(scores: Iterable[float], labels: Iterable[int]) -> ImageMetricsResult:
     """Image metrics of a data set, as scikit-learn defines them.
 
-    scores: (N,) finite image scores, any range, higher is more anomalous.
-    labels: (N,) False or 0 is normal, True or 1 is anomalous.
-    image_AUROC needs both kinds of image; image_AP and image_F1Max (the largest F1 over all thresholds) need
-    an anomalous one.
-    Raises ValueError if the lengths differ, a score is NaN or infinite, or a label is neither 0 nor 1.
+    Args:
+        scores: (N,) finite image scores, any range, higher is more anomalous.
+        labels: (N,) False or 0 is normal, True or 1 is anomalous.
+
+    Returns:
+        image_AUROC, which needs both kinds of image, and image_AP and image_F1Max (the largest F1 over all thresholds),
+        which need an anomalous one.
+
+    Raises:
+        ValueError: the lengths differ, a score is NaN or infinite, or a label is neither 0 nor 1.
+
+    Example:
+        >>> found = image_metrics([0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1])
+        >>> float(found.image_AUROC), round(float(found.image_AP), 3), float(found.image_F1Max)
+        (0.75, 0.833, 0.8)
+        >>> image_metrics([0.1, 0.4], [0, 0]).image_AP.why
+        'only normal images'
     """
     score_N, label_N = checked_scores(scores, labels)
     n_anomalous = int(label_N.sum())
@@ -63,7 +82,15 @@ def image_metrics(scores: Iterable[float], labels: Iterable[int]) -> ImageMetric
 
 
 def checked_scores(scores: Iterable[float], labels: Iterable[int]) -> tuple[_Floats, _Bools]:
-    """Scores and labels as arrays. Raises ValueError as `image_metrics` says."""
+    """Scores and labels as arrays.
+
+    Args:
+        scores: (N,) as `image_metrics` takes them.
+        labels: (N,) likewise.
+
+    Raises:
+        ValueError: as `image_metrics` says.
+    """
     score_N = np.asarray(list(scores), dtype=np.float64)
     raw_label_N = np.asarray(list(labels))
     if score_N.ndim != 1 or score_N.shape != raw_label_N.shape:

@@ -28,10 +28,19 @@ Aupro = Literal["standard", "authors"]
 class PixelMetricsResult:
     """The four pixel metrics, and what they rest on.
 
-    aupro: which AUPRO `pixel_AUPRO` is.
-    resolution: 0.0 where every distinct score was kept and the metrics are exact; else scores closer than
-    this fraction of their size may count as equal (above 1: scores of several powers of two), and each
-    metric's `error_bound` says how much that can change.
+    Attributes:
+        pixel_AUROC: Area under the ROC curve of pixels.
+        pixel_AP: Average precision of pixels.
+        pixel_F1Max: Their largest F1 over all thresholds.
+        pixel_AUPRO: Area under the curve of per-region overlap.
+        aupro: Which AUPRO that is.
+        n_images: So many images,
+        n_regions: anomalous regions,
+        n_anomalous_pixels: anomalous pixels,
+        n_normal_pixels: and normal pixels there were.
+        resolution: 0.0 where every distinct score was kept and the metrics are exact; else scores closer than this
+            fraction of their size may count as equal (above 1: scores of several powers of two), and each metric's
+            ``error_bound`` says how much that can change.
     """
 
     pixel_AUROC: MetricValue
@@ -58,21 +67,29 @@ class PixelMetricsResult:
 class PixelMetrics:
     """Accumulates anomaly maps and masks; computes the pixel metrics at any time. Also the streaming mode.
 
-    Exact while the data set has at most `max_scores` distinct float32 scores, those of normal and of
-    anomalous pixels counted apart. Beyond that, neighbouring scores are merged, as few as the limit allows,
-    and every metric carries its `error_bound`: a small max_scores streams a data set of any size in little memory
-    and, since few scores are counted rather than sorted, several times as fast. Memory is 20 bytes x max_scores at
-    rest and six times that while merging (0.5 GB at the default), whatever the number of images. Neither their
-    order nor the buffer size matters.
+    Exact while the data set has at most ``max_scores`` distinct float32 scores, those of normal and of anomalous pixels
+    counted apart. Beyond that, neighbouring scores are merged, as few as the limit allows, and every metric carries its
+    ``error_bound``. Neither the order of images nor the buffer size matters.
+
+    Args:
+        max_scores: 2 or more. A small one streams a data set of any size in little memory and, since few scores are
+            counted rather than sorted, several times as fast. Memory is 20 bytes x ``max_scores`` at rest and six times
+            that while merging (0.5 GB at the default), whatever the number of images.
+        buffer_pixels: How many pixels wait to be counted at once, 8 bytes each; by default as many as is fast.
+        image_rates: False leaves out the false positive rates of single images, which only the authors' AUPRO reads,
+            and is faster (benchmarks/results/metrics.md).
+
+    Raises:
+        ValueError: ``max_scores`` is below 2 or ``buffer_pixels`` below 1.
+
+    Example:
+        >>> pixels = PixelMetrics()
+        >>> pixels.update([[0.1, 0.9], [0.2, 0.3]], [[0, 1], [0, 0]])
+        >>> float(pixels.compute().pixel_AUROC)
+        1.0
     """
 
     def __init__(self, max_scores: int = 2**22, buffer_pixels: int | None = None, image_rates: bool = True) -> None:
-        """buffer_pixels: how many pixels wait to be counted at once, 8 bytes each; by default as many as is fast.
-        image_rates: False leaves out the false positive rates of single images, which only the authors' AUPRO
-        reads, and is about a third faster.
-
-        Raises ValueError if max_scores < 2 or buffer_pixels < 1.
-        """
         self.n_images = 0
         self.image_rates = image_rates
         self._histograms = ScoreHistograms(2, max_scores, buffer_pixels)
@@ -87,11 +104,14 @@ class PixelMetrics:
     def update(self, anomaly_map: ArrayLike, mask: ArrayLike) -> None:
         """Add one image.
 
-        anomaly_map: (H, W) float, finite, any range, higher is more anomalous; compared as float32.
-        mask: (H, W) bool, or integers of which all but 0 are anomalous. Anomalous pixels that touch,
-        diagonals included, form one region.
-        Raises ValueError, and adds nothing, if the shapes differ or are not 2-D, a score is NaN or infinite,
-        or the mask is not boolean.
+        Args:
+            anomaly_map: (H, W) float, finite, any range, higher is more anomalous; compared as float32.
+            mask: (H, W) bool, or integers of which all but 0 are anomalous. Anomalous pixels that touch, diagonals
+                included, form one region.
+
+        Raises:
+            ValueError: the shapes differ or are not 2-D, a score is NaN or infinite, or the mask is not boolean;
+                nothing is added.
         """
         score_HW, mask_HW = checked(anomaly_map, mask, self.n_images)
         self.n_images += 1
@@ -109,7 +129,12 @@ class PixelMetrics:
         """The metrics of all images so far, in 0..1; more images may follow.
 
         All need an anomalous pixel; pixel_AUROC and pixel_AUPRO need a normal one too.
-        Raises ValueError if aupro is neither "standard" nor "authors", or if it needs the image_rates left out.
+
+        Args:
+            aupro: "standard" or "authors", see `Aupro`.
+
+        Raises:
+            ValueError: another ``aupro``, or one that needs the ``image_rates`` left out.
         """
         if aupro not in get_args(Aupro):
             raise ValueError(f"aupro is {aupro!r}, allowed are {', '.join(get_args(Aupro))}")
@@ -127,8 +152,15 @@ class PixelMetrics:
         return self._anomalous.n_pixels
 
     def counts(self) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-        """The D distinct scores so far from the highest down, and how many anomalous and how many normal pixels lie at
-        or above each; all (D,). Raises ValueError where there is no pixel."""
+        """How many pixels lie at or above each distinct score.
+
+        Returns:
+            The D distinct scores so far from the highest down, and how many anomalous and how many normal pixels lie at
+            or above each; all (D,).
+
+        Raises:
+            ValueError: there is no pixel.
+        """
         self._histograms.merge()
         if not self._normal.n_pixels and not self._anomalous.n_pixels:
             raise ValueError("there are no pixels: add an image first")
@@ -156,7 +188,14 @@ class PixelMetrics:
 def result_of(
     normal: GroupedHistogram, anomalous: GroupedHistogram, resolution: float, n_images: int
 ) -> PixelMetricsResult:
-    """The metrics of two flushed histograms: normal pixels by image, anomalous ones by region."""
+    """The metrics of two flushed histograms.
+
+    Args:
+        normal: Normal pixels, by image.
+        anomalous: Anomalous ones, by region.
+        resolution: As in the result.
+        n_images: Likewise.
+    """
 
     def value(estimate: Estimate) -> MetricValue:
         return MetricValue.of(float(estimate.value), float(estimate.merge_error) if resolution else 0.0)
@@ -190,9 +229,20 @@ def _why_undefined(normal: GroupedHistogram, anomalous: GroupedHistogram) -> str
 def pixel_metrics(
     maps: Iterable[ArrayLike], masks: Iterable[ArrayLike], aupro: Aupro = "standard"
 ) -> PixelMetricsResult:
-    """Pixel metrics of a data set in one call; maps and masks may be generators. See `PixelMetrics`.
+    """Pixel metrics of a data set in one call; see `PixelMetrics`.
 
-    Raises ValueError as `PixelMetrics` does, and if there are more maps than masks or the reverse.
+    Args:
+        maps: N times (H, W), as `PixelMetrics.update` takes them; may be a generator.
+        masks: N times (H, W), likewise.
+        aupro: "standard" or "authors", see `Aupro`.
+
+    Raises:
+        ValueError: as `PixelMetrics` says, or there are more maps than masks or the reverse.
+
+    Example:
+        >>> found = pixel_metrics([[[0.1, 0.9], [0.2, 0.3]]], [[[0, 1], [1, 0]]])
+        >>> float(found.pixel_AUROC), found.n_regions
+        (0.75, 1)
     """
     accumulator = PixelMetrics(image_rates=aupro != "standard")
     missing = object()

@@ -15,14 +15,24 @@ _Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve from left to right, fractions in 0..1: ``x`` and ``y``, both (N,) with N at most `POINTS`."""
+    """A curve from left to right, fractions in 0..1.
+
+    Attributes:
+        x: (N,), rising, with N at most `POINTS`.
+        y: (N,).
+    """
 
     x: _Floats
     y: _Floats
 
     @classmethod
     def of(cls, x: _Floats, y: _Floats) -> "Curve":
-        """The curve through points of rising or falling x, thinned to those about equally far apart on it."""
+        """The curve through points, thinned to those about equally far apart on it.
+
+        Args:
+            x: (N,), rising or falling.
+            y: (N,).
+        """
         if x[0] > x[-1]:
             x, y = x[::-1], y[::-1]
         way = np.concatenate(([0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))))
@@ -33,7 +43,15 @@ class Curve:
 def image_curves(scores: Iterable[float], labels: Iterable[int]) -> dict[str, Curve]:
     """ROC (true over false positive rate) and PR (precision over recall) of images, as scikit-learn draws them.
 
-    Scores and labels as in `image_metrics`, and the same errors. What is undefined is left out.
+    Args:
+        scores: (N,) as `image_metrics` takes them.
+        labels: (N,) likewise.
+
+    Returns:
+        Curves by name; what is undefined is left out.
+
+    Raises:
+        ValueError: as `image_metrics` says.
     """
     score_N, label_N = checked_scores(scores, labels)
     if not label_N.any():
@@ -50,7 +68,12 @@ def image_curves(scores: Iterable[float], labels: Iterable[int]) -> dict[str, Cu
 
 
 def pro_curve(curve: ScoreCurve, limit: float = AUPRO_LIMIT) -> Curve:
-    """Mean covered fraction of a region over the pooled false positive rate of pixels, from 0 to ``limit``."""
+    """Mean covered fraction of a region over the pooled false positive rate of pixels.
+
+    Args:
+        curve: With ``pro``.
+        limit: The largest rate, above 0 up to 1.
+    """
     fpr, pro = np.concatenate(([0.0], curve.fpr)), np.concatenate(([0.0], curve.pro))
     inside = fpr <= limit
     x, y = fpr[inside], pro[inside]

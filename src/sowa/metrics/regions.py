@@ -12,7 +12,16 @@ _Ints = NDArray[np.intp]
 
 
 def checked(anomaly_map: ArrayLike, mask: ArrayLike, index: int) -> tuple[_Floats, _Bools]:
-    """Map and mask as arrays (H, W). Raises ValueError as `PixelMetrics.update` says."""
+    """Map and mask as arrays (H, W).
+
+    Args:
+        anomaly_map: As `PixelMetrics.update` takes it.
+        mask: Likewise.
+        index: The image's number, for the message.
+
+    Raises:
+        ValueError: as `PixelMetrics.update` says.
+    """
     with np.errstate(over="ignore"):
         score_HW = np.asarray(anomaly_map).astype(np.float32, copy=False)
     raw_HW = np.asarray(mask)
@@ -33,7 +42,19 @@ def checked(anomaly_map: ArrayLike, mask: ArrayLike, index: int) -> tuple[_Float
 
 
 def regions_of(mask: _Bools) -> tuple[_Ints, _Ints]:
-    """Region, numbered from 0, of each anomalous pixel in row order (P,); pixels in each region (G,)."""
+    """The regions of a mask: anomalous pixels that touch, diagonals included.
+
+    Args:
+        mask: (H, W) bool.
+
+    Returns:
+        The region, numbered from 0, of each anomalous pixel in row order (P,), and the pixels in each region (G,).
+
+    Example:
+        >>> import numpy as np
+        >>> regions_of(np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]], bool))[1].tolist()
+        [2, 1]
+    """
     if not mask.any():
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
 

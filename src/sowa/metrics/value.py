@@ -8,9 +8,13 @@ from dataclasses import dataclass
 class MetricValue:
     """One metric.
 
-    value: fraction in 0..1; NaN where the metric is undefined.
-    why: the reason where the metric is undefined, else None.
-    error_bound: how far the exact value can be from `value`; 0.0 if that is exact, None if no bound is known.
+    Attributes:
+        value: Fraction in 0..1; NaN where the metric is undefined.
+        why: The reason where the metric is undefined, else None.
+        error_bound: How far the exact value can be from ``value``; 0.0 if that is exact, None if no bound is known.
+
+    Raises:
+        ValueError: the value is neither in 0..1 nor NaN with a reason.
     """
 
     value: float
@@ -18,7 +22,6 @@ class MetricValue:
     error_bound: float | None = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the value is in 0..1, or NaN with a reason."""
         if math.isnan(self.value) != (self.why is not None) or self.value < 0 or self.value > 1:
             raise ValueError(f"{self.value!r}, why={self.why!r}: a metric is in 0..1, or NaN with a reason")
 
@@ -27,7 +30,12 @@ class MetricValue:
 
     @classmethod
     def of(cls, value: float, error_bound: float | None = 0.0) -> "MetricValue":
-        """A defined metric; sums that rounding has pushed past 0 or 1 are clipped."""
+        """A defined metric.
+
+        Args:
+            value: A fraction; sums that rounding has pushed past 0 or 1 are clipped.
+            error_bound: As the class has it.
+        """
         return cls(min(max(float(value), 0.0), 1.0), None, error_bound)
 
     @classmethod

@@ -21,21 +21,51 @@ PADDING_PENALTY = -1e4  # above any learned scale, yet finite, so that a row of 
 
 
 def partition(x_BhwD: Tensor, window: int) -> Tensor:
-    """Grid (B, h, w, D) to windows (B * h/M * w/M, M * M, D); the window must divide the grid."""
+    """Grid to windows (paper section 3.2).
+
+    Args:
+        x_BhwD: (B, h, w, D).
+        window: The side M of a window, which must divide h and w.
+
+    Returns:
+        (B * h/M * w/M, M * M, D).
+
+    Example:
+        >>> grid = torch.arange(16.0).reshape(1, 4, 4, 1)
+        >>> windows = partition(grid, 2)
+        >>> tuple(windows.shape), bool((reverse(windows, 2, (4, 4)) == grid).all())
+        ((4, 4, 1), True)
+    """
     b, h, w, d = x_BhwD.shape
     x = x_BhwD.reshape(b, h // window, window, w // window, window, d)
     return x.transpose(2, 3).reshape(-1, window * window, d)
 
 
 def reverse(windows_RnD: Tensor, window: int, grid: tuple[int, int]) -> Tensor:
-    """Windows back to the grid (B, h, w, D): undoes ``partition``."""
+    """Windows back to the grid (B, h, w, D): undoes `partition`.
+
+    Args:
+        windows_RnD: (B * h/M * w/M, M * M, D).
+        window: The side M of a window.
+        grid: (h, w).
+    """
     h, w = grid
     x = windows_RnD.reshape(-1, h // window, w // window, window, window, windows_RnD.shape[-1])
     return x.transpose(2, 3).reshape(-1, h, w, windows_RnD.shape[-1])
 
 
 def fit_window(window: int, shift: int, grid: tuple[int, int]) -> tuple[int, int]:
-    """Window and shift for a grid: where the window covers the grid's short side, that side, unshifted (as Swin)."""
+    """Window and shift for a grid: where the window covers the grid's short side, that side, unshifted (as Swin).
+
+    Args:
+        window: The configured side, in patches.
+        shift: The configured shift, in patches.
+        grid: (h, w).
+
+    Example:
+        >>> fit_window(12, 6, (24, 24)), fit_window(12, 6, (8, 24))
+        ((12, 6), (8, 0))
+    """
     short = min(grid)
     return (short, 0) if short <= window else (window, shift)
 
@@ -43,9 +73,17 @@ def fit_window(window: int, shift: int, grid: tuple[int, int]) -> tuple[int, int
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)
 def attention_mask(grid: tuple[int, int], window: int, shift: int) -> Tensor | None:
-    """What a token mustn't look at, added to the logits: (windows, 1, n, n), or None where it may see everything.
+    """What a token mustn't look at, added to the logits.
 
-    The grid is padded at the bottom and the right to a multiple of the window, then rolled by ``shift``.
+    The grid is padded at the bottom and the right to a multiple of the window, then rolled by the shift.
+
+    Args:
+        grid: (h, w).
+        window: The side of a window; a window has n = window * window tokens.
+        shift: In patches, 0 or more.
+
+    Returns:
+        (windows, 1, n, n), or None where a token may see everything.
     """
     h, w = (math.ceil(side / window) * window for side in grid)
     if shift == 0 and (h, w) == tuple(grid):
@@ -78,10 +116,13 @@ def relative_offsets(window: int) -> tuple[Tensor, Tensor]:
 
 
 class WindowAttention(nn.Module):
-    """Cosine attention inside a window with the backbone's own frozen weights.
+    """Cosine attention inside a window with the backbone's own frozen weights (paper section 3.2).
 
-    Learned are only one temperature per head and the continuous relative position bias; where it's ``salient`` also how
-    much more a salient token is looked at, per head, zero at the start.
+    Learned are only one temperature per head and the continuous relative position bias.
+
+    Args:
+        config: For heads, position bias and what attention passes on.
+        salient: Whether also how much more a salient token is looked at is learned, per head, zero at the start.
     """
 
     def __init__(self, config: AdapterConfig, salient: bool = False) -> None:
@@ -109,7 +150,15 @@ class WindowAttention(nn.Module):
     def forward(
         self, x_RnD: Tensor, frozen: FrozenAttention, window: int, mask: Tensor | None, saliency_Rn: Tensor | None
     ) -> Tensor:
-        """Windows (R, n, D) to windows (R, n, D); ``mask`` (windows, 1, n, n); saliency where it's ``salient``."""
+        """Windows (R, n, D) to windows (R, n, D).
+
+        Args:
+            x_RnD: R windows of n tokens.
+            frozen: The backbone's weights at this level.
+            window: The side of a window, n = window * window.
+            mask: (windows, 1, n, n) as of `attention_mask`.
+            saliency_Rn: Of the tokens, where it's ``salient``.
+        """
         query, key, value = self._split(x_RnD, frozen.in_proj_weight)
         scale = self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp()
         smallest = max(1e-12, torch.finfo(query.dtype).tiny)  # padding is all zeros, and 1e-12 is zero in fp16
@@ -139,8 +188,12 @@ class WindowAttention(nn.Module):
 class AdapterBlock(nn.Module):
     """Window attention, then a linear layer, each behind a LayerNorm on its output and a residual.
 
-    Where it's ``salient``, what attention adds to a token is scaled by a learned multiple of its saliency, zero at the
-    start.
+    Args:
+        width: D.
+        config: Of the adapter.
+        shift: Of the windows, in patches.
+        salient: Whether what attention adds to a token is scaled by a learned multiple of its saliency, zero at the
+            start.
     """
 
     def __init__(self, width: int, config: AdapterConfig, shift: int, salient: bool = False) -> None:
@@ -156,7 +209,14 @@ class AdapterBlock(nn.Module):
     def forward(
         self, x_BPD: Tensor, grid: tuple[int, int], frozen: FrozenAttention, saliency_BP: Tensor | None = None
     ) -> Tensor:
-        """Level tokens (B, P, D) to level tokens (B, P, D)."""
+        """Level tokens (B, P, D) to level tokens (B, P, D).
+
+        Args:
+            x_BPD: The tokens.
+            grid: (h, w) with h * w = P.
+            frozen: The backbone's weights at this level.
+            saliency_BP: Of the tokens, where it's ``salient``.
+        """
         attended_BPD = self.norm_attention(self._attend(x_BPD, grid, frozen, saliency_BP))
         if self.saliency_gate is not None and saliency_BP is not None:
             attended_BPD = attended_BPD * (1 + self.saliency_gate * saliency_BP[..., None].to(attended_BPD.dtype))
@@ -182,10 +242,15 @@ class AdapterBlock(nn.Module):
 
 
 class WindowAdapter(nn.Module):
-    """The adapter of one level: ``depth`` blocks, every odd one with shifted windows.
+    """The adapter of one level: ``depth`` blocks, every odd one with shifted windows (paper section 3.2).
 
-    ``salient`` has it learn to use what stands out of an image. Raises ValueError where the heads don't divide the
-    width.
+    Args:
+        width: D.
+        config: Window, depth and heads.
+        salient: Whether it learns to use what stands out of an image.
+
+    Raises:
+        ValueError: the heads don't divide the width.
     """
 
     def __init__(self, width: int, config: AdapterConfig, salient: bool = False) -> None:
@@ -202,7 +267,14 @@ class WindowAdapter(nn.Module):
         frozen: FrozenAttention,
         saliency_BP: Tensor | None = None,
     ) -> Tensor:
-        """Level tokens (B, P, D) on ``grid`` (h, w) to adapted tokens (B, P, D); ``saliency_BP`` as in `Saliency`."""
+        """Level tokens (B, P, D) to adapted tokens (B, P, D).
+
+        Args:
+            tokens_BPD: Of the level.
+            grid: (h, w) with h * w = P.
+            frozen: The backbone's weights at this level.
+            saliency_BP: As of `sowa.model.saliency.Saliency`.
+        """
         for block in self.blocks:
             tokens_BPD = block(tokens_BPD, grid, frozen, saliency_BP)
         return tokens_BPD

@@ -14,9 +14,18 @@ from sowa.core.types import ABNORMAL, NORMAL
 
 
 def similarity(features: Tensor, class_text: Tensor) -> Tensor:
-    """Cosine similarity of image or patch features with the text of each state.
+    """Cosine similarity of image or patch features with the text of each state (paper section 3.4).
 
-    ``features`` (B, E) or (B, P, E) and ``class_text`` (B, S, E) give (B, S) or (B, P, S), each in -1..1.
+    Args:
+        features: (B, E) or (B, P, E), of any length.
+        class_text: (B, S, E), of any length.
+
+    Returns:
+        (B, S) or (B, P, S), each in -1..1.
+
+    Example:
+        >>> similarity(torch.tensor([[2.0, 0.0]]), torch.tensor([[[1.0, 0.0], [0.0, 3.0]]])).tolist()
+        [[1.0, 0.0]]
     """
     # In full precision: the two states often differ in the third digit only.
     with torch.autocast(features.device.type, enabled=False):
@@ -28,7 +37,13 @@ def similarity(features: Tensor, class_text: Tensor) -> Tensor:
 
 
 def text_probabilities(image_feature: Tensor, class_text: Tensor, temperature: float) -> Tensor:
-    """Probability of each state of the whole image, (B, S)."""
+    """Probability of each state of the whole image, (B, S) in 0..1 (paper section 3.4).
+
+    Args:
+        image_feature: (B, E).
+        class_text: (B, S, E).
+        temperature: Cosines are divided by it, above 0.
+    """
     return (similarity(image_feature, class_text) / temperature).softmax(dim=-1)
 
 

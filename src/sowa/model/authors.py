@@ -44,9 +44,13 @@ FIRST_BLOCK = "visual_encoder.adapters.0.blocks.0."
 def read_authors(path: Path, config: ModelConfig | None = None) -> tuple[dict[str, Tensor], ModelConfig]:
     """Trained weights of an authors' checkpoint under this package's names, and the configuration they were made with.
 
-    ``config`` says it where the shapes alone don't. Raises InputError for a file that can't be read, that holds other
-    weights, or whose prompts are for several classes or templates: their words aren't in the file, so ``config`` is
-    needed then.
+    Args:
+        path: The checkpoint.
+        config: The configuration, where the shapes alone don't say it.
+
+    Raises:
+        InputError: a file that can't be read, that holds other weights, or whose prompts are for several classes or
+            templates: their words aren't in the file, so ``config`` is needed then.
     """
     state = {key.removeprefix("net."): value for key, value in read_state_dict(str(path)).items()}
     try:
@@ -58,7 +62,8 @@ def read_authors(path: Path, config: ModelConfig | None = None) -> tuple[dict[st
 def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The authors' state dict under this package's names; ``net.`` in front (Lightning) is dropped.
 
-    Raises InputError for a key that is neither trained nor derived.
+    Raises:
+        InputError: a key that is neither trained nor derived.
     """
     ours = {}
     for key, value in state.items():
@@ -78,7 +83,8 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
     """Window, heads, depth and prompts from the shapes of an authors' state dict, the rest as published.
 
-    Raises InputError as ``read_authors`` does.
+    Raises:
+        InputError: as `read_authors` says.
     """
     try:
         heads = state[FIRST_BLOCK + "attn.logit_scale"].shape[0]

@@ -31,7 +31,15 @@ class Backbone(nn.Module):
     ``forward`` returns the levels explicitly; nothing is hooked and nothing is remembered between calls. Any
     ``open_clip`` model whose image tower is a plain vision transformer with a class token fits.
 
-    Raises InputError for other image towers and for levels that the transformer doesn't have.
+    Args:
+        clip: The model of ``open_clip``.
+        name: What files call it.
+        levels: Numbers of the blocks behind which tokens are taken, from 0; by default four, evenly spread.
+        mean: Of the images that it was trained on, by channel, in 0..1.
+        std: Their standard deviation.
+
+    Raises:
+        InputError: another image tower, or levels that the transformer doesn't have.
     """
 
     mean: Tensor
@@ -89,7 +97,14 @@ class Backbone(nn.Module):
         return int(self.text.token_embedding.weight.shape[1])
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """How many patches (h, w) an image of ``size`` (H, W) has. Raises InputError where it's smaller than one."""
+        """How many patches (h, w) an image has.
+
+        Args:
+            size: Its (H, W) in pixels.
+
+        Raises:
+            InputError: it's smaller than one patch.
+        """
         rows, columns = (side // patch for side, patch in zip(size, self.patch_size, strict=True))
         if min(rows, columns) < 1:
             raise InputError(
@@ -127,7 +142,8 @@ class Backbone(nn.Module):
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         visual = self.visual
-        # What is rounded here reaches every distance: in bf16 it moved image AUROC by 0.003, and took as long.
+        # What is rounded here reaches every distance, and rounding saves no time
+        # (benchmarks/results/options-development.md).
         with torch.autocast(images.device.type, enabled=False):
             patches_BPD = visual.conv1(images).flatten(2).transpose(1, 2)
         cls_B1D = visual.class_embedding.to(patches_BPD.dtype).expand(images.shape[0], 1, -1)
@@ -137,8 +153,13 @@ class Backbone(nn.Module):
         return embedded
 
     def early(self, images: Tensor) -> Tensor:
-        """Features (B, C, h, w) of the first layers alone, of images (B, 3, H, W) of any size, normalised as for
-        ``forward`` and at a small part of its cost. Here they are the patch embeddings."""
+        """Features (B, C, h, w) of the first layers alone, at a small part of the cost of ``forward``.
+
+        Here they are the patch embeddings.
+
+        Args:
+            images: (B, 3, H, W) of any size, normalised as for ``forward``.
+        """
         features: Tensor = self.visual.conv1(images)
         return features
 
@@ -153,7 +174,11 @@ class Backbone(nn.Module):
         return FrozenAttention(attn.in_proj_weight, attn.out_proj.weight, attn.out_proj.bias)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (N, T). Raises InputError for a text longer than the text tower's context."""
+        """Token ids (N, T) of N texts.
+
+        Raises:
+            InputError: a text is longer than the text tower's context.
+        """
         context = int(self.text.context_length)
         tokenizer = _tokenizer(context)
         for text in texts:
@@ -169,9 +194,13 @@ class Backbone(nn.Module):
         return embeddings
 
     def encode_text(self, embeddings: Tensor, end: Tensor) -> Tensor:
-        """Text embeddings (N, T, W), with the end-of-text token at ``end`` (N,), to text features (N, E).
+        """Text embeddings to text features (N, E).
 
         Attention is causal, so what follows the last end-of-text token is left out: same result, less work.
+
+        Args:
+            embeddings: (N, T, W).
+            end: Where the end-of-text token is, (N,).
         """
         length = int(end.max()) + 1
         x_NTW = embeddings[:, :length] + self.text.positional_embedding[:length]
@@ -216,7 +245,16 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 
 def interpolate_positions(positions: Tensor, trained: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Position embeddings (1 + H * W, D), class token first, to another grid by antialiased bicubic interpolation."""
+    """Position embeddings at another grid, by antialiased bicubic interpolation.
+
+    Args:
+        positions: (1 + H * W, D), class token first.
+        trained: Their grid (H, W).
+        grid: The other one, (h, w).
+
+    Returns:
+        (1 + h * w, D).
+    """
     if tuple(trained) == tuple(grid):
         return positions
     cls_1D, patches_PD = positions[:1], positions[1:]

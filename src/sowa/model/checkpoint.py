@@ -21,7 +21,16 @@ from sowa.model.sowa import SowaNetwork
 
 
 def save_weights(network: SowaNetwork, path: Path, header: WeightsHeader) -> None:
-    """Writes what is trained and the header. Raises InputError where the file can't be written."""
+    """Writes what is trained and the header.
+
+    Args:
+        network: What is trained.
+        path: The file.
+        header: How it was.
+
+    Raises:
+        InputError: the file can't be written.
+    """
     write_safetensors(path, trained_tensors(network), WEIGHTS_FORMAT, to_dict(header))
 
 
@@ -36,9 +45,16 @@ def identity(backbone: Backbone) -> Identity:
 
 
 def rebuild(config: ModelConfig, saved: Identity, path: Path, backbone: str | None = None) -> SowaNetwork:
-    """The untrained network that a file was made with, on the backbone that it names or on ``backbone``.
+    """The untrained network that a file was made with.
 
-    Raises InputError where the backbone has other weights or levels here.
+    Args:
+        config: Of the network.
+        saved: The backbone that the file names.
+        path: The file, for the message.
+        backbone: Stands in for the one that the file names.
+
+    Raises:
+        InputError: the backbone has other weights or levels here.
     """
     network = seeded_network(backbone or saved.name, config)
     if network.backbone.fingerprint() != saved.fingerprint or network.backbone.levels != saved.levels:
@@ -54,11 +70,16 @@ def pretrained_network(
     config: ModelConfig | None = None,
     saliency: SaliencyConfig | None = None,
 ) -> tuple[SowaNetwork, bool]:
-    """The network that ``name`` stands for, and whether its adapters and prompts are trained.
+    """The network that a name stands for, and whether its adapters and prompts are trained.
 
-    ``name`` is a backbone, or weights of ``sowa train``, which name theirs. ``weights`` is an authors' checkpoint for
-    that backbone. ``saliency`` is added to whatever that gives. Raises InputError for whatever doesn't exist or doesn't
-    fit.
+    Args:
+        name: A backbone, or weights of ``sowa train``, which name theirs.
+        weights: An authors' checkpoint for that backbone.
+        config: The network's, where it isn't the published one and no file tells it.
+        saliency: Is added to whatever that gives.
+
+    Raises:
+        InputError: whatever doesn't exist or doesn't fit.
     """
     network, trained = _pretrained(name, weights, config)
     return (_salient(network, saliency) if saliency else network), trained
@@ -99,7 +120,11 @@ def _pretrained(name: str, weights: str | Path | None, config: ModelConfig | Non
 
 
 def find_weights(name: str) -> Path | None:
-    """Trained weights that a name stands for: a file of ours, or what the package ships for its own backbone."""
+    """Trained weights that a name stands for: a file of ours, or what the package ships for its own backbone.
+
+    Raises:
+        InputError: the file is a fitted detector.
+    """
     if name == "mini":
         shipped = trained_weights_path()
         return shipped if shipped.is_file() else None
@@ -116,7 +141,16 @@ def find_weights(name: str) -> Path | None:
 
 
 def seeded_network(name: str, config: ModelConfig, seed: int = 0) -> SowaNetwork:
-    """The network on the backbone of that name; what is going to be trained starts from ``seed``."""
+    """The network on a backbone, before training.
+
+    Args:
+        name: Of the backbone.
+        config: Of the network.
+        seed: What is going to be trained starts from it.
+
+    Raises:
+        InputError: as `sowa.model.pretrained.build_backbone` says.
+    """
     backbone = build_backbone(name, config.levels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -126,7 +160,13 @@ def seeded_network(name: str, config: ModelConfig, seed: int = 0) -> SowaNetwork
 def load_weights(network: SowaNetwork, tensors: Mapping[str, Tensor], source: str) -> None:
     """Puts trained weights into the network, in place.
 
-    Raises InputError unless names and shapes are exactly those of ``network.trainable()``.
+    Args:
+        network: That takes them.
+        tensors: By name.
+        source: What messages call where they are from.
+
+    Raises:
+        InputError: names and shapes aren't exactly those of ``network.trainable()``.
     """
     trainable = network.trainable()
     missing, surplus = sorted(trainable.keys() - tensors.keys()), sorted(tensors.keys() - trainable.keys())

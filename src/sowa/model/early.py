@@ -19,11 +19,15 @@ TRIED = (96, 128)  # pixels, a size that no network was made for
 
 
 class EarlyLayers(nn.Module):
-    """Images (B, 3, H, W) in 0..1 to the features (B, C, h, w) of an early stage of the CNN ``name``.
+    """Images (B, 3, H, W) in 0..1 to the features (B, C, h, w) of an early stage of a CNN.
 
-    The weights are seeded random ones until ``download`` was called or a file of weights was read, which holds them;
-    ``name`` may end with ":random". Raises InputError for a CNN that timm doesn't have or that needs statistics beside
-    its weights.
+    The weights are seeded random ones until ``download`` was called or a file of weights was read, which holds them.
+
+    Args:
+        name: Of timm's; may end with ":random".
+
+    Raises:
+        InputError: a CNN that timm doesn't have or that needs statistics beside its weights.
     """
 
     layers: Any
@@ -44,7 +48,11 @@ class EarlyLayers(nn.Module):
         return int(self.layers.feature_info.channels()[-1])
 
     def download(self) -> None:
-        """Takes timm's pretrained weights, unless the name says random. Raises InputError where they can't be had."""
+        """Takes timm's pretrained weights, unless the name says random.
+
+        Raises:
+            InputError: they can't be had.
+        """
         if not self.name.endswith(RANDOM):
             self.layers.load_state_dict(_build(self.name, pretrained=True).state_dict())
 

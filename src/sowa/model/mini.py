@@ -35,8 +35,7 @@ SEED = 0
 # Not in the file of weights: these are as `empty_clip` makes them.
 UNTRAINED = ("visual.class_embedding", "visual.proj", "visual.positional_embedding", "logit_scale")
 # Channels of blocks 4 (folded), 7, 10 and 15 of EfficientNet-Lite0 and what each counts for in the joined vector.
-# Four-shot AUROC of the stem alone (image / pixels, three auxiliary data sets | nineteen generated products):
-# blocks 4 and 10 0.903 / 0.881 | 0.858 / 0.909, these four 0.914 / 0.902 | 0.865 / 0.911.
+# These four tell more than blocks 4 and 10 alone (benchmarks/results/options-development.md).
 SOURCES = {"fine": (160, 0.7), "middle": (80, 1.0), "coarse": (112, 1.0), "deep": (320, 1.0)}
 JOINED = sum(channels for channels, _ in SOURCES.values())
 EDGES, REGIONS, SUMMARY = 160, 320, 1280
@@ -44,7 +43,13 @@ EDGES, REGIONS, SUMMARY = 160, 320, 1280
 
 @dataclass(frozen=True)
 class Part:
-    """A share of a token: so many channels of it, made of so many of a source, and its gain before each block."""
+    """A share of a token.
+
+    Attributes:
+        source: So many channels of a source
+        width: are made so many of the token.
+        gains: Its gain before each block.
+    """
 
     source: int
     width: int
@@ -73,10 +78,10 @@ class HybridStem(nn.Module):
     """Images (B, 3, H, W) to patch tokens (B, 256, H / 16, W / 16) and summaries (B, 256).
 
     Two frozen networks look at an image. EfficientNet-Lite0 knows what things are: four of its depths are each
-    L2-normalised and joined (standardising them instead costs up to 0.15 image AUROC). MobileSAM's TinyViT, which
-    learned to outline anything, knows where one thing ends and the next begins: "edges" are what enters its third
-    stage, "regions" what leaves its last. Fixed projections keep the directions in which each source differs most;
-    they aren't centred, so cosines stay. The summary is what the whole image shows.
+    L2-normalised and joined, since standardising them costs accuracy (benchmarks/results/options-development.md).
+    MobileSAM's TinyViT, which learned to outline anything, knows where one thing ends and the next begins: "edges" are
+    what enters its third stage, "regions" what leaves its last. Fixed projections keep the directions in which each
+    source differs most; they aren't centred, so cosines stay. The summary is what the whole image shows.
     """
 
     def __init__(self, efficientnet: Any, tiny_vit: Any) -> None:
@@ -114,8 +119,8 @@ class HybridStem(nn.Module):
     def sources(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """What each of ``PARTS`` is made of, (B, C, h, w), and Lite0's pooled features (B, 1280).
 
-        Only the last stages of TinyViT are as precise as what calls this. Of four products the other parts in bf16 too
-        moved one's image AUROC by 0.004, and one's pixel AUROC; these stages none by more than 0.001.
+        Only the last stages of TinyViT are as precise as what calls this: the other parts show in accuracy when they
+        are rounded, these stages hardly (benchmarks/results/options-development.md).
         """
         with torch.autocast(images.device.type, enabled=False):
             things, pooled = self.things(images)
@@ -222,7 +227,12 @@ def empty_clip() -> Any:
 
 
 def build_mini(levels: Sequence[int] | None = None, random: bool = False) -> Backbone:
-    """The embedded backbone with its weights, or with seeded random ones throughout."""
+    """The embedded backbone.
+
+    Args:
+        levels: Numbers of the blocks behind which tokens are taken; all four by default.
+        random: Whether its weights are seeded random ones throughout.
+    """
     clip = empty_clip()
     if not random:
         clip.load_state_dict(load_file(weights_path()), strict=False)  # strict but for UNTRAINED: a test sees to it
@@ -234,8 +244,8 @@ def build_mini(levels: Sequence[int] | None = None, random: bool = False) -> Bac
 def fold_norms(module: nn.Module) -> None:
     """Lets each convolution do what the batch normalisation behind it does, whose activation, if any, stays.
 
-    The same to the last digits, in a third less time. Computed in float64, where every step is exact by the standard,
-    so that the weights' fingerprint is the same on every machine.
+    The same to the last digits, in less time (benchmarks/results/options-development.md). Computed in float64, where
+    every step is exact by the standard, so that the weights' fingerprint is the same on every machine.
     """
     for (_, conv), (name, norm) in pairwise(list(module.named_children())):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

@@ -37,7 +37,13 @@ def build_backbone(name: str, levels: Sequence[int] | None = None, seed: int = 0
     - a path to a file with a state dict under OpenAI's names (always QuickGELU, as theirs)
     - ``hf-hub:OWNER/REPOSITORY`` or ``local-dir:FOLDER`` as open_clip reads them
 
-    Raises InputError for an unknown name, a file that isn't such a model, or weights that can't be had.
+    Args:
+        name: As above.
+        levels: Numbers of the blocks behind which tokens are taken, from 0; by default four, evenly spread.
+        seed: Of random weights.
+
+    Raises:
+        InputError: an unknown name, a file that isn't such a model, or weights that can't be had.
     """
     if is_file(name):
         return _from_openai_file(name, levels)
@@ -112,7 +118,8 @@ def _pretrained_arguments(name: str, architecture: str, weights: str) -> dict[st
 def read_state_dict(name: str) -> dict[str, Any]:
     """The state dict of a file that isn't ours: safetensors, or torch's format restricted to tensors.
 
-    Raises InputError for a file that can't be read so.
+    Raises:
+        InputError: a file that can't be read so.
     """
     try:
         state: dict[str, Any] = load_state_dict(name, weights_only=True)

@@ -13,9 +13,13 @@ from sowa.model.types import TextTower
 
 
 class Prompts(nn.Module):
-    """Turns learned context and fixed templates into class text features.
+    """Turns learned context and fixed templates into class text features (paper section 3.3).
 
     The frozen text tower is part of the computation but not of this module, so it is neither trained nor saved here.
+
+    Args:
+        config: Classes, templates and how many vectors are learned.
+        tower: That reads them.
     """
 
     tokens: Tensor
@@ -61,7 +65,14 @@ class Prompts(nn.Module):
 
 
 def sentences(config: PromptConfig) -> list[str]:
-    """The prompts in words, ``X`` for each learned vector: states outermost, then classes, then templates."""
+    """The prompts in words, ``X`` for each learned vector: states outermost, then classes, then templates.
+
+    Example:
+        >>> from sowa.core.config import PromptConfig
+        >>> found = sentences(PromptConfig())
+        >>> found[0].startswith("X X"), len(found) == len(set(found))
+        (True, True)
+    """
     prefix = "X " * config.length
     return [
         f"{prefix}{template.format(name)}."

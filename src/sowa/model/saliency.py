@@ -36,7 +36,12 @@ class Saliency(nn.Module):
     early features. They start as the channels' mean, without a centre and without a direction. Early features are the
     first level's patches of the backbone, or of the CNN that the configuration names.
 
-    Raises InputError for a CNN that can't be had.
+    Args:
+        config: Names the CNN, if there is one.
+        width: E, of the backbone's early patches.
+
+    Raises:
+        InputError: a CNN that can't be had.
     """
 
     gabor: Tensor
@@ -55,23 +60,38 @@ class Saliency(nn.Module):
         self.register_buffer("sine", angle.sin().float(), persistent=False)
 
     def forward(self, images: Tensor, early_BPE: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Images (B, 3, H, W) in 0..1 and the backbone's early patches (B, P, E) to the saliency of patches (B, P).
+        """The saliency of patches, (B, P).
 
-        ``grid`` (h, w) with h * w = P.
+        Args:
+            images: (B, 3, H, W) in 0..1.
+            early_BPE: The backbone's early patches, (B, P, E).
+            grid: (h, w) with h * w = P.
         """
         with torch.autocast(images.device.type, enabled=False):  # contrasts are small differences
             return self.weigh(*self.read(images.float(), early_BPE.float(), grid), grid)
 
     def read(self, images: Tensor, early_BPE: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What isn't learned: standardised channels (B, C, P) and early features as unit vectors (B, P, E)."""
+        """What isn't learned: standardised channels (B, C, P) and early features as unit vectors (B, P, E).
+
+        Args:
+            images: (B, 3, H, W) in 0..1.
+            early_BPE: The backbone's early patches, (B, P, E).
+            grid: (h, w) with h * w = P.
+        """
         if self.cnn:
             early_BPE = F.adaptive_avg_pool2d(self.cnn(images), grid).flatten(2).transpose(1, 2)
         unit_BPE = F.normalize(early_BPE, dim=-1)
-        images = images.contiguous()  # with channels last pooling takes twice as long
+        images = images.contiguous()  # with channels last pooling is slow (benchmarks/results/attention.md)
         return standardise(self.channels(images, unit_BPE, grid)), unit_BPE
 
     def weigh(self, channels_BCP: Tensor, unit_BPE: Tensor, grid: tuple[int, int]) -> Tensor:
-        """What ``read`` gives to saliency (B, P)."""
+        """What `read` gives to saliency (B, P).
+
+        Args:
+            channels_BCP: Standardised, (B, C, P).
+            unit_BPE: Unit vectors, (B, P, E).
+            grid: (h, w) with h * w = P.
+        """
         return (
             (self.weights[:, None] * channels_BCP).sum(dim=1)
             + self.centre * _central(grid).to(channels_BCP.device)
@@ -79,7 +99,13 @@ class Saliency(nn.Module):
         )
 
     def channels(self, images: Tensor, unit_BPE: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Each of ``CHANNELS``, not yet standardised, (B, C, P); early features are unit vectors."""
+        """Each of ``CHANNELS``, not yet standardised, (B, C, P).
+
+        Args:
+            images: (B, 3, H, W) in 0..1.
+            unit_BPE: Early features as unit vectors, (B, P, E).
+            grid: (h, w) with h * w = P.
+        """
         fine = F.adaptive_avg_pool2d(images, (FINE * grid[0], FINE * grid[1]))
         red, green, blue = fine.unbind(dim=1)
         intensity = fine.mean(dim=1)
@@ -116,7 +142,13 @@ class Saliency(nn.Module):
 
 
 def standardise(values: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 along the last dimension, cut at ``LIMIT``; near 0 where all are nearly equal."""
+    """Mean 0 and standard deviation 1 along the last dimension, cut at ``LIMIT``; near 0 where all are nearly equal.
+
+    Example:
+        >>> found = standardise(torch.tensor([[1.0, 2.0, 3.0]]))
+        >>> bool(found.mean().abs() < 1e-6), bool(found[0, 1] == 0)
+        (True, True)
+    """
     mean = values.mean(dim=-1, keepdim=True)
     deviation = (values - mean).square().mean(dim=-1, keepdim=True).sqrt()
     return ((values - mean) / deviation.clamp(min=1e-6 + 1e-3 * mean.abs())).clamp(-LIMIT, LIMIT)

@@ -18,10 +18,17 @@ from sowa.model.types import NetworkOutput
 
 
 class SowaNetwork(nn.Module):
-    """Hierarchical frozen window attention with dual learnable prompts on a frozen CLIP backbone.
+    """Hierarchical frozen window attention with dual learnable prompts on a frozen CLIP backbone (paper section 3).
 
     Trainable are the adapters (one per level), the prompts, and saliency where the configuration has it; the backbone
     stays as it is.
+
+    Args:
+        backbone: Frozen.
+        config: Of what is trained.
+
+    Raises:
+        InputError: the configuration doesn't fit the backbone.
     """
 
     def __init__(self, backbone: Backbone, config: ModelConfig) -> None:
@@ -39,16 +46,23 @@ class SowaNetwork(nn.Module):
         self.saliency = Saliency(config.saliency, backbone.embed_dim) if config.saliency else None
 
     def forward(self, images: Tensor, class_index: Tensor | None = None) -> NetworkOutput:
-        """Normalised images (B, 3, H, W) to everything the method knows of them.
+        """Normalised images to everything the method knows of them.
 
-        ``class_index`` (B,) says which class's prompts an image is compared with; None means the first.
+        Args:
+            images: (B, 3, H, W), normalised as the backbone wants them.
+            class_index: Which class's prompts each image is compared with, (B,); None means the first.
         """
         if class_index is None:
             class_index = torch.zeros(len(images), dtype=torch.long, device=images.device)
         return self.compare(images, self.prompts(self.backbone)[class_index])
 
     def compare(self, images: Tensor, class_text: Tensor) -> NetworkOutput:
-        """As ``forward``, with the text features (B, S, E) that each image is compared with."""
+        """As `forward`, with texts of one's own.
+
+        Args:
+            images: (B, 3, H, W), normalised as the backbone wants them.
+            class_text: The text features that each image is compared with, (B, S, E).
+        """
         # The backbone is frozen, but what it computes is differentiated by nobody: no graph is kept for it.
         with torch.no_grad():
             levels = self.backbone(images)
@@ -72,9 +86,12 @@ class SowaNetwork(nn.Module):
         )
 
     def stands_out(self, images: Tensor, early: Tensor, grid: tuple[int, int]) -> Tensor | None:
-        """Saliency (B, P) of normalised images (B, 3, H, W) with the first level's patches ``early`` (B, P, E).
+        """Saliency (B, P) of images; None where the configuration has none.
 
-        None where the configuration has no saliency.
+        Args:
+            images: (B, 3, H, W), normalised as the backbone wants them.
+            early: The first level's patches, (B, P, E).
+            grid: (h, w) with h * w = P.
         """
         if self.saliency is None:
             return None

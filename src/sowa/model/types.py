@@ -52,7 +52,12 @@ class TextTower(Protocol):
         ...
 
     def encode_text(self, embeddings: Tensor, end: Tensor) -> Tensor:
-        """Embeddings (N, T, W), end-of-text token at ``end`` (N,), to features (N, E)."""
+        """Embeddings to features (N, E).
+
+        Args:
+            embeddings: (N, T, W).
+            end: Where the end-of-text token is, (N,).
+        """
         ...
 
 

@@ -20,9 +20,18 @@ from sowa.model.types import TextTower
 
 
 def check_names(names: Sequence[str], what: str) -> tuple[str, ...]:
-    """Names that a user gives of ``what``, without space around them.
+    """Names that a user gives, without space around them.
 
-    Raises InputError where there is none, an empty one, or one twice.
+    Args:
+        names: As given.
+        what: What they are of, for the message.
+
+    Raises:
+        InputError: there is none, an empty one, or one twice.
+
+    Example:
+        >>> check_names([" screw", "nut"], "names")
+        ('screw', 'nut')
     """
     words = tuple(name.strip() for name in names)
     if not words or not all(words) or len(set(words)) < len(words):
@@ -35,6 +44,11 @@ class Words(nn.Module):
 
     The learned words are the same before every class, or each class has its own where ``config.own`` says so; classes
     that were never trained can then be read too, with the mean of the others'.
+
+    Args:
+        names: Of the classes, C of them.
+        config: Templates and how many words are learned.
+        tower: That reads them.
     """
 
     def __init__(self, names: Sequence[str], config: WordsConfig, tower: TextTower) -> None:
@@ -50,7 +64,13 @@ class Words(nn.Module):
     def read(self, names: Sequence[str], tower: TextTower, context: Tensor | None = None) -> Tensor:
         """Text features of any names (C, E), unit vectors: the mean over templates of unit vectors.
 
-        Raises InputError for a name whose sentence is too long for the text tower.
+        Args:
+            names: C of them.
+            tower: That reads them.
+            context: Learned words before each name; by default those before classes that were never trained.
+
+        Raises:
+            InputError: a name whose sentence is too long for the text tower.
         """
         if context is None:
             context = self.context.mean(dim=0, keepdim=True)

@@ -24,7 +24,12 @@ WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.25, 0.5)  # of a bar, in octaves
 
 
 def curve_plot(plot: Plot, point: tuple[float, float] | None = None) -> Markup:
-    """A curve in its axes; ``point`` marks where the threshold lies."""
+    """A curve in its axes, as SVG.
+
+    Args:
+        plot: The curve.
+        point: Where the threshold lies on it, x and y in 0..1; None isn't marked.
+    """
     x_name, y_name, x_end = AXES[plot.name]
     width, height = 240, 220
 
@@ -52,8 +57,14 @@ def curve_plot(plot: Plot, point: tuple[float, float] | None = None) -> Markup:
 
 
 def histogram(normal: Sequence[float], anomalous: Sequence[float], labelled: bool, width: int = 640) -> Markup:
-    """Raw scores over the threshold, by the logarithm: ``labelled`` ones anomalous above the line, normal below it;
-    others all above it. Both by what they are, or else by what they're judged."""
+    """Raw scores over the threshold, by the logarithm, as SVG.
+
+    Args:
+        normal: Ratios to the threshold of normal images, by what they are, or else by what they're judged.
+        anomalous: Of anomalous ones, likewise.
+        labelled: Whether anomalous ones are drawn above the line and normal ones below it; else all above it.
+        width: In pixels.
+    """
     height = 220
     low, high, bar = _range([*normal, *anomalous])
     up, down = _counts(anomalous, low, high, bar), _counts(normal, low, high, bar)
@@ -91,7 +102,15 @@ def histogram(normal: Sequence[float], anomalous: Sequence[float], labelled: boo
 
 
 def octaves(ratio: float) -> float:
-    """How far a raw score lies from the threshold, in doublings, -OCTAVES to OCTAVES."""
+    """How far a raw score lies from the threshold, in doublings, -OCTAVES to OCTAVES.
+
+    Args:
+        ratio: Of the raw score to the threshold, 0 or more.
+
+    Example:
+        >>> octaves(2.0), octaves(0.5), octaves(0.0) == -OCTAVES
+        (1.0, -1.0, True)
+    """
     return min(max(math.log2(ratio), -OCTAVES), OCTAVES) if ratio > 0 else -OCTAVES
 
 

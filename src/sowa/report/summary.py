@@ -12,7 +12,13 @@ from sowa.metrics import Curve
 
 @dataclass(frozen=True)
 class Table:
-    """A table of words and numbers, and what is to be said of it."""
+    """A table of words and numbers.
+
+    Attributes:
+        header: What the columns are called.
+        rows: As many cells each.
+        notes: What is to be said of it.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -21,8 +27,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A curve to draw: ROC, PR or PRO, and the area under it in words. ``point`` says whether the threshold's place
-    lies on it."""
+    """A curve to draw.
+
+    Attributes:
+        name: "ROC", "PR" or "PRO".
+        curve: Its points.
+        area: The area under it, in words.
+        point: Whether the threshold's place lies on it.
+    """
 
     name: str
     curve: Curve
@@ -34,8 +46,16 @@ class Plot:
 class Summary:
     """The head of a report.
 
-    ``facts`` are names and values in the order to be read. ``references`` are names of images, ``plots`` curves, both
-    by category. ``skipped`` are images that couldn't be read, and why. ``command`` is what was typed.
+    Attributes:
+        title: Of the page.
+        subject: What was judged.
+        made: When.
+        facts: Names and values in the order to be read.
+        references: Names of images, by category.
+        skipped: Images that couldn't be read, and why.
+        metrics: A table of them.
+        plots: Curves, by category.
+        command: What was typed.
     """
 
     title: str

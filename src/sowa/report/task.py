@@ -26,7 +26,15 @@ FIGURE = 720  # pixels that a drawing is wide
 
 @dataclass(frozen=True)
 class Card:
-    """An image (H, W, 3) uint8 as it's to be shown, what was said of it (``tag``) and more (``note``)."""
+    """An image of the page.
+
+    Attributes:
+        path: Its file.
+        image: As it's to be shown, (H, W, 3) uint8.
+        tag: What was said of it.
+        note: More.
+        wrong: Whether that is an error.
+    """
 
     path: str
     image: NDArray[np.uint8]
@@ -47,8 +55,21 @@ class Card:
 
 @dataclass(frozen=True)
 class TaskPage:
-    """``figures`` are large numbers in words, ``facts`` smaller ones. ``drawing`` is a PNG beside the ``classes``,
-    ``drawn`` says of what. ``cards`` come in the order to be seen; the page shows the first `MOST`."""
+    """What the page of a task shows.
+
+    Attributes:
+        title: Of the page.
+        subject: What was judged.
+        made: When.
+        figures: Large numbers, in words.
+        facts: Smaller ones.
+        classes: A table of them.
+        legend: What the cards are.
+        cards: In the order to be seen; the page shows the first `MOST`.
+        skipped: Images that couldn't be read, and why.
+        png: A drawing beside the classes.
+        drawn: What it shows.
+    """
 
     title: str
     subject: str
@@ -69,7 +90,15 @@ class TaskPage:
 
 
 def write_task_page(page: TaskPage, path: Path) -> None:
-    """Writes the page, or nothing. Raises InputError where the file can't be written."""
+    """Writes the page, or nothing.
+
+    Args:
+        page: What it shows.
+        path: The file.
+
+    Raises:
+        InputError: the file can't be written.
+    """
     text = (
         templates()
         .get_template("task.html")

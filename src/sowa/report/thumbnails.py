@@ -23,8 +23,18 @@ GAP = 1  # patches between two level maps
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Encoded images in base64; outlines as SVG paths, and ``boxes`` as left, top, width and height, in a square of
-    ``BOX``; ``ratio`` is width over height."""
+    """What a card shows, in a square of ``BOX``.
+
+    Attributes:
+        photo: The image, encoded in base64.
+        heat: Its map, likewise.
+        levels: The maps of its levels side by side, likewise.
+        n_levels: How many.
+        ratio: Width over height.
+        predicted: Outlines as an SVG path.
+        true: Likewise, of the true mask.
+        boxes: Left, top, width and height each.
+    """
 
     photo: str
     heat: str
@@ -39,9 +49,16 @@ class Thumbnails:
 def thumbnails(
     prediction: Prediction, true_mask: NDArray[np.bool_] | None, side: int, boxes: Boxes | None = None
 ) -> Thumbnails:
-    """What a card shows; the photograph's longer side has at most ``side`` pixels.
+    """What a card shows.
 
-    Raises InputError where the image can't be read again.
+    Args:
+        prediction: Of the image, which is read again.
+        true_mask: (H, W) bool at the map's size, None where unknown.
+        side: The photograph's longer side has at most so many pixels.
+        boxes: In the image's pixels.
+
+    Raises:
+        InputError: the image can't be read again.
     """
     image = prediction.image
     height, width = image.shape[:2]
@@ -73,14 +90,24 @@ def outline(mask: NDArray[np.bool_]) -> str:
 
 
 def in_square(xyxy: NDArray[np.float32], size: tuple[int, int]) -> list[list[float]]:
-    """Boxes (n, 4) in pixels of an image (H', W') as left, top, width and height in a square of ``BOX``."""
+    """Boxes as left, top, width and height in a square of ``BOX``.
+
+    Args:
+        xyxy: (n, 4) in pixels of the image.
+        size: The image's (H', W').
+    """
     corners = xyxy * (BOX / np.array([size[1], size[0]] * 2))
     found: list[list[float]] = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]).round(1).tolist()
     return found
 
 
 def jpeg(image: NDArray[np.uint8], side: int) -> bytes:
-    """The image (H, W, 3) as a JPEG whose longer side has at most ``side`` pixels."""
+    """The image as a JPEG.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        side: The longer side has at most so many pixels.
+    """
     factor = side / max(image.shape[:2])
     if factor < 1:
         size = [max(1, round(length * factor)) for length in image.shape[1::-1]]

@@ -37,7 +37,16 @@ FILTERS: dict[str, tuple[Kind, ...]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What is kept of an image while its card lies on disk, ``length`` bytes from ``start``."""
+    """What is kept of an image while its card lies on disk.
+
+    Attributes:
+        kind: What its verdict is worth.
+        category: Its product.
+        name: Its path.
+        ratio: Of its raw score to the threshold.
+        start: Where the card begins, in bytes.
+        length: Of the card, in bytes.
+    """
 
     kind: Kind
     category: str
@@ -54,7 +63,12 @@ class Entry:
 
 
 def kind_of(prediction: Prediction, label: int | None) -> Kind:
-    """What the verdict is worth; ``label`` as in `Sample`."""
+    """What the verdict is worth.
+
+    Args:
+        prediction: Of the image.
+        label: 0 for normal, 1 for anomalous, None where unknown.
+    """
     if label is None:
         return "anomalous" if prediction.is_anomalous else "normal"
     if label == ABNORMAL:

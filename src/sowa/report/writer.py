@@ -46,17 +46,27 @@ def templates() -> Environment:
 
 @contextmanager
 def open_report(path: Path, images: int) -> Iterator[ReportWriter]:
-    """A writer whose report becomes ``path`` when the block ends well; otherwise ``path`` stays as it was.
+    """A writer whose report becomes a file when the block ends well; otherwise the file stays as it was.
 
-    ``images`` is about how many there will be. Raises InputError at once where the folder can't be written, and later
-    where the disk is full.
+    Args:
+        path: The page.
+        images: About how many there will be.
+
+    Raises:
+        InputError: at once where the folder can't be written, and later where the disk is full.
     """
     with replacing(path) as page, tempfile.TemporaryFile(dir=path.parent) as cards:
         yield ReportWriter(page, cards, SHARP if images <= FEW else SMALL)
 
 
 class ReportWriter:
-    """Takes images one by one, in any order and number; memory holds some hundred bytes of each."""
+    """Takes images one by one, in any order and number; memory holds some hundred bytes of each.
+
+    Args:
+        page: The file.
+        cards: Where cards are kept until the page is written.
+        side: The longer side of photographs, in pixels.
+    """
 
     def __init__(self, page: Path, cards: IO[bytes], side: int) -> None:
         self._page, self._cards, self._side = page, cards, side
@@ -77,10 +87,18 @@ class ReportWriter:
         defect_type: str | None = None,
         boxes: Boxes | None = None,
     ) -> None:
-        """Draws an image's card, with ``boxes`` in its pixels. What is known of it beforehand, as in `Sample`; the
-        mask (H, W) at the map's size.
+        """Draws an image's card.
 
-        Raises InputError where the image can't be read again.
+        Args:
+            prediction: Of the image.
+            category: Its product.
+            label: 0 for normal, 1 for anomalous, None where unknown.
+            true_mask: (H, W) bool at the map's size.
+            defect_type: What the data set calls the defect.
+            boxes: In the image's pixels.
+
+        Raises:
+            InputError: the image can't be read again.
         """
         kind, name = kind_of(prediction, label), "/".join(Path(prediction.image_path).parts[-2:])
         card = self._card.render(

@@ -11,10 +11,19 @@ from sowa.errors import InputError
 class ShotsConfig:
     """How the number of shots is looked for.
 
-    ``candidates`` are the numbers that are compared. Cross-validation draws references ``draws`` times in each of
-    ``folds``; the progressive way stops when ``patience`` larger numbers in a row haven't brought more than
-    ``tolerance`` image AUROC, which is also what meta gives up for fewer. Chosen on auxiliary and generated products:
-    image AUROC lost by cross-validation with 3, 4, 5, 6 draws 0.016, 0.010, 0.008, 0.007.
+    The defaults were chosen on auxiliary and generated products (benchmarks/results/shots.md).
+
+    Attributes:
+        candidates: The numbers that are compared, each 1 or more, none twice.
+        folds: Of cross-validation, 2 or more.
+        draws: So often references are drawn in each fold, 1 or more.
+        tolerance: Image AUROC in 0..1 that more shots must bring for the progressive way to go on, and that meta gives
+            up for fewer.
+        patience: The progressive way stops when so many larger numbers in a row haven't brought that, 1 or more.
+        seed: That draws folds and references, 0 or more.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     candidates: tuple[int, ...] = (1, 2, 4, 8, 16)

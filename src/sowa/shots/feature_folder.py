@@ -22,7 +22,14 @@ class FeatureFolder:
     """Unit vectors (L, P, E) of images (H, W, 3) uint8 as one encoder sees them, in 16 bits, a file each.
 
     A file's name is the hash of the pixels and of everything that their vectors depend on, so a folder may serve any
-    encoders and products, and nothing is ever mixed. Raises InputError where the folder can't be made.
+    encoders and products, and nothing is ever mixed.
+
+    Args:
+        folder: Is made where it isn't there.
+        encoder: Whose vectors they are.
+
+    Raises:
+        InputError: the folder can't be made.
     """
 
     def __init__(self, folder: Path, encoder: Encoder) -> None:
@@ -42,7 +49,15 @@ class FeatureFolder:
         return unit_LPE if unit_LPE.shape == self.shape and bool(unit_LPE.isfinite().all()) else None
 
     def write(self, image: NDArray[np.uint8], unit_LPE: Tensor) -> None:
-        """Keeps the image's vectors. Raises InputError where the file can't be written."""
+        """Keeps the image's vectors.
+
+        Args:
+            image: (H, W, 3) uint8.
+            unit_LPE: Its unit vectors, (L, P, E).
+
+        Raises:
+            InputError: the file can't be written.
+        """
         write_safetensors(self._path(image), {"features": unit_LPE.cpu().contiguous()}, FORMAT, {})
 
     def _path(self, image: NDArray[np.uint8]) -> Path:

@@ -21,7 +21,15 @@ DRAWN_FROM = 2  # times the most shots: so many references of a fold are searche
 
 
 def check(pool: Pool, config: ShotsConfig) -> None:
-    """Raises InputError where there are too few normal images for the folds or the most shots."""
+    """Refuses what can't be cross-validated.
+
+    Args:
+        pool: The images.
+        config: For folds and candidates.
+
+    Raises:
+        InputError: there are too few normal images for the folds or the most shots.
+    """
     normal, most = len(pool.normal), max(config.candidates)
     if normal < config.folds:
         raise InputError(f"{normal} normal images, needed are {config.folds}, one for each fold; lower --folds")
@@ -39,9 +47,19 @@ def _left(normal: int, folds: int) -> int:
 
 
 def suited(config: ShotsConfig, normal: int) -> ShotsConfig:
-    """The candidates and folds of ``config`` as far as so many normal images allow.
+    """The candidates and folds of a configuration as far as so many normal images allow.
 
-    Raises InputError where they allow none.
+    Args:
+        config: What is wanted.
+        normal: So many normal images there are.
+
+    Raises:
+        InputError: they allow none.
+
+    Example:
+        >>> found = suited(ShotsConfig(), normal=6)
+        >>> found.candidates, found.folds
+        ((1, 2, 4), 5)
     """
     count = min(config.folds, normal)
     candidates = tuple(shots for shots in config.candidates if count and shots <= _left(normal, count))
@@ -57,6 +75,10 @@ def folds(pool: Pool, config: ShotsConfig) -> list[tuple[list[int], list[int]]]:
     """For each fold the numbers of the images to draw references from, and of those to judge, both kinds.
 
     A generated defect is judged in the fold of the image that it lies on.
+
+    Args:
+        pool: The images.
+        config: For folds and seed.
     """
     place = dict(
         zip(draw(range(len(pool.normal)), len(pool.normal), config.seed), range(len(pool.normal)), strict=True)
@@ -76,7 +98,12 @@ def folds(pool: Pool, config: ShotsConfig) -> list[tuple[list[int], list[int]]]:
 def judged_by(pool: Pool, judged: Sequence[int]) -> tuple[list[int], list[bool]]:
     """The readable ones of a fold's images to judge, and whether each is anomalous.
 
-    Raises InputError where there is none of a kind.
+    Args:
+        pool: The images.
+        judged: Numbers of a fold's, as of `folds`.
+
+    Raises:
+        InputError: there is none of a kind.
     """
     readable = pool.readable(judged)
     labels = [number >= len(pool.normal) for number in readable]
@@ -89,9 +116,17 @@ def judged_by(pool: Pool, judged: Sequence[int]) -> tuple[list[int], list[bool]]
 
 
 def drawn(pool: Pool, references: Sequence[int], needed: int, seed: int, at_most: int | None = None) -> list[int]:
-    """``needed`` readable ones of a fold's references in random order, or up to ``at_most``.
+    """Readable ones of a fold's references in random order.
 
-    Raises InputError where there are fewer than ``needed``.
+    Args:
+        pool: The images.
+        references: Numbers of a fold's, as of `folds`.
+        needed: So many at least.
+        seed: That draws them.
+        at_most: So many are taken where there are; ``needed`` by default.
+
+    Raises:
+        InputError: there are fewer than ``needed``.
     """
     found = pool.readable(draw(references, len(references), seed), at_most or needed)
     if len(found) < needed:
@@ -100,7 +135,12 @@ def drawn(pool: Pool, references: Sequence[int], needed: int, seed: int, at_most
 
 
 def auroc(distances_LQP: Tensor, labels: Sequence[bool]) -> float:
-    """Image AUROC of images by their distances to a bank."""
+    """Image AUROC of images by their distances to a bank.
+
+    Args:
+        distances_LQP: Of patches, (L, Q, P) in 0..2.
+        labels: Whether each of the Q images is anomalous.
+    """
     return float(image_metrics(few_shot_scores(distances_LQP).cpu().numpy(), labels).image_AUROC)
 
 
@@ -108,7 +148,15 @@ def cross_validate(pool: Pool, config: ShotsConfig, report: Report = silent) -> 
     """Every number of shots on every fold, with several draws of references.
 
     The draws of a fold are orders of the same few references, so one search serves them all. Chosen is the smallest
-    number within one standard error of the best. Raises InputError where images are too few.
+    number within one standard error of the best.
+
+    Args:
+        pool: The images.
+        config: How.
+        report: Told of the progress.
+
+    Raises:
+        InputError: images are too few.
     """
     check(pool, config)
     clock, shots = Clock(pool), sorted(config.candidates)

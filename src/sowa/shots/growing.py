@@ -14,13 +14,23 @@ from sowa.shots.curve import Choice, Point, point
 from sowa.shots.folds import auroc, check, drawn, folds, judged_by
 from sowa.shots.pool import Clock, Pool
 
-# Orders of references in each fold. On 14 auxiliary and generated products one lost 0.017 image AUROC at 18 % of the
-# fits of cross-validation, two 0.011 at 37 %.
+# Orders of references in each fold: two lose less image AUROC than one, at well under half the fits of cross-validation
+# (benchmarks/results/shots.md).
 DRAWS = 2
 
 
 class Round:
-    """A fold whose bank grows: what its images are nearest to so far."""
+    """A fold whose bank grows: what its images are nearest to so far.
+
+    Args:
+        pool: The images.
+        references: Numbers of those to draw from.
+        judged: Numbers of those to judge.
+        seed: That draws references.
+
+    Raises:
+        InputError: of one kind none can be judged.
+    """
 
     def __init__(self, pool: Pool, references: Sequence[int], judged: Sequence[int], seed: int) -> None:
         self.pool, self.references, self.seed = pool, references, seed
@@ -41,7 +51,15 @@ def grow(pool: Pool, config: ShotsConfig, report: Report = silent) -> Choice:
     """From the smallest number of shots upwards, each judged on every fold in `DRAWS` orders of its references.
 
     It ends when ``config.patience`` larger numbers in a row haven't brought ``config.tolerance`` more than the best
-    before them, or at the largest. Raises InputError where images are too few.
+    before them, or at the largest.
+
+    Args:
+        pool: The images.
+        config: How.
+        report: Told of the progress.
+
+    Raises:
+        InputError: images are too few.
     """
     check(pool, config)
     clock, shots = Clock(pool), sorted(config.candidates)

@@ -37,8 +37,14 @@ USUAL = 0.95  # share of the measured products that lie no farther from their ne
 
 @dataclass(frozen=True)
 class MeasuredProduct:
-    """A product that was measured: ``traits`` as `sowa.shots.traits.names` lists them, ``curve`` the image AUROC for
-    each number of shots. Tasks of one ``group`` are alike."""
+    """A product that was measured.
+
+    Attributes:
+        name: Its own.
+        group: Products of one group are alike.
+        traits: As `sowa.shots.traits.names` lists them.
+        curve: Image AUROC in 0..1 for each number of shots.
+    """
 
     name: str
     group: str
@@ -48,8 +54,14 @@ class MeasuredProduct:
 
 @dataclass(frozen=True)
 class MeasuredProducts:
-    """What was measured, and with which numbers of ``shots``; ``traits`` names the traits, which were read from so many
-    ``images`` of each product."""
+    """What was measured.
+
+    Attributes:
+        shots: The numbers of shots.
+        traits: What the traits are called.
+        images: They were read from so many of each product.
+        tasks: The products.
+    """
 
     shots: tuple[int, ...]
     traits: tuple[str, ...]
@@ -70,8 +82,12 @@ class MeasuredProducts:
         return replace(self, tasks=tuple(task for task in self.tasks if task.group != group))
 
     def forecast(self, seen: NDArray[np.float64], shots: Sequence[int]) -> Forecast:
-        """Image AUROC of a product of these traits, for each number of ``shots`` inside `shots`, between them
-        interpolated over their logarithm."""
+        """Image AUROC of a product that wasn't measured.
+
+        Args:
+            seen: Its traits, as many as ``traits``.
+            shots: Numbers inside those that were measured; between these it's interpolated over their logarithm.
+        """
         known = np.array([task.traits for task in self.tasks])
         centre, scale = known.mean(axis=0), known.std(axis=0).clip(min=1e-6)
         known, new = (known - centre) / scale, (seen - centre) / scale
@@ -89,8 +105,14 @@ class MeasuredProducts:
 
 @dataclass(frozen=True)
 class Forecast:
-    """``mean`` and standard deviation ``error`` for each number of shots. ``distance`` is how far the product lies from
-    the nearest one that was measured, 1 where but a twentieth of those lie as far from theirs."""
+    """What is predicted of a product.
+
+    Attributes:
+        mean: Image AUROC for each number of shots.
+        error: Its standard deviation.
+        distance: How far the product lies from the nearest one that was measured, 1 where but a twentieth of those lie
+            as far from theirs.
+    """
 
     mean: NDArray[np.float64]
     error: NDArray[np.float64]
@@ -108,9 +130,17 @@ def predict_curve(
     """Predicts the curve from a few normal images, as many as the traits in ``known`` were read from.
 
     Chosen is the smallest number that is predicted to come within ``config.tolerance`` of the best. The reason says
-    where the product is unlike all that were measured. ``known`` is by default what the package ships.
-    Raises InputError where fewer than `FEWEST` images can be read, candidates are outside what was measured, or the
-    backbone has other levels.
+    where the product is unlike all that were measured.
+
+    Args:
+        pool: The images.
+        config: For candidates, tolerance and seed.
+        report: Told of the progress.
+        known: What was measured; by default what the package ships.
+
+    Raises:
+        InputError: fewer than `FEWEST` images can be read, candidates are outside what was measured, or the backbone
+            has other levels.
     """
     clock, shots = Clock(pool), sorted(config.candidates)
     known = known or shipped_products()

@@ -28,10 +28,22 @@ JUDGED = 8  # images compared with a bank at once
 class Pool:
     """Normal images, numbered from 0, and as many with a defect behind them, each encoded when first asked for.
 
-    ``anomalous`` are real ones; without them each normal image gets a generated defect (`sowa.synthetic.damage`) at
-    the size that the encoder sees. Features are kept in 16 bits: 1.2 MB an image with ``mini``, also on disk where
-    ``folder`` keeps them. ``encoded`` counts the images that went through the network, ``encoding`` the
-    seconds that reading and encoding took, ``skipped`` lists what couldn't be read, and why.
+    Features are kept in 16 bits: 1.2 MB an image with ``mini``, also on disk where ``folder`` keeps them.
+
+    Args:
+        encoder: That encodes them.
+        normal: Normal images.
+        anomalous: Real ones; without them each normal image gets a generated defect (`sowa.synthetic.damage`) at the
+            size that the encoder sees.
+        seed: That draws generated defects, 0 or more.
+        batch_size: So many images are encoded at once.
+        folder: Where vectors are kept for another run.
+        report: Told of the progress.
+
+    Attributes:
+        encoded: Images that went through the network so far.
+        encoding: Seconds that reading and encoding took.
+        skipped: What couldn't be read, and why.
     """
 
     def __init__(
@@ -64,7 +76,12 @@ class Pool:
         return len(self.normal) + index
 
     def readable(self, numbers: Sequence[int], at_most: int | None = None) -> list[int]:
-        """The first ``at_most`` of the images ``numbers`` that can be read; they are encoded."""
+        """The first of some images that can be read; they are encoded.
+
+        Args:
+            numbers: Of the images, in the order of choice.
+            at_most: So many; all by default.
+        """
         wanted = len(numbers) if at_most is None else at_most
         found: list[int] = []
         rest = list(numbers)
@@ -76,9 +93,13 @@ class Pool:
 
     @torch.inference_mode()
     def distances(self, references: Sequence[int], judged: Sequence[int]) -> Tensor:
-        """Distance of each patch of ``judged`` images to each of the ``references``, (L, Q, P, K).
+        """Distance of each patch of judged images to each reference, (L, Q, P, K) in 0..2.
 
-        Both must be readable. What a bank of some of them finds nearest is the minimum over these.
+        What a bank of some of them finds nearest is the minimum over these.
+
+        Args:
+            references: Numbers of K images, `readable`.
+            judged: Numbers of Q images, `readable`.
         """
         bank, precision = MemoryBank(self.features(references)), self.encoder.precision
         parts = [self.features(judged[start : start + JUDGED]) for start in range(0, len(judged), JUDGED)]
@@ -128,7 +149,13 @@ class Pool:
 
 
 class Cost(TypedDict):
-    """What a method took, as `sowa.shots.curve.Choice` has it."""
+    """What a method took, as `sowa.shots.curve.Choice` has it.
+
+    Attributes:
+        encoded: Images that went through the network.
+        seconds: All of it.
+        encoding: What reading and encoding took of these.
+    """
 
     encoded: int
     seconds: float

@@ -35,8 +35,6 @@ def names(levels: int) -> tuple[str, ...]:
 def traits(unit_LNPE: Tensor, grid: tuple[int, int]) -> NDArray[np.float64]:
     """The traits of a product, in the order of `names`: logarithms, so that they add up.
 
-    ``unit_LNPE`` are unit vectors of at least `FEWEST` images, ``grid`` (h, w) is how the patches lie.
-
     - distance: how far the worst hundredth of an image lies from another image, level by level;
     - coverage: what all others bring over a single one, for each doubling of their number;
     - spread: how differently far images lie from the others, standard deviation;
@@ -47,6 +45,10 @@ def traits(unit_LNPE: Tensor, grid: tuple[int, int]) -> NDArray[np.float64]:
       lie alike;
     - modes: how many kinds of images there seem to be, against their number (exponential of the entropy of the
       eigenvalues of their similarity).
+
+    Args:
+        unit_LNPE: Unit vectors of at least `FEWEST` images, (L, N, P, E).
+        grid: How the patches lie, (h, w) with h * w = P.
     """
     count = unit_LNPE.shape[1]
     by_image_LNPN = MemoryBank(unit_LNPE).distances_by_image(tuple(unit_LNPE))

@@ -35,7 +35,17 @@ SCALE = SIDE / REFERENCE_SIZE
 
 @dataclass(frozen=True)
 class Component:
-    """A part soldered to the board; lengths in reference pixels from the board's middle."""
+    """A part soldered to the board; lengths in reference pixels.
+
+    Attributes:
+        x: Of its middle, from the board's.
+        y: Likewise.
+        half_width: Of its body.
+        half_height: Of its body.
+        tall: How far it stands up.
+        kind: Which part it is.
+        pins: How many.
+    """
 
     x: float
     y: float
@@ -48,7 +58,13 @@ class Component:
 
 @dataclass(frozen=True)
 class Layers:
-    """What is drawn on the bare board, each (SIDE, SIDE) uint8 0..255."""
+    """What is drawn on the bare board, each (SIDE, SIDE) uint8 0..255.
+
+    Attributes:
+        copper: Traces.
+        solder: Pads and vias.
+        silk: Outlines and labels.
+    """
 
     copper: Stencil
     solder: Stencil
@@ -80,7 +96,13 @@ def printed_board(scene: Scene) -> Material:
 
 
 def lay_out(style: Generator, half_width: float, half_height: float) -> list[Component]:
-    """Put components on the board without overlaps: big chips first, then small parts."""
+    """Put components on the board without overlaps: big chips first, then small parts.
+
+    Args:
+        style: Of the product line.
+        half_width: Of the board, reference pixels.
+        half_height: Likewise.
+    """
     placed: list[Component] = []
     wanted = [0] * int(style.integers(1, 4)) + [3] * int(style.integers(0, 4)) + [1] * 12 + [2] * 10
     for kind in wanted:
@@ -128,7 +150,14 @@ def _at(x: float, y: float) -> tuple[int, int]:
 
 
 def draw_layers(style: Generator, components: list[Component], half_width: float, half_height: float) -> Layers:
-    """Draw traces from pad to pad, vias, pads, outlines and labels."""
+    """Draw traces from pad to pad, vias, pads, outlines and labels.
+
+    Args:
+        style: Of the product line.
+        components: On the board.
+        half_width: Of the board, reference pixels.
+        half_height: Likewise.
+    """
     copper, solder, silk = (np.zeros((SIDE, SIDE), np.uint8) for _ in range(3))
     boxed = style.uniform() < 0.5
     ends = [(x, y) for part in components for x, y, _, _ in pads(part)]

@@ -35,7 +35,12 @@ class Camera:
 
 
 def draw_camera(style: Generator, piece: Generator) -> Camera:
-    """Set a camera up for a product line (`style`) with the small drift of one image (`piece`)."""
+    """Set a camera up.
+
+    Args:
+        style: Draws what a product line shares.
+        piece: Draws the small drift of one image.
+    """
     azimuth = style.uniform(0, 2 * np.pi) + piece.normal(0, 0.05)
     elevation = style.uniform(0.45, 1.1) + piece.normal(0, 0.015)
     warmth, green = style.normal(0, 0.05), style.normal(0, 0.012)
@@ -66,7 +71,15 @@ def draw_camera(style: Generator, piece: Generator) -> Camera:
 
 
 def illuminate(material: Material, camera: Camera) -> Field:
-    """Light a material: linear colour (H, W, 3) reaching the lens, about 0..1, without exposure."""
+    """Light a material.
+
+    Args:
+        material: The scene.
+        camera: With its light.
+
+    Returns:
+        Linear colour (H, W, 3) reaching the lens, about 0..1, without exposure.
+    """
     slope_x, slope_y = _slopes(material)
     cosine = 1 / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)
     light_x, light_y, light_z = (np.float32(v) for v in camera.light)
@@ -127,7 +140,12 @@ def _shadow(material: Material, camera: Camera) -> Field:
 
 
 def gain(light: Field, camera: Camera) -> float:
-    """Exposure for a scene: half way to the target (dark products stay darker), sparing the highlights."""
+    """Exposure for a scene: half way to the target (dark products stay darker), sparing the highlights.
+
+    Args:
+        light: (H, W, 3) as of `illuminate`.
+        camera: With its target.
+    """
     thumbnail = light[::4, ::4]
     wanted = np.sqrt(camera.target / max(float(thumbnail.mean()), 1e-3))
     spared = 0.75 / max(float(np.quantile(thumbnail, 0.96)), 1e-3)
@@ -135,7 +153,13 @@ def gain(light: Field, camera: Camera) -> float:
 
 
 def expose(light: Field, camera: Camera, exposure: float) -> Field:
-    """What the lens throws on the sensor, without noise: linear (H, W, 3), highlights rolled off below 1."""
+    """What the lens throws on the sensor, without noise: linear (H, W, 3), highlights rolled off below 1.
+
+    Args:
+        light: (H, W, 3) as of `illuminate`.
+        camera: With its blur.
+        exposure: As of `gain`.
+    """
     height, width = light.shape[:2]
     unit = pixels_per_unit((height, width))
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
@@ -148,7 +172,16 @@ def expose(light: Field, camera: Camera, exposure: float) -> Field:
 
 
 def sense(image: Field, camera: Camera, rng: Generator) -> NDArray[np.uint8]:
-    """Add sensor noise, apply the tone curve, sharpen, compress: linear (H, W, 3) to uint8 RGB."""
+    """Add sensor noise, apply the tone curve, sharpen, compress.
+
+    Args:
+        image: Linear, (H, W, 3), as of `expose`.
+        camera: With its noise and quality.
+        rng: Draws the noise.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
     shape: Shape = (image.shape[0], image.shape[1])
     noise = rng.standard_normal((*shape, 3), dtype=np.float32)
     if camera.noise_size >= 0.3:

@@ -46,6 +46,12 @@ def damage(
 
     Raises:
         InputError: (a ValueError) an argument is not one of the above; the message says what is allowed.
+
+    Example:
+        >>> image = np.full((64, 64, 3), 128, np.uint8)
+        >>> found = damage(image, "scratch", seed=1)
+        >>> bool(found.mask.any()), bool((found.image[~found.mask] == image[~found.mask]).mean() > 0.8)
+        (True, True)
     """
     _check(image, defect_type, seed, severity, region)
     shape = (image.shape[0], image.shape[1])

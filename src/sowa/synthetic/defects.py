@@ -21,7 +21,14 @@ Defect = Callable[[Material, Generator, float], Material]
 
 
 def contrast_colour(material: Material, weight: Field, rng: Generator, lighter: bool | None = None) -> Field:
-    """A colour (3,) clearly lighter or darker than the material under `weight`, greyer unless metal."""
+    """A colour (3,) clearly lighter or darker than the material, greyer unless metal.
+
+    Args:
+        material: Below the defect.
+        weight: Where the colour is going to be, (H, W) in 0..1.
+        rng: Draws it.
+        lighter: Or darker; drawn by default.
+    """
     total = max(float(weight.sum()), 1e-3)
     red, green, blue = (float((plane * weight).sum()) / total for plane in cv2.split(material.albedo))
     level = np.sqrt(max((red + green + blue) / 3, 1e-4))

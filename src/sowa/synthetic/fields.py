@@ -33,13 +33,29 @@ def pixels_per_unit(shape: Shape) -> float:
 
 
 def smoothstep(low: float, high: float, x: Field) -> Field:
-    """Rise smoothly from 0 at `low` to 1 at `high` (low > high falls)."""
+    """Rise smoothly from 0 at `low` to 1 at `high`.
+
+    Args:
+        low: Where it begins; above `high` it falls.
+        high: Where it ends.
+        x: Of any shape.
+
+    Example:
+        >>> smoothstep(0.0, 2.0, field([-1.0, 1.0, 3.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
     t = np.clip((x - low) * np.float32(1 / (high - low)), 0, 1)
     return field(t * t * (3 - 2 * t))
 
 
 def mix(a: Field, b: Field, weight: Field) -> Field:
-    """Blend a to b by a (H, W) weight; a and b are (H, W) or (H, W, 3), b may also be one colour (3,)."""
+    """Blend a to b.
+
+    Args:
+        a: (H, W) or (H, W, 3).
+        b: Likewise, or one colour (3,).
+        weight: (H, W), 0 for a, 1 for b.
+    """
     if a.ndim == 2:
         return field(a + (b - a) * weight)
     if b.ndim == 1:  # plane by plane: several times faster than broadcasting over a last axis of three
@@ -65,7 +81,16 @@ def blur(image: Field, sigma: float) -> Field:
 def fractal(
     rng: Generator, shape: Shape, cell: float, *, octaves: int = 4, gain: float = 0.5, stretch: float = 1.0
 ) -> Field:
-    """Fractal noise (H, W), mean 0, deviation 1; `cell`: largest feature, `stretch` draws it out along x."""
+    """Fractal noise (H, W), mean 0, deviation 1.
+
+    Args:
+        rng: Draws it.
+        shape: (H, W) in pixels.
+        cell: The largest feature, reference pixels.
+        octaves: How many sizes of features, each half the one before.
+        gain: How strong each is against the one before.
+        stretch: Draws it out along x.
+    """
     height, width = shape
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
@@ -89,7 +114,17 @@ def oriented(
     octaves: int = 3,
     gain: float = 0.6,
 ) -> Field:
-    """Fractal noise stretched along `angle`: brush marks, fibres, wood grain."""
+    """Fractal noise stretched along a direction: brush marks, fibres, wood grain.
+
+    Args:
+        rng: Draws it.
+        shape: (H, W) in pixels.
+        cell: As in `fractal`.
+        stretch: Likewise, along the direction.
+        angle: Of the direction, radians.
+        octaves: As in `fractal`.
+        gain: Likewise.
+    """
     height, width = shape
     side = int(np.hypot(height, width)) + 2
     cell_on_canvas = cell * pixels_per_unit(shape) * REFERENCE_SIZE / side
@@ -105,7 +140,16 @@ def grain(rng: Generator, shape: Shape) -> Field:
 
 
 def cells(rng: Generator, shape: Shape, cell: float) -> tuple[Field, NDArray[np.int32]]:
-    """Voronoi cells about `cell` wide: distance (H, W) to the border, reference pixels, and cell numbers."""
+    """Voronoi cells.
+
+    Args:
+        rng: Draws them.
+        shape: (H, W) in pixels.
+        cell: About so wide each is, reference pixels.
+
+    Returns:
+        Distance to the border, reference pixels, and cell numbers, both (H, W).
+    """
     height, width = shape
     step = max(cell * pixels_per_unit(shape), 2.0)
     rows, columns = int(height / step) + 1, int(width / step) + 1
@@ -126,7 +170,13 @@ def cells(rng: Generator, shape: Shape, cell: float) -> tuple[Field, NDArray[np.
 
 @dataclass(frozen=True)
 class Plane:
-    """Coordinates (H, W) of every pixel in an object's own frame, in reference pixels from its centre."""
+    """Coordinates of every pixel in an object's own frame, in reference pixels from its centre.
+
+    Attributes:
+        x: (H, W).
+        y: (H, W).
+        unit: Image pixels per reference pixel.
+    """
 
     x: Field
     y: Field
@@ -138,7 +188,13 @@ class Plane:
 
 
 def plane(shape: Shape, *, shift: tuple[float, float] = (0.0, 0.0), angle: float = 0.0) -> Plane:
-    """Coordinates of an object whose centre lies `shift` (x, y) from the image's, turned by `angle`."""
+    """Coordinates of an object.
+
+    Args:
+        shape: The image's (H, W).
+        shift: Where its centre lies from the image's, (x, y) in reference pixels.
+        angle: By which it's turned, radians.
+    """
     unit = pixels_per_unit(shape)
     y = (np.arange(shape[0], dtype=np.float32)[:, None] + 0.5 - shape[0] / 2) / np.float32(unit) - np.float32(shift[1])
     x = (np.arange(shape[1], dtype=np.float32)[None, :] + 0.5 - shape[1] / 2) / np.float32(unit) - np.float32(shift[0])
@@ -152,7 +208,19 @@ def circle(x: Field, y: Field, radius: float) -> Field:
 
 
 def box(x: Field, y: Field, half_width: float, half_height: float, corner: float = 0.0) -> Field:
-    """Signed distance to a rectangle round the origin with corners rounded by `corner`."""
+    """Signed distance to a rectangle round the origin.
+
+    Args:
+        x: Coordinates, reference pixels.
+        y: Likewise.
+        half_width: Of the rectangle.
+        half_height: Likewise.
+        corner: Radius of its corners.
+
+    Example:
+        >>> box(field([0.0, 5.0]), field([0.0, 0.0]), 3.0, 2.0).tolist()
+        [-2.0, 2.0]
+    """
     dx = np.abs(x) - np.float32(half_width - corner)
     dy = np.abs(y) - np.float32(half_height - corner)
     outside = np.sqrt(np.maximum(dx, 0) ** 2 + np.maximum(dy, 0) ** 2)
@@ -180,7 +248,13 @@ def rgb(red: float, green: float, blue: float) -> Field:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Field:
-    """Linear colour (3,) of a display hue, saturation and value, each 0..1 (hue wraps)."""
+    """Linear colour (3,) of a display colour.
+
+    Args:
+        hue: 0..1, wraps.
+        saturation: 0..1.
+        value: 0..1.
+    """
     return rgb(*colorsys.hsv_to_rgb(hue % 1.0, saturation, value))
 
 

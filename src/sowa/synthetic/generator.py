@@ -61,8 +61,12 @@ _DEFECTS_OF: dict[str, tuple[str, ...]] = {
 class SyntheticImage:
     """One image and where its defect is.
 
-    `image` is (H, W, 3) uint8 RGB; `mask` is (H, W) bool, True where the defect changes the image visibly,
-    all False for a normal image (`defect_type` None).
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) bool, True where the defect changes the image visibly; all False for a normal image.
+        category: The product.
+        defect_type: None for a normal image.
+        seed: Of the piece.
     """
 
     image: NDArray[np.uint8]
@@ -73,9 +77,14 @@ class SyntheticImage:
 
 
 def defect_types(category: str) -> tuple[str, ...]:
-    """Return the defect types that make sense for a category.
+    """The defect types that make sense for a category.
 
-    Raises InputError (a ValueError) for an unknown category.
+    Raises:
+        InputError: (a ValueError) an unknown category.
+
+    Example:
+        >>> "scratch" in defect_types("brushed_metal")
+        True
     """
     if category not in _DEFECTS_OF:
         raise InputError(f"unknown category {category!r}; choose one of {', '.join(CATEGORIES)}")
@@ -103,6 +112,12 @@ def generate(
 
     Raises:
         InputError: (a ValueError) an argument is not one of the above; the message says what is allowed.
+
+    Example:
+        >>> normal = generate("leather", size=64, seed=3)
+        >>> scratched = generate("leather", defect_type="scratch", size=64, seed=3)
+        >>> scratched.image.shape, bool(scratched.mask.any()), bool(normal.mask.any())
+        ((64, 64, 3), True, False)
     """
     shape = _checked(category, defect_type, size, seed, style_seed, severity)
     key = zlib.crc32(category.encode())
@@ -132,7 +147,20 @@ def damaged(
     rng: Generator,
     severity: float,
 ) -> tuple[Field, Mask]:
-    """Add the defect and see what it changed; one that hardly shows is drawn again, stronger."""
+    """Add the defect and see what it changed; one that hardly shows is drawn again, stronger.
+
+    Args:
+        clean: The piece without it.
+        normal: What the sensor sees of that, without noise, (H, W, 3).
+        camera: That looks.
+        exposure: As for ``normal``.
+        defect_type: Of `DEFECTS`.
+        rng: Draws it.
+        severity: Size and strength, 0..1.
+
+    Returns:
+        What the sensor sees with it, and where it shows, (H, W) bool.
+    """
     best, best_mask = normal, np.zeros(clean.shape, np.bool_)
     enough = max(FEWEST_PIXELS, 40 * pixels_per_unit(clean.shape))
     for attempt in range(12):
@@ -149,7 +177,16 @@ def damaged(
 
 
 def changed(normal: Field, defective: Field, threshold: float) -> Mask:
-    """Where two noise-free images (H, W, 3) differ visibly when displayed: (H, W) bool, without specks."""
+    """Where two noise-free images differ visibly when displayed, without specks.
+
+    Args:
+        normal: Linear, (H, W, 3).
+        defective: Likewise.
+        threshold: The difference of display values that is visible, 0..1.
+
+    Returns:
+        (H, W) bool.
+    """
     red, green, blue = cv2.split(np.abs(np.sqrt(np.maximum(defective, 0)) - np.sqrt(np.maximum(normal, 0))))
     difference = blur(field(np.maximum(np.maximum(red, green), blue)), 0.6)
     reach = max(1, round(2.5 * pixels_per_unit(_shape(difference))))

@@ -75,7 +75,12 @@ class ProductLine:
 
 
 def with_small_defect(image: Image, seed: int) -> tuple[Image, Mask]:
-    """An image (H, W, 3) uint8 with a generated defect on a part of at most `PART` pixels, and its mask (H, W)."""
+    """An image with a generated defect on a part of at most `PART` pixels, and its mask (H, W) bool.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        seed: Draws the part and the defect.
+    """
     rng = np.random.default_rng(seed)
     side = min(PART, *image.shape[:2])
     top, left = (int(rng.integers(0, length - side + 1)) for length in image.shape[:2])

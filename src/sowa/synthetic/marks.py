@@ -14,13 +14,24 @@ from sowa.synthetic.material import Material
 
 
 def distance_inside(mask: Mask, unit: float) -> Field:
-    """Distance (H, W) to the nearest False pixel in reference pixels."""
+    """Distance (H, W) to the nearest False pixel in reference pixels.
+
+    Args:
+        mask: (H, W) bool.
+        unit: Image pixels per reference pixel.
+    """
     distance = np.minimum(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5), sum(mask.shape))
     return field(distance / unit)
 
 
 def pick(rng: Generator, where: Mask, fallback: Mask) -> tuple[int, int]:
-    """A random True pixel (row, column) of `where`, away from the image's border if possible."""
+    """A random True pixel (row, column), away from the image's border if possible.
+
+    Args:
+        rng: Draws it.
+        where: (H, W) bool.
+        fallback: Where ``where`` has none, (H, W) bool.
+    """
     inner = np.zeros_like(where)
     border_y, border_x = where.shape[0] // 10, where.shape[1] // 10
     inner[border_y:-border_y, border_x:-border_x] = True
@@ -33,7 +44,13 @@ def pick(rng: Generator, where: Mask, fallback: Mask) -> tuple[int, int]:
 
 
 def site(material: Material, rng: Generator, margin: float) -> tuple[int, int]:
-    """A pixel on the material, at least `margin` from its outline if there is such a one."""
+    """A pixel (row, column) on the material.
+
+    Args:
+        material: The scene.
+        rng: Draws it.
+        margin: From its outline if there is such a pixel, at least so far, reference pixels.
+    """
     deep = distance_inside(material.region, material.unit) > margin
     return pick(rng, deep, material.region)
 
@@ -53,7 +70,16 @@ def blob(
     rough: float = 0.25,
     soft: float = 0.15,
 ) -> Field:
-    """Irregular soft-edged patch (H, W) 0..1; `rough` and `soft` are relative to the radius."""
+    """Irregular soft-edged patch, (H, W) in 0..1.
+
+    Args:
+        material: The scene.
+        rng: Draws it.
+        centre: (row, column).
+        radius: In reference pixels.
+        rough: How irregular, in parts of the radius.
+        soft: Width of its edge, likewise.
+    """
     aspect, angle = rng.uniform(0.6, 1.0), rng.uniform(0, np.pi)
     size = max(radius * material.unit, 1.5)
     y = np.arange(material.shape[0], dtype=np.float32)[:, None] - np.float32(centre[0])
@@ -66,7 +92,16 @@ def blob(
 
 
 def walk(rng: Generator, centre: tuple[int, int], length: float, angle: float, wander: float, kinks: int) -> Field:
-    """A path (N, 2) of (x, y) pixels through `centre`: its heading drifts, or breaks at `kinks`."""
+    """A path (N, 2) of (x, y) pixels through a pixel: its heading drifts, or breaks.
+
+    Args:
+        rng: Draws it.
+        centre: (row, column) that it goes through.
+        length: In pixels.
+        angle: At the start, radians.
+        wander: Standard deviation of its turns, radians.
+        kinks: About how often it breaks; 0 for drifting.
+    """
     steps = max(int(length / 2), 8)
     turns = rng.normal(0, wander, steps)
     if kinks:
@@ -80,7 +115,14 @@ def walk(rng: Generator, centre: tuple[int, int], length: float, angle: float, w
 
 
 def stroke(shape: Shape, path: Field, width: float, *, taper: bool = True) -> Field:
-    """Draw a path (N, 2) as a soft line (H, W) 0..1, `width` in pixels, thinner to its ends when tapered."""
+    """Draw a path as a soft line, (H, W) in 0..1.
+
+    Args:
+        shape: (H, W) in pixels.
+        path: (N, 2) as of `walk`.
+        width: In pixels.
+        taper: Whether it's thinner to its ends.
+    """
     over = 3  # drawn three times finer, so that lines thinner than a pixel fade instead of breaking up
     x0, y0 = np.clip(np.floor(path.min(0) - width - 2), 0, None).astype(int)
     x1, y1 = np.minimum(np.ceil(path.max(0) + width + 3), (shape[1], shape[0])).astype(int)

@@ -15,8 +15,12 @@ from sowa.synthetic.fields import Field, Mask, Plane, Shape, mix, pixels_per_uni
 class Scene:
     """One image to be made.
 
-    `style` draws what all pieces of a product line share, `piece` draws what differs from piece to piece. A
-    surface must take the same number of draws from `style` whatever `piece` says.
+    A surface must take the same number of draws from ``style`` whatever ``piece`` says.
+
+    Attributes:
+        shape: (H, W) in pixels.
+        style: Draws what all pieces of a product line share.
+        piece: Draws what differs from piece to piece.
     """
 
     shape: Shape
@@ -29,7 +33,13 @@ class Scene:
         return pixels_per_unit(self.shape)
 
     def plane(self, *, shift: float = 6.0, turn: float = 0.06, angle: float = 0.0) -> Plane:
-        """Coordinates of a part laid down at `angle`, give or take `turn` radians and `shift` pixels."""
+        """Coordinates of a part that somebody laid down.
+
+        Args:
+            shift: Give or take so many pixels,
+            turn: and so many radians.
+            angle: At which it lies, radians.
+        """
         x, y = self.piece.uniform(-shift, shift, 2)
         return plane(self.shape, shift=(x, y), angle=angle + self.piece.uniform(-turn, turn))
 
@@ -70,7 +80,14 @@ class Material:
         height: Field | None = None,
         gloss: Field | None = None,
     ) -> Material:
-        """Move the given properties towards new values by `weight` (H, W) in 0..1."""
+        """Move the given properties towards new values.
+
+        Args:
+            weight: (H, W) in 0..1.
+            albedo: (H, W, 3), or a colour (3,).
+            height: (H, W).
+            gloss: (H, W).
+        """
         return replace(
             self,
             albedo=self.albedo if albedo is None else mix(self.albedo, albedo, weight),

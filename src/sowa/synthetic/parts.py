@@ -58,9 +58,16 @@ def place(
     roughness: float | None = None,
     metal: float | None = None,
 ) -> Material:
-    """Lay a part over a material: `cover` (H, W) in 0..1 is where the part is.
+    """Lay a part over a material. Roughness and metal hold for the whole scene.
 
-    Roughness and metal hold for the whole scene; None leaves them as they are below.
+    Args:
+        below: The material.
+        cover: Where the part is, (H, W) in 0..1.
+        albedo: The part's, (H, W, 3).
+        height: Likewise, (H, W).
+        gloss: Likewise, (H, W) or one number.
+        roughness: None leaves it as it is below.
+        metal: Likewise.
     """
     gloss_field = np.broadcast_to(np.float32(gloss), cover.shape).astype(np.float32)
     laid = below.blend(cover, albedo=albedo, height=height, gloss=gloss_field)
@@ -76,7 +83,13 @@ def place(
 
 
 def machined(scene: Scene, plane: Plane, colour: Field) -> tuple[Field, Field]:
-    """Albedo and relief of turned metal: fine rings round the part's centre, and clouds."""
+    """Albedo and relief of turned metal: fine rings round the part's centre, and clouds.
+
+    Args:
+        scene: That draws them.
+        plane: The part's.
+        colour: The metal's, (3,).
+    """
     rings = np.sin(np.sqrt(plane.x**2 + plane.y**2) * np.float32(scene.style.uniform(1.5, 2.6)))
     cloud, fine = fractal(scene.piece, scene.shape, 40.0), grain(scene.piece, scene.shape)
     albedo = tinted(colour, field(1 + 0.03 * rings + 0.05 * cloud + 0.02 * fine))
@@ -163,7 +176,15 @@ def capsule(scene: Scene) -> Material:
 
 
 def printed(scene: Scene, plane: Plane, text: str, x: float, size: float) -> Field:
-    """Ink coverage (H, W) 0..1 of a line of text centred at (x, 0), letters `size` high, a little worn."""
+    """Ink coverage of a line of text, (H, W) in 0..1, a little worn.
+
+    Args:
+        scene: That draws the wear.
+        plane: The part's.
+        text: The line.
+        x: Its middle is (x, 0), reference pixels.
+        size: How high letters are, reference pixels.
+    """
     font, scale = cv2.FONT_HERSHEY_DUPLEX, 2.0
     (width, height), _ = cv2.getTextSize(text, font, scale, 5)
     stamp = np.zeros((height + 24, width + 24), np.uint8)

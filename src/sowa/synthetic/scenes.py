@@ -47,7 +47,13 @@ SMOOTH = 4  # a shape is drawn so many times as large and shrunk
 
 @dataclass(frozen=True)
 class Scene:
-    """An image (H, W, 3) uint8 RGB, ``boxes`` x1, y1, x2, y2 in pixels, and what each of them is called."""
+    """An image of several things.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        boxes: x1, y1, x2, y2 of each, in pixels.
+        labels: What each is called.
+    """
 
     image: Image
     boxes: tuple[tuple[float, float, float, float], ...]
@@ -56,8 +62,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What scenes are made of: ``cutouts`` RGBA images by the name of their kind beside the `SHAPES`, and
-    ``surfaces`` RGB images to lay things on, generated ones by default."""
+    """What scenes are made of.
+
+    Attributes:
+        cutouts: RGBA images by the name of their kind, beside the `SHAPES`.
+        surfaces: RGB images to lay things on; generated ones by default.
+    """
 
     cutouts: Mapping[str, Sequence[Image]]
     surfaces: Sequence[Image] = ()
@@ -100,10 +110,17 @@ def compose(
     unseen: Sequence[tuple[str, str]] = (),
     only_unseen: bool = False,
 ) -> Scene:
-    """One scene of ``size`` pixels a side: none of the pairs of colour and kind that are ``unseen``, or at least one of
-    them and nothing but known kinds and colours around it.
+    """One scene.
 
-    Raises InputError where no pair is left to choose from.
+    Args:
+        inventory: What it's made of.
+        seed: That draws it.
+        size: Pixels a side.
+        unseen: Pairs of colour and kind, none of which is shown.
+        only_unseen: At least one of them is shown instead, and nothing but known kinds and colours around it.
+
+    Raises:
+        InputError: no pair is left to choose from.
     """
     random = np.random.default_rng([seed, 77])
     image = _surface(inventory, random, size).copy()
@@ -137,9 +154,19 @@ def write_scenes(
     unseen: Sequence[tuple[str, str]] = (),
     progress: Progress | None = None,
 ) -> Path:
-    """Writes ``root``/<split>/*.png and ``root``/annotations/<split>.json as COCO has them, for each of ``counts``.
+    """Writes ``root``/<split>/*.png and ``root``/annotations/<split>.json as COCO has them.
 
-    Scenes of the split "test" show ``unseen`` pairs, the others never do. Raises InputError as `compose` does.
+    Args:
+        root: The folder.
+        inventory: What scenes are made of.
+        counts: Scenes of each split.
+        size: Pixels a side.
+        seed: That draws them.
+        unseen: Pairs of colour and kind that scenes of the split "test" show and the others never do.
+        progress: Called with (images written, images in all) after each one.
+
+    Raises:
+        InputError: as `compose` says.
     """
     folder, done = Path(root), 0
     total = sum(counts.values())

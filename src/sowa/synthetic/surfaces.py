@@ -52,7 +52,7 @@ def plain(
     roughness: float = 0.25,
     metal: float = 0.0,
 ) -> Material:
-    """A material on which a defect may lie anywhere."""
+    """A material on which a defect may lie anywhere; arguments as in `Material`."""
     gloss_field = np.broadcast_to(np.float32(gloss), scene.shape).astype(np.float32)
     anywhere = np.ones(scene.shape, np.bool_)
     return Material(albedo, height, gloss_field, anywhere, roughness=roughness, metal=metal)

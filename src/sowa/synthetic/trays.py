@@ -27,7 +27,15 @@ from sowa.synthetic.surfaces import Surface, metal_colour, plain
 
 
 def grid_slots(plane: Plane, columns: int, rows: int, pitch_x: float, pitch_y: float) -> tuple[Field, Field, Field]:
-    """Local coordinates within the slots of a grid and the slot's number 1.. (0 outside the grid)."""
+    """Local coordinates within the slots of a grid, x and y, and the slot's number from 1 (0 outside it); all (H, W).
+
+    Args:
+        plane: The tray's.
+        columns: Of the grid.
+        rows: Of the grid.
+        pitch_x: From slot to slot, reference pixels.
+        pitch_y: Likewise.
+    """
     column = np.floor(plane.x / np.float32(pitch_x) + np.float32(columns / 2))
     row = np.floor(plane.y / np.float32(pitch_y) + np.float32(rows / 2))
     u = plane.x - (column + np.float32(0.5 - columns / 2)) * np.float32(pitch_x)
@@ -37,7 +45,13 @@ def grid_slots(plane: Plane, columns: int, rows: int, pitch_x: float, pitch_y: f
 
 
 def jitter(piece: Generator, numbers: Field, amount: float) -> tuple[Field, Field]:
-    """A random offset (x, y) for every slot number, spread over the slots' pixels."""
+    """A random offset (x, y) for every slot number, spread over the slots' pixels.
+
+    Args:
+        piece: Draws it.
+        numbers: Of the slots, (H, W), as of `grid_slots`.
+        amount: Of the offset, reference pixels.
+    """
     offsets = piece.normal(0, amount, (2, 256)).astype(np.float32)
     index = numbers.astype(np.int32)
     return offsets[0][index], offsets[1][index]

@@ -29,10 +29,15 @@ from sowa.model.pretrained import build_backbone
 
 @dataclass(frozen=True)
 class Encoded:
-    """Of N images: ``tokens`` L times (N, P, D) in half precision, ``features`` (N, E), their own ``sizes`` (H', W').
+    """What was seen of N images.
 
-    ``kept`` are the places of those that could be read among those that were asked for, ``skipped`` the others with the
-    reason.
+    Attributes:
+        tokens: L times (N, P, D) in half precision.
+        features: (N, E).
+        grid: (h, w) with h * w = P.
+        sizes: Their own (H', W') in pixels.
+        kept: Places of those that could be read among those that were asked for.
+        skipped: The others, with the reason.
     """
 
     tokens: tuple[Tensor, ...]
@@ -44,9 +49,14 @@ class Encoded:
 
 
 class LevelEncoder:
-    """A frozen backbone at one image size (H, W), by default its own.
+    """A frozen backbone at one image size (H, W).
 
-    Raises InputError for an unknown backbone, device or precision, and for a size that doesn't fit its patches.
+    Args:
+        backbone: Its name as in `sowa.model.pretrained.build_backbone`, or itself.
+        settings: Device, precision and image size, by default the backbone's own.
+
+    Raises:
+        InputError: an unknown backbone, device or precision, or a size that doesn't fit its patches.
     """
 
     def __init__(self, backbone: str | Backbone = "mini", settings: Settings | None = None) -> None:
@@ -62,9 +72,16 @@ class LevelEncoder:
     def restore(
         cls, header: TaskHeader, path: Path, backbone: str | None = None, settings: Settings | None = None
     ) -> Self:
-        """The encoder that a task's file was made with, on the backbone that it names or on ``backbone``.
+        """The encoder that a task's file was made with.
 
-        Raises InputError where the backbone has other weights or levels here.
+        Args:
+            header: Of the file.
+            path: The file, for the message.
+            backbone: Stands in for the one that the file names.
+            settings: Device and precision.
+
+        Raises:
+            InputError: the backbone has other weights or levels here.
         """
         chosen = replace(settings or Settings(), image_size=header.image_size)
         encoder = cls(backbone or header.backbone.name, chosen)
@@ -96,7 +113,14 @@ class LevelEncoder:
         report: Report = silent,
         change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
     ) -> Encoded:
-        """Every image that can be read, in order, on the CPU. ``change`` is applied to each batch (B, H, W, 3)."""
+        """Every image that can be read, in order, on the CPU.
+
+        Args:
+            images: Not yet read.
+            batch_size: So many are encoded at once.
+            report: Told of the progress.
+            change: Is applied to each batch, (B, H, W, 3) uint8.
+        """
         skipped: list[tuple[str, str]] = []
         parts, features, sizes, kept = [], [], list[tuple[int, int]](), list[int]()
         place = {id(image): index for index, image in enumerate(images)}

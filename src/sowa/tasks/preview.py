@@ -20,7 +20,14 @@ CLOSEST = 5
 
 @dataclass(frozen=True)
 class Alike:
-    """Cosines of ``names`` with each other (C, C) and with ``words`` (C, W)."""
+    """How alike names are: cosines.
+
+    Attributes:
+        names: C of them.
+        words: W of them.
+        among: Of names with each other, (C, C).
+        with_words: Of names with words, (C, W).
+    """
 
     names: tuple[str, ...]
     words: tuple[str, ...]
@@ -52,7 +59,17 @@ class Alike:
 
 @torch.inference_mode()
 def compare(names: Sequence[str], words: Sequence[str], templates: Sequence[str], backbone: str) -> Alike:
-    """Reads names and words with a backbone's text tower. Raises InputError for a template or backbone that isn't."""
+    """Reads names and words with a backbone's text tower.
+
+    Args:
+        names: Of the classes.
+        words: To compare them with.
+        templates: Sentences for names; ``{}`` in one is the name.
+        backbone: As in `sowa.model.pretrained.build_backbone`.
+
+    Raises:
+        InputError: a template or backbone that isn't.
+    """
     tower = build_backbone(backbone)
     reader = Words(names, WordsConfig(tuple(templates), length=0), tower)
     name_CE, word_WE = reader.read(names, tower), reader.read(words, tower)

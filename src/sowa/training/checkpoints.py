@@ -22,7 +22,18 @@ def save_checkpoint(
     run: Mapping[str, Any],
     state: Mapping[str, Any],
 ) -> None:
-    """Writes what is trained, the optimizer's moments, what the run is and how far it is."""
+    """Writes the state of a run that goes on.
+
+    Args:
+        path: The file.
+        tensors: What is trained, by name.
+        optimizer: Whose moments are kept.
+        run: What the run is: two must share it for one to go on where the other was stopped.
+        state: How far it is.
+
+    Raises:
+        InputError: the file can't be written.
+    """
     moments = {
         f"optimizer.{index}.{key}": value.cpu().contiguous()
         for index, values in optimizer.state_dict()["state"].items()
@@ -36,7 +47,13 @@ def load_checkpoint(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What was trained and how far it was; the optimizer takes its moments over.
 
-    Raises InputError for the checkpoint of another run.
+    Args:
+        path: The file.
+        optimizer: Of the same parameters.
+        run: What the run is.
+
+    Raises:
+        InputError: a file that isn't a checkpoint, or one of another run.
     """
     tensors, metadata = read_safetensors(path, CHECKPOINT_FORMAT)
     if metadata["run"] != json.loads(json.dumps(run)):

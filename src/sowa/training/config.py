@@ -59,6 +59,9 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints, from which a killed run goes on
         gaze_weight: what the loss of people's fixations counts, where there are any to learn from
         seed: seed of the draws, the weights and the order
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
@@ -85,7 +88,11 @@ class TrainConfig:
 
 
 def check_loop(config: Loop) -> None:
-    """What every training needs. Raises InputError for a number that can't be."""
+    """Refuses settings that no training can have.
+
+    Raises:
+        InputError: a number that can't be.
+    """
     if config.epochs < 1 or config.batch_size < 1 or config.checkpoint_every < 1:
         raise InputError(
             f"epochs {config.epochs}, batch size {config.batch_size}, checkpoint-every {config.checkpoint_every}: "

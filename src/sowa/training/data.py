@@ -26,8 +26,13 @@ _Item = tuple[NDArray[np.uint8], NDArray[np.bool_], int]
 def hold_out(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sample], list[Sample]]:
     """Images to train on and images to validate on, drawn by category and label so that both hold both kinds.
 
-    The "paper" protocol trains on the whole split "test", as the paper does, and validates on nothing. Raises
-    InputError where no anomalous image with a mask is left to train on.
+    Args:
+        samples: Labelled images.
+        config: For protocol, fraction and seed. "paper" trains on the whole split "test", as the paper does, and
+            validates on nothing.
+
+    Raises:
+        InputError: no anomalous image with a mask is left to train on.
     """
     usable = [s for s in samples if s.label is not None and (s.label != ABNORMAL or s.mask_path)]
     if config.protocol == "paper":
@@ -47,7 +52,14 @@ def hold_out(samples: Sequence[Sample], config: TrainConfig) -> tuple[list[Sampl
 
 
 class Loader:
-    """The batch of any step, from the seed and the step's number alone."""
+    """The batch of any step, from the seed and the step's number alone.
+
+    Args:
+        samples: Images to train on.
+        size: (H, W) in pixels of what comes out.
+        config: For batch size, mosaic and seed.
+        skipped: Takes the name of every image that can't be read, and why.
+    """
 
     def __init__(
         self, samples: Sequence[Sample], size: tuple[int, int], config: TrainConfig, skipped: list[tuple[str, str]]
@@ -102,7 +114,13 @@ class Loader:
 def try_read(
     sample: Sample, size: tuple[int, int], skipped: list[tuple[str, str]]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
-    """Image and mask at ``size``; None where one is broken, which is added to ``skipped`` once."""
+    """Image and mask of a sample, (H, W, 3) uint8 and (H, W) bool; None where one is broken.
+
+    Args:
+        sample: The image.
+        size: (H, W) in pixels.
+        skipped: Takes the name of what is broken, and why, once.
+    """
     try:
         image = read_image(sample.image_path)
         return resize_image(image, size), read_mask_at(sample.mask_path, size, (image.shape[0], image.shape[1]))

@@ -48,7 +48,15 @@ class AuxiliaryLoss(Protocol):
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where the weights are, the metrics on held-out images before and after, and the mean loss of each epoch."""
+    """What training gave.
+
+    Attributes:
+        weights: The file.
+        before: Metrics on held-out images before, in 0..1, undefined ones None; empty without such images.
+        after: The same afterwards.
+        losses: The mean of each epoch.
+        skipped: Images that couldn't be read, and why.
+    """
 
     weights: Path
     before: dict[str, float | None]
@@ -140,7 +148,13 @@ def train(
 
 
 def recipe(encoder: TorchEncoder, samples: Sequence[Sample], config: TrainConfig) -> dict[str, Any]:
-    """What the header of weights says under ``train``: the settings and which images they were trained on."""
+    """What the header of weights says under ``train``: the settings and which images they were trained on.
+
+    Args:
+        encoder: Whose network is trained.
+        samples: As `train` takes them.
+        config: How.
+    """
     training, _ = hold_out(samples, config)
     images = {"images": len(training), "images_sha256": _sha256(training)}
     return {**to_dict(config), **images, "image_size": list(encoder.image_size)}
@@ -198,9 +212,14 @@ def _diverged(loss: Tensor, step: int, checkpoint: Path, config: TrainConfig) ->
 def validate(
     encoder: TorchEncoder, samples: Sequence[Sample], batch_size: int, skipped: list[tuple[str, str]], report: Report
 ) -> dict[str, float | None]:
-    """Zero-shot metrics on labelled images; undefined ones are None. Empty without images.
+    """Zero-shot metrics on labelled images, in 0..1; undefined ones are None. Empty without images.
 
-    An image that can't be read is added to ``skipped``.
+    Args:
+        encoder: Whose network is judged.
+        samples: Labelled images.
+        batch_size: So many are encoded at once.
+        skipped: Takes the name of every image that can't be read, and why.
+        report: Told of the progress.
     """
     if not samples:
         return {}

@@ -19,6 +19,10 @@ __all__ = ["BOX_FORMATS", "BoxSample", "BoxSet", "load_boxes"]
 def load_boxes(dataset: str, root: str | Path) -> BoxSet:
     """The images and boxes of a data set.
 
+    Args:
+        dataset: One of `BOX_FORMATS`.
+        root: Its folder or file, see the format's module.
+
     Raises:
         InputError: an unknown format (the message lists what exists), or what the format's module says.
     """

@@ -18,10 +18,15 @@ ROUNDING = 2.0  # pixels that a box may lie outside: tools round differently
 
 @dataclass(frozen=True)
 class BoxSample:
-    """An image, not yet read, with ``boxes`` x1, y1, x2, y2 in its pixels and the name of what is in each.
+    """An image, not yet read, and what is in it.
 
-    ``split`` is "train", "validation", "test", or "" where the data set doesn't say. ``reference`` is an image of the
-    same part without anything to find, where there is one.
+    Attributes:
+        image_path: The image's file.
+        size: (H, W) in pixels.
+        boxes: x1, y1, x2, y2 in its pixels, N of them.
+        labels: The name of what is in each, N.
+        split: "train", "validation", "test", or "" where the data set doesn't say.
+        reference: An image of the same part without anything to find, where there is one.
     """
 
     image_path: Path
@@ -34,7 +39,12 @@ class BoxSample:
 
 @dataclass(frozen=True)
 class BoxSet:
-    """All images of a data set, and the ``names`` of what may be in them, in the data set's order."""
+    """All images of a data set.
+
+    Attributes:
+        names: Of what may be in them, in the data set's order.
+        samples: The images.
+    """
 
     names: tuple[str, ...]
     samples: tuple[BoxSample, ...]
@@ -45,7 +55,11 @@ class BoxSet:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) in pixels as the image is shown, from its header. Raises InputError where there is no such image."""
+    """(H, W) in pixels as the image is shown, from its header.
+
+    Raises:
+        InputError: there is no such image.
+    """
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -56,9 +70,19 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def checked(box: Sequence[float], size: tuple[int, int], where: str) -> Box:
-    """A box inside an image of ``size`` (H, W), clipped where rounding put it outside.
+    """A box inside an image, clipped where rounding put it outside.
 
-    Raises InputError where it's empty, or further outside than `ROUNDING`.
+    Args:
+        box: x1, y1, x2, y2 in pixels.
+        size: The image's (H, W) in pixels.
+        where: The file and line, for the message.
+
+    Raises:
+        InputError: the box is empty, or further outside than `ROUNDING`.
+
+    Example:
+        >>> checked((-1, 2, 10, 8), (8, 10), "labels.txt, line 1")
+        (0.0, 2, 10, 8)
     """
     height, width = size
     x1, y1, x2, y2 = box
@@ -75,7 +99,15 @@ def checked(box: Sequence[float], size: tuple[int, int], where: str) -> Box:
 
 
 def check_classes(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """Names of classes, without space around them. Raises InputError where there is none, an empty one or one twice."""
+    """Names of classes, without space around them.
+
+    Args:
+        names: As the data set has them.
+        where: The file, for the message.
+
+    Raises:
+        InputError: there is none, an empty one or one twice.
+    """
     words = tuple(str(name).strip() for name in names)
     if not words or not all(words):
         raise InputError(f"{where}: classes are {list(names)}, needed is one name or more, none empty")
@@ -96,7 +128,16 @@ def split_of(name: str) -> str:
 
 
 def found(names: Sequence[str], samples: Sequence[BoxSample], root: Path) -> BoxSet:
-    """A data set. Raises InputError where it has no image, or an image is there twice."""
+    """A data set of what was read.
+
+    Args:
+        names: Of the classes.
+        samples: The images.
+        root: Where they are from, for the message.
+
+    Raises:
+        InputError: it has no image.
+    """
     if not samples:
         raise InputError(f"{root} holds no image with boxes; check the path and --dataset")
     return BoxSet(tuple(names), tuple(samples))

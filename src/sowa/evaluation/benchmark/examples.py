@@ -44,7 +44,11 @@ class Examples:
             self._further.append(inspected)
 
     def save(self, path: Path) -> None:
-        """Draws them as PNG, a row each. Raises InputError where the file can't be written."""
+        """Draws them as PNG, a row each.
+
+        Raises:
+            InputError: the file can't be written.
+        """
         rows, columns = len(self.chosen), len(self.chosen[0].prediction.level_maps) + 2
         height, width = self.chosen[0].prediction.image.shape[:2]
         size = (SIDE * columns + 0.9, (SIDE * height / width + 0.3) * rows)

@@ -21,7 +21,12 @@ SIZE_COLOURS = ("#FDE0A6", "#F4A259", "#C8553D", "#6B2737")  # darker with size,
 def draw_shots(rows: Sequence[Row], path: Path) -> None:
     """The four published metrics against the number of shots, a line per data set, bars of one standard deviation.
 
-    Raises InputError where the file can't be written.
+    Args:
+        rows: Of the benchmark.
+        path: The PNG.
+
+    Raises:
+        InputError: the file can't be written.
     """
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     every = shots(rows)
@@ -53,7 +58,12 @@ def draw_shots(rows: Sequence[Row], path: Path) -> None:
 def draw_sizes(rows: Sequence[Row], path: Path) -> None:
     """AUROC and AUPRO of pixels by defect size, a group of bars per data set; a size without defects has no bar.
 
-    Raises InputError where the file can't be written.
+    Args:
+        rows: Of the benchmark.
+        path: The PNG.
+
+    Raises:
+        InputError: the file can't be written.
     """
     found, ranges = by_dataset(rows), size_ranges(rows)
     lines, columns = (1, 2) if len(found) <= len(STYLES) else (2, 1)  # names would run into each other
@@ -89,7 +99,15 @@ def _legend_below(figure: Figure, axes: Axes, title: str | None = None) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG. Raises InputError where the file can't be written."""
+    """Writes a figure as PNG.
+
+    Args:
+        figure: What is drawn.
+        path: The file.
+
+    Raises:
+        InputError: the file can't be written.
+    """
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_bytes(path, buffer.getvalue())

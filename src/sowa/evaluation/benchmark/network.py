@@ -20,7 +20,13 @@ from sowa.training.train import recipe, train
 
 @dataclass(frozen=True)
 class Network:
-    """What every detector of the benchmark is made of, as ``Sowa.from_pretrained`` takes it."""
+    """What every detector of the benchmark is made of, as ``Sowa.from_pretrained`` takes it.
+
+    Attributes:
+        name: A backbone, or weights of ``sowa train``.
+        weights: A checkpoint of the authors for that backbone.
+        settings: Device, precision, image size, tiling.
+    """
 
     name: str = "mini"
     weights: Path | None = None
@@ -33,8 +39,14 @@ class Network:
     def trained(self, samples: Sequence[Sample], epochs: int, weights: Path, report: Report = silent) -> Sowa:
         """A detector trained by the paper's protocol on the test split of a data set.
 
-        Its weights are those of the file ``weights`` where that is of the same training; otherwise it's written.
-        Raises InputError as ``sowa.training.train.train`` does.
+        Args:
+            samples: Of the data set.
+            epochs: 1 or more.
+            weights: The file. It's read where it is of the same training; otherwise it's written.
+            report: Told of the progress.
+
+        Raises:
+            InputError: as `sowa.training.train.train` says.
         """
         config = TrainConfig(protocol="paper", epochs=epochs)
         encoder = TorchEncoder.from_pretrained(

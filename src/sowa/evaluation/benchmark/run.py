@@ -33,12 +33,20 @@ SIZE_METRICS = ("pixel_AUROC", "pixel_AUPRO")
 def run_benchmark(
     network: Network, root: Path, out: Path, config: BenchmarkConfig, report: Report = silent
 ) -> list[Row]:
-    """Judges the suite's data sets that ``root`` holds and returns a row per category.
+    """Judges those data sets of the suite that a folder holds and returns a row per category.
 
     Weights, rows and images appear in ``out`` one by one; what is there from an earlier run with the same settings,
     images and weights isn't made again.
 
-    Raises InputError as ``plan``, ``train`` and ``evaluate`` do.
+    Args:
+        network: What detectors are made of.
+        root: The folder of data sets.
+        out: The folder for what is made.
+        config: What is run.
+        report: Told of the progress.
+
+    Raises:
+        InputError: as `plan`, `sowa.training.train.train` and `sowa.evaluation.evaluate.evaluate` say.
     """
     steps = plan(root, config)
     make_folder(out)

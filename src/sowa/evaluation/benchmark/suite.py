@@ -27,7 +27,11 @@ PUBLISHED_NAMES = {
 
 @dataclass(frozen=True)
 class Suite:
-    """``directions``: the data set that is trained on, and those that are judged with its weights."""
+    """Which data sets are judged, and with which weights.
+
+    Attributes:
+        directions: The data set that is trained on, and those that are judged with its weights.
+    """
 
     directions: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -52,10 +56,17 @@ SUITES = {
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """What is run. ``train`` makes weights of each direction's own; without it those that the network has are used.
+    """What is run.
 
-    ``datasets`` leaves out all others of the suite where it isn't empty. Raises InputError for a name that the suite
-    doesn't have.
+    Attributes:
+        suite: Of `SUITES`: the data sets of the paper, or all.
+        train: Whether weights are made for each direction; without it those that the network has are used.
+        epochs: Of that training, 1 or more.
+        datasets: Leaves out all others of the suite where it isn't empty.
+        evaluation: How each is judged.
+
+    Raises:
+        InputError: a name that the suite doesn't have.
     """
 
     suite: Literal["paper", "all"] = "paper"
@@ -73,7 +84,13 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One on disk: its name, its folder and what lies there."""
+    """One on disk.
+
+    Attributes:
+        name: Its own.
+        root: Its folder.
+        samples: What lies there.
+    """
 
     name: str
     root: Path
@@ -82,7 +99,12 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Step:
-    """Data sets to be judged with one set of weights: trained on another, or where that's None the network's own."""
+    """Data sets to be judged with one set of weights.
+
+    Attributes:
+        train_on: What the weights are trained on; None for the network's own.
+        judged: The data sets.
+    """
 
     train_on: DataSet | None
     judged: Sequence[DataSet]
@@ -91,8 +113,12 @@ class Step:
 def plan(root: Path, config: BenchmarkConfig) -> list[Step]:
     """What is to be done, in order. Lists every image, so that a wrong folder is found before any work.
 
-    Raises InputError where no data set is there, one that is asked for or trained on is missing, or one has another
-    layout.
+    Args:
+        root: The folder of data sets.
+        config: What is run.
+
+    Raises:
+        InputError: no data set is there, one that is asked for or trained on is missing, or one has another layout.
     """
     suite = SUITES[config.suite]
     roots = find_roots(root, suite)
@@ -118,9 +144,15 @@ def plan(root: Path, config: BenchmarkConfig) -> list[Step]:
 
 
 def find_roots(root: Path, suite: Suite) -> dict[str, Path]:
-    """Where the suite's data sets lie: folders of ``root`` that bear their names, or the names of their archives.
+    """Where the suite's data sets lie, by name.
 
-    Capitals, hyphens, underscores and spaces don't matter. Raises InputError where there is none.
+    Args:
+        root: The folder whose folders bear their names, or the names of their archives. Capitals, hyphens, underscores
+            and spaces don't matter.
+        suite: The data sets.
+
+    Raises:
+        InputError: there is none.
     """
     folders = {_plain(folder.name): folder for folder in sub_folders(require_folder(root).resolve())}
     found = {}

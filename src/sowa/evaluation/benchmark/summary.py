@@ -24,14 +24,25 @@ FIELDS = {"image_AUROC": "AC AUROC", "image_AP": "AC AP", "pixel_AUROC": "AS AUR
 
 
 class Summary(NamedTuple):
-    """Mean and standard deviation over seeds, fractions in 0..1; NaN where undefined."""
+    """A metric over seeds, fractions in 0..1; NaN where undefined.
+
+    Attributes:
+        mean: Over seeds.
+        std: The standard deviation over seeds.
+    """
 
     mean: float
     std: float
 
 
 def summary(rows: Sequence[Row], k_shot: int, metric: str) -> Summary:
-    """Of categories' rows: the mean over categories for each seed, then over seeds."""
+    """A metric of several categories: the mean over categories for each seed, then over seeds.
+
+    Args:
+        rows: Of the categories.
+        k_shot: The number of shots.
+        metric: Its name.
+    """
     by_seed: dict[int, list[float]] = {}
     for row in rows:
         for run in row["runs"]:
@@ -60,7 +71,13 @@ def size_ranges(rows: Sequence[Row]) -> list[str]:
 
 
 def size_mean(rows: Sequence[Row], index: int, metric: str) -> float:
-    """Mean over the categories that have defects of the ``index``-th range, in 0..1; NaN where none has."""
+    """Mean over the categories that have defects of a range of sizes, in 0..1; NaN where none has.
+
+    Args:
+        rows: Of the categories.
+        index: Of the range, from the smallest up.
+        metric: Its name.
+    """
     values = [row["by_size"][index][metric] for row in rows]
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else np.nan

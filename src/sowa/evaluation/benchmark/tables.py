@@ -29,7 +29,13 @@ OURS = "this run"
 
 
 def markdown(rows: Sequence[Row], command: str, machine: str) -> str:
-    """The whole result as Markdown with links to the images that lie beside it."""
+    """The whole result as Markdown with links to the images that lie beside it.
+
+    Args:
+        rows: Of the benchmark.
+        command: What was typed.
+        machine: What it ran on, in words.
+    """
     most = shots(rows)[-1]
     parts = [
         "# Benchmark",
@@ -79,7 +85,18 @@ def published() -> dict[str, Any]:
 
 
 def table(header: Sequence[Any], lines: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; columns after the first are aligned to the right."""
+    """A Markdown table; columns after the first are aligned to the right.
+
+    Args:
+        header: What the columns are called.
+        lines: As many cells each.
+
+    Example:
+        >>> print(table(["category", "AUROC"], [["bottle", 0.98]]))
+        | category | AUROC |
+        |---|--:|
+        | bottle | 0.98 |
+    """
     rule = "|---|" + "--:|" * (len(header) - 1)
     written = ["| " + " | ".join(map(str, line)) + " |" for line in (header, *lines)]
     return "\n".join([written[0], rule, *written[1:]])

@@ -18,7 +18,15 @@ from sowa.extensions.gaze.metrics import GazeMetrics, gaze_metrics
 
 
 def uniform(size: tuple[int, int]) -> Density:
-    """The density (H, W) of somebody who looks everywhere alike."""
+    """The density (H, W) of somebody who looks everywhere alike.
+
+    Args:
+        size: (H, W) in pixels.
+
+    Example:
+        >>> uniform((2, 2)).tolist()
+        [[0.25, 0.25], [0.25, 0.25]]
+    """
     return normalised(np.ones(size))
 
 
@@ -26,9 +34,17 @@ def uniform(size: tuple[int, int]) -> Density:
 class CentreBias:
     """A Gaussian around the image's middle: people look there whatever the image shows.
 
-    Means and standard deviations are parts of the image's width (x) and height (y). The defaults are Clarke and
-    Tatler's (2014) for any images: variances of 0.22 and 0.45 x 0.22 in halves of the width, here of one that is
-    four to three.
+    The defaults are Clarke and Tatler's (2014) for any images: variances of 0.22 and 0.45 x 0.22 in halves of the
+    width, here of one that is four to three.
+
+    Attributes:
+        mean_x: In parts of the image's width.
+        mean_y: In parts of its height.
+        std_x: In parts of the width, above 0.
+        std_y: In parts of the height, above 0.
+
+    Raises:
+        InputError: a number isn't finite, or a deviation isn't above 0.
     """
 
     mean_x: float = 0.5
@@ -42,16 +58,30 @@ class CentreBias:
             raise InputError(f"centre bias is {values}, needed are finite numbers and deviations above 0")
 
     def density(self, size: tuple[int, int]) -> Density:
-        """The density (H, W) on an image of ``size`` (H, W)."""
+        """The density (H, W) on an image.
+
+        Args:
+            size: Its (H, W) in pixels.
+
+        Example:
+            >>> density = CentreBias().density((5, 5))
+            >>> bool(density[2, 2] == density.max()), round(float(density.sum()), 6)
+            (True, 1.0)
+        """
         down_H = _gaussian(size[0], self.mean_y, self.std_y)
         right_W = _gaussian(size[1], self.mean_x, self.std_x)
         return normalised(np.outer(down_H, right_W))
 
     @classmethod
     def fit(cls, gaze: Gaze, sizes: Mapping[str, tuple[int, int]]) -> CentreBias:
-        """The Gaussian of all fixations of ``gaze``, on images of ``sizes`` (H, W) by name.
+        """The Gaussian of all fixations.
 
-        Raises InputError for fewer than two places, and where an image's size isn't known.
+        Args:
+            gaze: The fixations.
+            sizes: (H, W) of the images, by name.
+
+        Raises:
+            InputError: fewer than two places, or an image's size isn't known.
         """
         places = []
         for viewing in gaze.viewings:
@@ -69,10 +99,19 @@ class CentreBias:
 def human_consistency(
     viewings: Iterable[Viewing], size: tuple[int, int], pixels_per_degree: float, sigma: float = SIGMA_DEGREES
 ) -> GazeMetrics:
-    """How well people tell where another one looks: each observer of one image in turn is predicted by the density
-    of the others. The mean over observers, undefined where there are fewer than two.
+    """How well people tell where another one looks.
 
-    ``size`` (H, W) and the rest as in `fixation_density`, whose errors it raises too.
+    Each observer of one image in turn is predicted by the density of the others. The mean over observers, undefined
+    where there are fewer than two.
+
+    Args:
+        viewings: Of one image.
+        size: Its (H, W) in pixels.
+        pixels_per_degree: As in `fixation_density`.
+        sigma: Likewise.
+
+    Raises:
+        InputError: as `fixation_density` says.
     """
     by_observer: dict[str, list[Fixation]] = {}
     for viewing in viewings:

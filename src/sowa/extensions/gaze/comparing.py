@@ -15,7 +15,11 @@ Predict = Callable[[Watched], Density]
 
 
 def baselines(training: Sequence[Watched] = ()) -> dict[str, Predict]:
-    """Maps that know nothing of the image; the centre's is fitted to the fixations of ``training`` where given."""
+    """Maps that know nothing of the image, by name.
+
+    Args:
+        training: The centre's is fitted to their fixations where given.
+    """
     viewings = tuple(viewing for each in training for viewing in each.viewings)
     sizes = {each.name: each.size for each in training}
     centre = CentreBias.fit(Gaze(viewings), sizes) if viewings else CentreBias()
@@ -32,9 +36,14 @@ def compare(
     sigma: float = SIGMA_DEGREES,
     report: Report = silent,
 ) -> dict[str, GazeMetrics]:
-    """The mean metrics over images of each map in ``predictions``, and last of other people's looking.
+    """The mean metrics over images of each map, and last of other people's looking.
 
-    ``pixels_per_degree`` and ``sigma`` as for the densities of ``watched``.
+    Args:
+        watched: The images.
+        predictions: What makes each map, by name.
+        pixels_per_degree: As for the densities of ``watched``.
+        sigma: Likewise.
+        report: Told of the progress.
     """
     found: dict[str, list[GazeMetrics]] = {name: [] for name in (*predictions, "other people")}
     for done, each in enumerate(watched, start=1):

@@ -26,6 +26,18 @@ class Screen:
     """What images were shown on, a pixel of the image on each of the screen's, and from how far they were seen.
 
     By default a monitor of 24 inches with 1920 pixels in a row at 60 cm: 38 pixels per degree of visual angle.
+
+    Attributes:
+        width_cm: Of the screen, above 0.
+        width_px: Pixels in a row, above 0.
+        distance_cm: From the eye to the screen, above 0.
+
+    Raises:
+        InputError: a number isn't above 0.
+
+    Example:
+        >>> round(Screen().pixels_per_degree)
+        38
     """
 
     width_cm: float = 53.0
@@ -50,11 +62,18 @@ def fixation_density(
     sigma: float = SIGMA_DEGREES,
     by_duration: bool = False,
 ) -> Density:
-    """The density (H, W) of fixations: a Gaussian of ``sigma`` degrees around each, the image's share of them all.
+    """The density (H, W) of fixations: a Gaussian around each, the image's share of them all.
 
-    ``size`` is (H, W); ``pixels_per_degree`` comes from `Screen`, or is measured on the images as they were shown.
-    With ``by_duration`` a fixation counts as long as it lasted. Raises InputError where there is no fixation, one lies
-    outside, a duration is unknown or all are 0, or a number isn't above 0.
+    Args:
+        fixations: One or more.
+        size: (H, W) in pixels.
+        pixels_per_degree: Of visual angle: comes from `Screen`, or is measured on the images as they were shown.
+        sigma: Standard deviation of the Gaussian, in degrees, above 0.
+        by_duration: Whether a fixation counts as long as it lasted.
+
+    Raises:
+        InputError: there is no fixation, one lies outside, a duration is unknown or all are 0, or a number isn't above
+            0.
     """
     blur = sigma * pixels_per_degree
     if not 0 < blur < math.inf:
@@ -82,10 +101,20 @@ def density_of(
     sigma: float = SIGMA_DEGREES,
     by_duration: bool = False,
 ) -> Density:
-    """The density (H, W) of all that is known of an image of ``size`` (H, W): every observer's fixations, or its
-    density map, brought to that size.
+    """The density (H, W) of all that is known of an image.
 
-    The other arguments, and the errors, are those of `fixation_density` and `read_density`.
+    That is every observer's fixations, or its density map, brought to the image's size.
+
+    Args:
+        gaze: What is known.
+        image: Its name.
+        size: Its (H, W) in pixels.
+        pixels_per_degree: As in `fixation_density`.
+        sigma: Likewise.
+        by_duration: Likewise.
+
+    Raises:
+        InputError: as `fixation_density` and `read_density` say.
     """
     if image in gaze.densities:
         return pool(read_density(gaze.densities[image]), size)
@@ -94,9 +123,14 @@ def density_of(
 
 
 def pixels(fixations: Sequence[Fixation], size: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column, both (N,), that each fixation hits in an image of ``size`` (H, W).
+    """Row and column, both (N,), that each fixation hits.
 
-    Raises InputError where one lies outside; `sowa.extensions.gaze.fixations.keep_inside` leaves those out.
+    Args:
+        fixations: N, in pixels of the image.
+        size: The image's (H, W).
+
+    Raises:
+        InputError: one lies outside; `sowa.extensions.gaze.fixations.keep_inside` leaves those out.
     """
     places_N2 = np.floor([[each.y, each.x] for each in fixations] or np.empty((0, 2))).astype(np.intp)
     beyond = np.flatnonzero(((places_N2 < 0) | (places_N2 >= size)).any(axis=1))
@@ -112,7 +146,8 @@ def pixels(fixations: Sequence[Fixation], size: tuple[int, int]) -> tuple[NDArra
 def read_density(path: Path) -> Density:
     """The density (H, W) of a grey image, bright where people looked, in 256 steps.
 
-    Raises InputError for a file that can't be read, isn't grey, or is black everywhere.
+    Raises:
+        InputError: a file that can't be read, isn't grey, or is black everywhere.
     """
     image_HW3 = read_image(path)
     if (image_HW3 != image_HW3[..., :1]).any():
@@ -129,9 +164,19 @@ def normalised(values_HW: NDArray[np.generic]) -> Density:
 
 
 def pool(density_HW: Density, grid: tuple[int, int]) -> Density:
-    """The density (H, W) on a grid (h, w): each cell holds what lies in it, a pixel on its border by its parts.
+    """The density on a grid (h, w): each cell holds what lies in it, a pixel on its border by its parts.
 
-    The grid may be finer too, each pixel is spread evenly then. Raises InputError where a side is below 1.
+    Args:
+        density_HW: (H, W).
+        grid: (h, w); may be finer too, each pixel is spread evenly then.
+
+    Raises:
+        InputError: a side is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> pool(np.full((4, 4), 1 / 16), (2, 2)).tolist()
+        [[0.25, 0.25], [0.25, 0.25]]
     """
     if min(grid) < 1:
         raise InputError(f"grid is {grid[0]} x {grid[1]}, both sides must be 1 or more")

@@ -24,7 +24,13 @@ LIKELY = 0.5  # share of all fixations that may lie outside before the coordinat
 
 @dataclass(frozen=True, slots=True)
 class Fixation:
-    """One rest of the eye at (x, y) pixels, for ``duration_ms`` milliseconds, or None where nobody measured it."""
+    """One rest of the eye.
+
+    Attributes:
+        x: In pixels of the image, from its left.
+        y: From its top.
+        duration_ms: Milliseconds, or None where nobody measured it.
+    """
 
     x: float
     y: float
@@ -33,7 +39,13 @@ class Fixation:
 
 @dataclass(frozen=True)
 class Viewing:
-    """One observer's fixations on one image, in the order in which they were made."""
+    """One observer's look at one image.
+
+    Attributes:
+        image: Its name.
+        observer: Who looked.
+        fixations: In the order in which they were made.
+    """
 
     image: str
     observer: str
@@ -44,8 +56,10 @@ class Viewing:
 class Gaze:
     """What a source knows of people's looking.
 
-    ``sizes`` holds (H, W) of those images whose size the source tells. ``densities`` are the files of a folder of
-    density maps, by image; such a source has no viewings.
+    Attributes:
+        viewings: Of all images and observers.
+        sizes: (H, W) of those images whose size the source tells.
+        densities: The files of a folder of density maps, by image; such a source has no viewings.
     """
 
     viewings: tuple[Viewing, ...]
@@ -68,7 +82,12 @@ class Gaze:
 
 @dataclass(frozen=True)
 class Inside:
-    """The gaze without those fixations that miss their image, and how many did, by image."""
+    """What `keep_inside` leaves.
+
+    Attributes:
+        gaze: Without those fixations that miss their image.
+        outside: How many did, by image.
+    """
 
     gaze: Gaze
     outside: Mapping[str, int]
@@ -83,8 +102,13 @@ class Inside:
 def keep_inside(gaze: Gaze, sizes: Mapping[str, tuple[int, int]]) -> Inside:
     """Leaves out fixations beside their image and counts them, as when somebody glanced off the screen.
 
-    ``sizes`` are (H, W) by image. Raises InputError where an image's size isn't known, and where more than half of
-    all fixations miss, since then it's the coordinates that are wrong.
+    Args:
+        gaze: The fixations.
+        sizes: (H, W) by image.
+
+    Raises:
+        InputError: an image's size isn't known, or more than half of all fixations miss, since then it's the
+            coordinates that are wrong.
     """
     kept, outside, first = [], dict[str, int](), ""
     for viewing in gaze.viewings:
@@ -111,8 +135,18 @@ def keep_inside(gaze: Gaze, sizes: Mapping[str, tuple[int, int]]) -> Inside:
 def match_images(names: Iterable[str], paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
     """The file that each name of an image stands for, and the names that stand for none.
 
-    A name is a file's whole path or the end of it: the name alone, or with folders before it, with or without its
-    suffix. Raises InputError where a name fits several files, and where two fit one.
+    Args:
+        names: Each a file's whole path or the end of it: the name alone, or with folders before it, with or without its
+            suffix.
+        paths: The files.
+
+    Raises:
+        InputError: a name fits several files, or two fit one.
+
+    Example:
+        >>> found, missing = match_images(["a/1", "2.png"], [Path("x/a/1.png"), Path("x/b/1.png")])
+        >>> found["a/1"].as_posix(), missing
+        ('x/a/1.png', ['2.png'])
     """
     files: dict[str, list[Path]] = {}
     for path in dict.fromkeys(paths):
@@ -146,8 +180,11 @@ def read_csv(path: Path) -> Gaze:
     """Fixations of a CSV file with a header that names at least `COLUMNS`, in any order; other columns are ignored.
 
     Lines of one image and observer make one viewing, in the file's order. ``duration_ms`` may be empty where it
-    isn't known. Raises InputError for a file that can't be read or is empty, a column that is missing, and a value
-    that is no finite number, or a negative duration.
+    isn't known.
+
+    Raises:
+        InputError: a file that can't be read or is empty, a column that is missing, and a value that is no finite
+            number, or a negative duration.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -169,15 +206,27 @@ def read_csv(path: Path) -> Gaze:
 
 
 def write_csv(path: Path, viewings: Iterable[Viewing]) -> None:
-    """Writes what `read_csv` reads back exactly: the whole file, or nothing. Raises InputError where it can't be."""
+    """Writes what `read_csv` reads back exactly: the whole file, or nothing.
+
+    Args:
+        path: The file.
+        viewings: What it's to hold.
+
+    Raises:
+        InputError: it can't be written.
+    """
     write_bytes(path, (",".join(COLUMNS) + "\n").encode() + _lines(viewings, COLUMNS))
 
 
 def append_csv(path: Path, viewing: Viewing) -> None:
-    """Adds a viewing's lines to a file, which is made where it isn't there; all of them, or none.
+    """Adds a viewing's lines to a file; all of them, or none. What it holds stays as it is, its other columns too.
 
-    What the file holds stays as it is, its other columns too. Raises InputError where it's no file of fixations or
-    can't be written.
+    Args:
+        path: The file, which is made where it isn't there.
+        viewing: What is added.
+
+    Raises:
+        InputError: it's no file of fixations or can't be written.
     """
     if not path.exists():
         write_csv(path, [viewing])

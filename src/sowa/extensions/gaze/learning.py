@@ -39,8 +39,14 @@ STEPS, BATCH, RATE, DECAY = 400, 32, 0.02, 0.02
 class Watched:
     """An image that people looked at.
 
-    ``channels`` (C, P) and ``early`` (P, E) are what `Saliency.read` makes of it on ``grid`` (h, w); ``viewings`` are
-    everybody's, inside its ``size`` (H, W), none where only their ``density`` (H, W) is known.
+    Attributes:
+        name: Its own.
+        channels: (C, P) as of `Saliency.read`.
+        early: (P, E) likewise.
+        grid: (h, w) with h * w = P.
+        size: The image's (H, W) in pixels.
+        viewings: Everybody's, inside its size; none where only their density is known.
+        density: (H, W), summing to 1.
     """
 
     name: str
@@ -64,7 +70,13 @@ class Watched:
 
 @dataclass(frozen=True)
 class Views:
-    """Images that people looked at, what couldn't be read, and how many fixations lay outside of their image."""
+    """What `watch` found.
+
+    Attributes:
+        watched: Images that people looked at.
+        skipped: What couldn't be read, and why.
+        outside: How many fixations lay outside of their image, in words.
+    """
 
     watched: list[Watched]
     skipped: list[tuple[str, str]]
@@ -81,9 +93,19 @@ def watch(
     batch_size: int = 8,
     report: Report = silent,
 ) -> Views:
-    """Encodes the images ``files`` of ``gaze``, by the names that it has for them.
+    """Encodes images that people looked at.
 
-    Raises InputError where the network has no saliency, none of the images can be read, or fixations are no pixels.
+    Args:
+        encoder: That reads them.
+        gaze: What is known of people's looking.
+        files: The images, by the names that ``gaze`` has for them.
+        pixels_per_degree: As in `sowa.extensions.gaze.density.fixation_density`.
+        sigma: Likewise.
+        batch_size: So many are encoded at once.
+        report: Told of the progress.
+
+    Raises:
+        InputError: the network has no saliency, none of the images can be read, or fixations are no pixels.
     """
     saliency = _saliency(encoder)
     wanted = [ImageSource(name, path) for name, path in files.items()]
@@ -112,7 +134,12 @@ def watch(
 
 
 def gaze_loss(saliency_BP: Tensor, looked_at_BP: Tensor) -> Tensor:
-    """How far the attention of saliency (B, P) is from where people looked, shares (B, P) that sum to 1: a scalar."""
+    """How far the attention of saliency is from where people looked: a scalar.
+
+    Args:
+        saliency_BP: (B, P).
+        looked_at_BP: Shares (B, P) that sum to 1.
+    """
     attention_BP = saliency_BP.softmax(dim=1)
     known_BP = looked_at_BP.clamp(min=1e-12)
     divergence = (looked_at_BP * (known_BP.log() - saliency_BP.log_softmax(dim=1))).sum(dim=1)
@@ -156,7 +183,12 @@ class GazeLoss:
         return self.of_saliency(network.saliency, step)
 
     def of_saliency(self, saliency: Saliency, step: int) -> Tensor:
-        """`gaze_loss` of the step's images."""
+        """`gaze_loss` of the step's images.
+
+        Args:
+            saliency: That is learned.
+            step: Its number draws the images.
+        """
         chosen = np.random.default_rng([self.seed, step]).permutation(len(self.channels))[: self.batch_size]
         device = saliency.weights.device
         channels, early, looked_at = (
@@ -168,7 +200,14 @@ class GazeLoss:
 def learn(encoder: TorchEncoder, watched: Sequence[Watched], seed: int = 0, report: Report = silent) -> list[float]:
     """Trains the saliency of a network alone, in place, and returns the loss of each step.
 
-    Raises InputError where the network has no saliency.
+    Args:
+        encoder: Whose network has saliency.
+        watched: The images.
+        seed: That draws them for each step.
+        report: Told of the progress.
+
+    Raises:
+        InputError: the network has no saliency.
     """
     saliency, gaze = _saliency(encoder), GazeLoss(watched, seed)
     learned = [saliency.weights, saliency.centre, saliency.direction]
@@ -187,7 +226,16 @@ def learn(encoder: TorchEncoder, watched: Sequence[Watched], seed: int = 0, repo
 
 
 def apart(watched: Sequence[Watched], fraction: float, seed: int) -> tuple[list[Watched], list[Watched]]:
-    """Images to learn from and images to test on, drawn by ``seed``. Raises InputError where a part is empty."""
+    """Images to learn from and images to test on.
+
+    Args:
+        watched: All of them.
+        fraction: Share to test on, between 0 and 1.
+        seed: That draws them.
+
+    Raises:
+        InputError: a part is empty.
+    """
     drawn = draw(list(watched), len(watched), seed)
     count = math.ceil(fraction * len(drawn)) if 0 < fraction < 1 else 0
     if not 0 < count < len(drawn):

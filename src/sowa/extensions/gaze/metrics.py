@@ -22,7 +22,12 @@ Map = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Score:
-    """One metric, in any range: a number, or NaN and the reason why there is none."""
+    """One metric, in any range.
+
+    Attributes:
+        value: A number, or NaN.
+        why: The reason where there is none, else None.
+    """
 
     value: float
     why: str | None = None
@@ -38,7 +43,15 @@ class Score:
 
 @dataclass(frozen=True)
 class GazeMetrics:
-    """All five metrics of one map, or their means. Higher is better, but for KL."""
+    """All five metrics of one map, or their means. Higher is better, but for KL.
+
+    Attributes:
+        AUC: As of `auc_judd`, 0..1.
+        NSS: As of `nss`.
+        CC: As of `cc`, -1..1.
+        SIM: As of `sim`, 0..1.
+        KL: As of `kl`, 0 and more.
+    """
 
     AUC: Score
     NSS: Score
@@ -52,7 +65,12 @@ class GazeMetrics:
 
     @classmethod
     def mean(cls, found: Iterable[GazeMetrics], why: str) -> GazeMetrics:
-        """The mean of each metric where it's defined; where it never is, the first reason, or ``why``."""
+        """The mean of each metric where it's defined.
+
+        Args:
+            found: Metrics of several maps.
+            why: The reason where there is none; where a metric is never defined, the first reason.
+        """
         results = [each.metrics() for each in found]
         scores = []
         for each in fields(cls):
@@ -63,7 +81,17 @@ class GazeMetrics:
 
 
 def gaze_metrics(map_HW: Map, fixations: Sequence[Fixation], density_HW: Density) -> GazeMetrics:
-    """All metrics of a map (H, W), against fixations on its image and their density (H, W)."""
+    """All metrics of a map.
+
+    Args:
+        map_HW: (H, W), finite.
+        fixations: On its image, in pixels.
+        density_HW: Theirs, (H, W).
+
+    Raises:
+        InputError: a fixation lies outside of the map.
+        ValueError: map or density aren't finite or of one size.
+    """
     return GazeMetrics(
         auc_judd(map_HW, fixations),
         nss(map_HW, fixations),
@@ -77,7 +105,20 @@ def auc_judd(map_HW: Map, fixations: Sequence[Fixation]) -> Score:
     """Area under the ROC curve of the map as a classifier of pixels into looked at or not (Judd et al., 2009): 0..1.
 
     A pixel counts once however many fixations hit it, all others are negative, and equal values count half.
-    Raises InputError where a fixation lies outside of the map, ValueError where the map isn't finite.
+
+    Args:
+        map_HW: (H, W), finite.
+        fixations: On its image, in pixels.
+
+    Raises:
+        InputError: a fixation lies outside of the map.
+        ValueError: the map isn't finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from sowa.extensions.gaze.fixations import Fixation
+        >>> auc_judd(np.array([[0.1, 0.9], [0.2, 0.3]]), [Fixation(1.5, 0.5)]).value
+        1.0
     """
     values_HW = _checked(map_HW)
     hit_HW = np.zeros(values_HW.shape, dtype=bool)
@@ -93,8 +134,18 @@ def auc_judd(map_HW: Map, fixations: Sequence[Fixation]) -> Score:
 
 
 def nss(map_HW: Map, fixations: Sequence[Fixation]) -> Score:
-    """Normalised scanpath saliency (Peters et al., 2005): the mean over fixations of the map, as standard scores of
-    its pixels. 0 is chance, any sign. Raises as `auc_judd` does."""
+    """Normalised scanpath saliency (Peters et al., 2005).
+
+    The mean over fixations of the map, as standard scores of its pixels. 0 is chance, any sign.
+
+    Args:
+        map_HW: (H, W), finite.
+        fixations: On its image, in pixels.
+
+    Raises:
+        InputError: a fixation lies outside of the map.
+        ValueError: the map isn't finite.
+    """
     values_HW = _checked(map_HW)
     hit_N = values_HW[pixels(fixations, (values_HW.shape[0], values_HW.shape[1]))]
     if not len(hit_N):
@@ -105,7 +156,15 @@ def nss(map_HW: Map, fixations: Sequence[Fixation]) -> Score:
 
 
 def cc(map_HW: Map, density_HW: Density) -> Score:
-    """Pearson's correlation of map and density, -1..1. Raises ValueError where they aren't finite or of one size."""
+    """Pearson's correlation of map and density, -1..1.
+
+    Args:
+        map_HW: (H, W), finite.
+        density_HW: (H, W).
+
+    Raises:
+        ValueError: they aren't finite or of one size.
+    """
     both = _checked(map_HW, density_HW), _checked(density_HW)
     for name, values in zip(("map", "density"), both, strict=True):
         if values.min() == values.max():
@@ -119,7 +178,17 @@ def cc(map_HW: Map, density_HW: Density) -> Score:
 def sim(map_HW: Map, density_HW: Density) -> Score:
     """Similarity: what the map, made a density, and the density have in common, 0..1, and 1 where they are equal.
 
-    Raises ValueError where they aren't finite or of one size, or are negative.
+    Args:
+        map_HW: (H, W), finite, 0 and more.
+        density_HW: (H, W).
+
+    Raises:
+        ValueError: they aren't finite or of one size, or are negative.
+
+    Example:
+        >>> import numpy as np
+        >>> sim(np.array([[2.0, 2.0]]), np.array([[0.25, 0.75]])).value
+        0.75
     """
     shares = _shares(map_HW, density_HW)
     return shares if isinstance(shares, Score) else Score(min(1.0, float(np.minimum(*shares).sum())))
@@ -129,7 +198,14 @@ def kl(map_HW: Map, density_HW: Density) -> Score:
     """Kullback-Leibler divergence KL(P||Q) in nats, 0 and more, of the density P from the map made a density, Q.
 
     The sum of P log(eps + P / (Q + eps)) with eps `EPS`, so that it's 36 at most, where people look at what the map
-    has as 0. Raises as `sim` does.
+    has as 0.
+
+    Args:
+        map_HW: (H, W), finite, 0 and more.
+        density_HW: (H, W).
+
+    Raises:
+        ValueError: they aren't finite or of one size, or are negative.
     """
     shares = _shares(map_HW, density_HW)
     if isinstance(shares, Score):

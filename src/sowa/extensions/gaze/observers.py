@@ -35,11 +35,19 @@ CELLS = 32  # of the grid along the image's longer side
 class Searcher:
     """A typical observer; each simulated one is like it but for ``variety``.
 
-    ``visibility`` is d' in the fovea, halved every ``half`` degrees from it. ``guidance`` is the share of the prior
-    that the priority map has, 0..1, beside the centre bias. The search ends when the fixated cell is the target with
-    probability ``certainty``, or after ``most`` fixations. The eye lands ``scatter`` degrees (standard deviation)
-    beside its aim and rests for a log-normal time of median ``rest_ms`` and spread ``rest_spread`` (of the logarithm).
-    Visibility, halving, guidance and rest differ between observers by log-normal factors of spread ``variety``.
+    Attributes:
+        visibility: d' in the fovea.
+        half: Degrees from it at which d' is halved, and so on.
+        guidance: Share of the prior that the priority map has, 0..1, beside the centre bias.
+        certainty: The search ends when the fixated cell is the target with this probability,
+        most: or after so many fixations.
+        scatter: The eye lands beside its aim, standard deviation in degrees.
+        rest_ms: It rests for a log-normal time of this median, in milliseconds,
+        rest_spread: and of this spread (of the logarithm).
+        variety: Visibility, halving, guidance and rest differ between observers by log-normal factors of this spread.
+
+    Raises:
+        InputError: a number is outside of what is allowed.
     """
 
     visibility: float = 3.0
@@ -70,12 +78,29 @@ def simulate(
     searcher: Searcher | None = None,
     screen: Screen | None = None,
 ) -> list[Viewing]:
-    """What ``observers`` simulated people do on an image called ``image``.
+    """What simulated people do on an image.
 
-    ``priority_HW`` (H, W), 0 and more, is what stands out: a defect's mask or a saliency map. The target's cell is
-    drawn from it for every observer; where it's 0 everywhere there is no target. The first fixation, in the image's
-    middle, isn't recorded, as usual. Observers keep their traits from image to image, and the same arguments give
-    the same result. Raises InputError for a map that isn't so, and numbers outside of what is allowed.
+    The target's cell is drawn from the priority map for every observer; where it's 0 everywhere there is no target. The
+    first fixation, in the image's middle, isn't recorded, as usual. Observers keep their traits from image to image,
+    and the same arguments give the same result.
+
+    Args:
+        image: What the image is called.
+        priority_HW: What stands out, (H, W), 0 and more: a defect's mask or a saliency map.
+        observers: How many, 1 or more.
+        seed: 0 or more.
+        searcher: The typical one; by default `Searcher`'s own.
+        screen: Where images are shown; by default `Screen`'s own.
+
+    Raises:
+        InputError: a map that isn't so, or a number outside of what is allowed.
+
+    Example:
+        >>> import numpy as np
+        >>> mask = np.zeros((200, 200))
+        >>> mask[120:140, 30:50] = 1
+        >>> [each.observer for each in simulate("part.png", mask, observers=2, seed=0)]
+        ['simulated-01', 'simulated-02']
     """
     values_HW = np.asarray(priority_HW, dtype=np.float64)
     if values_HW.ndim != 2 or not values_HW.size or not np.isfinite(values_HW).all() or values_HW.min() < 0:
@@ -92,7 +117,12 @@ def simulate(
 
 
 def vary(typical: Searcher, chance: np.random.Generator) -> Searcher:
-    """Somebody like ``typical``."""
+    """Somebody like a typical observer.
+
+    Args:
+        typical: Whom.
+        chance: Draws the factors.
+    """
     factors = np.exp(typical.variety * chance.standard_normal(4)).tolist()
     return replace(
         typical,
@@ -104,7 +134,12 @@ def vary(typical: Searcher, chance: np.random.Generator) -> Searcher:
 
 
 class Scene:
-    """An image as searchers know it: cells, their positions in pixels, and what stands out."""
+    """An image as searchers know it: cells, their positions in pixels, and what stands out.
+
+    Args:
+        priority_HW: What stands out, (H, W), 0 and more.
+        screen: Where it's shown.
+    """
 
     def __init__(self, priority_HW: Density, screen: Screen) -> None:
         self.size = priority_HW.shape[0], priority_HW.shape[1]
@@ -125,13 +160,24 @@ class Scene:
         return (1 - guidance) * self.centre_G + guidance * self.priority_G
 
     def visibility(self, place_2: Density, searcher: Searcher) -> Density:
-        """d' of each cell (G,) from a fixation at ``place_2`` (x, y) pixels."""
+        """d' of each cell, (G,).
+
+        Args:
+            place_2: The fixation, (x, y) in pixels.
+            searcher: Who looks.
+        """
         degrees_G = np.hypot(*(self.places_G2 - place_2).T) / self.pixels_per_degree
         return np.asarray(searcher.visibility * 0.5 ** (degrees_G / searcher.half))
 
 
 def search(scene: Scene, searcher: Searcher, chance: np.random.Generator) -> list[Fixation]:
-    """One search: the fixations after the first, central one."""
+    """One search: the fixations after the first, central one.
+
+    Args:
+        scene: What is looked at.
+        searcher: Who looks.
+        chance: Draws the target, what is seen and where the eye lands.
+    """
     truth_G = np.full(len(scene.places_G2), -0.5)
     if scene.priority_G is not None:
         truth_G[chance.choice(len(truth_G), p=scene.priority_G / scene.priority_G.sum())] = 0.5

@@ -19,9 +19,14 @@ NOBODY = "all"  # the observer of maps, which don't tell people apart
 
 
 def read_gaze(path: Path, kind: Kind = "auto") -> Gaze:
-    """Fixations by what ``path`` is: *.csv (`read_csv`), *.json (`read_salicon`) or a folder (`read_maps`).
+    """Fixations by what a path is.
 
-    ``kind`` says what a folder's maps are. Raises InputError for anything else, and as those do.
+    Args:
+        path: *.csv (`read_csv`), *.json (`read_salicon`) or a folder (`read_maps`).
+        kind: What a folder's maps are, as in `read_maps`.
+
+    Raises:
+        InputError: anything else, and as those say.
     """
     if path.is_dir():
         return read_maps(path, kind)
@@ -33,11 +38,16 @@ def read_gaze(path: Path, kind: Kind = "auto") -> Gaze:
 
 
 def read_salicon(path: Path) -> Gaze:
-    """Fixations as SALICON publishes them (Jiang et al., 2015): "images" with "id", "file_name", "width" and "height",
-    and "annotations" with "image_id", "worker_id" and "fixations", a list of [row, column].
+    """Fixations as SALICON publishes them (Jiang et al., 2015).
+
+    The file has "images" with "id", "file_name", "width" and "height", and "annotations" with "image_id", "worker_id"
+    and "fixations", a list of [row, column].
 
     Rows and columns are taken to be whole pixels counted from 1, as the data set's MATLAB files count; a fixation is
-    put at its pixel's middle. Durations aren't published. Raises InputError for a file that isn't so.
+    put at its pixel's middle. Durations aren't published.
+
+    Raises:
+        InputError: a file that isn't so.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -73,9 +83,14 @@ def read_maps(folder: Path, kind: Kind = "auto") -> Gaze:
 
     Of fixation maps every pixel above 0 is a fixation of the observer "all", at the pixel's middle and of unknown
     duration. Density maps are grey, and are only listed (`sowa.extensions.gaze.density.read_density` reads one).
-    ``auto`` takes maps for fixations where each has a single value above 0, as a mask has, and for density where none
-    is so.
-    Raises InputError where some are so and others aren't, and for a folder without a map.
+
+    Args:
+        folder: That holds them.
+        kind: What they are. "auto" takes maps for fixations where each has a single value above 0, as a mask has, and
+            for density where none is so.
+
+    Raises:
+        InputError: some are so and others aren't, or the folder has no map.
     """
     files = list_images(folder)
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in files]

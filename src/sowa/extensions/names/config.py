@@ -10,8 +10,13 @@ from sowa.core.config import STRICT
 
 @dataclass(frozen=True)
 class NamerConfig:
-    """What tells defects by their names (`sowa.extensions.names.namer`): width and dropout of its look at patches, and
-    how many learned words stand before every name."""
+    """What tells defects by their names (`sowa.extensions.names.namer`).
+
+    Attributes:
+        hidden: Width of its look at patches.
+        dropout: Of that, in 0..1.
+        length: How many learned words stand before every name.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 

@@ -47,7 +47,11 @@ class ExpectedDefects:
         return cls(settings.get("names", ()))
 
     def attach(self, encoder: TorchEncoder) -> None:
-        """Has the encoder read every patch. Raises InputError where names aren't told through its backbone."""
+        """Has the encoder read every patch.
+
+        Raises:
+            InputError: names aren't told through its backbone.
+        """
         namer = load_namer(encoder.network.backbone).to(encoder.device)
         self._weights_sha256 = fingerprint(namer.state_dict())
         encoder.read_patches(self.name, DefectProbability(self.names, namer, encoder.network.backbone))
@@ -61,7 +65,11 @@ class ExpectedDefects:
         return {}
 
     def restore(self, settings: Mapping[str, Any], tensors: Mapping[str, Tensor], bank: MemoryBank) -> None:
-        """Raises InputError where names were told by other weights than this version's."""
+        """Takes nothing over; names are told by the weights that the package ships.
+
+        Raises:
+            InputError: names were told by other weights than this version's.
+        """
         if settings.get("weights_sha256") != self._weights_sha256:
             raise InputError("expected defects were told by other weights than this version's; fit the detector anew")
 

@@ -25,7 +25,13 @@ FLAWLESS = "flawless surface"  # what every name is told apart from
 
 
 class Namer(nn.Module):
-    """Looks at patches and reads names; both end as unit vectors in one space, whose cosines are compared."""
+    """Looks at patches and reads names; both end as unit vectors in one space, whose cosines are compared.
+
+    Args:
+        config: Width, dropout and learned words.
+        levels: L, of the backbone.
+        tower: Of the backbone, that reads names.
+    """
 
     def __init__(self, config: NamerConfig, levels: int, tower: TextTower) -> None:
         super().__init__()
@@ -55,12 +61,22 @@ class Namer(nn.Module):
         return self.encode_unit_patches(unit_LBPE, unit_LBPE.mean(dim=2, keepdim=True))
 
     def encode_unit_patches(self, unit_LBPE: Tensor, typical_LB1E: Tensor) -> Tensor:
-        """The same of unit vectors, with the mean over all patches of each image."""
+        """The same of unit vectors, (B, P, E).
+
+        Args:
+            unit_LBPE: Patches, (L, B, P, E).
+            typical_LB1E: Their mean over all patches of each image, (L, B, 1, E).
+        """
         parts = torch.cat([unit_LBPE, CONTRAST * (unit_LBPE - typical_LB1E)])
         return F.normalize(self.look(parts.permute(1, 2, 0, 3).flatten(2)), dim=-1)
 
     def encode_names(self, names: Sequence[str], tower: TextTower) -> Tensor:
-        """Names to unit vectors (T, E). The learned context in front is the same for all."""
+        """Names to unit vectors (T, E). The learned context in front is the same for all.
+
+        Args:
+            names: T of them.
+            tower: That reads them.
+        """
         words = "X " * self.config.length
         tokens = tower.tokenize([f"{words}{name.replace('_', ' ')}." for name in names]).to(self.context.device)
         embeddings = tower.embed_tokens(tokens)

@@ -82,7 +82,18 @@ class NameClassifier:
 
 
 def region(anomaly_BP: Tensor) -> Tensor:
-    """Where an image's defect lies, if it has one: its highest hundredth of patches, weights (B, P) that sum to 1."""
+    """Where an image's defect lies, if it has one: its highest hundredth of patches.
+
+    Args:
+        anomaly_BP: Distances or probabilities of patches, (B, P), 0 and more.
+
+    Returns:
+        Weights (B, P) that sum to 1.
+
+    Example:
+        >>> region(torch.tensor([[0.1, 0.7, 0.2]])).tolist()
+        [[0.0, 1.0, 0.0]]
+    """
     count = max(1, round(TOP_FRACTION * anomaly_BP.shape[1]))
     highest = anomaly_BP.topk(count, dim=1)
     weights_BP = torch.zeros_like(anomaly_BP).scatter(1, highest.indices, highest.values.clamp(min=1e-6))
@@ -90,5 +101,11 @@ def region(anomaly_BP: Tensor) -> Tensor:
 
 
 def example(namer: Namer, patches: Sequence[Tensor], weights_BP: Tensor) -> Tensor:
-    """What the images' defects look like on the whole, a unit vector (E,); weights (B, P) as of `region`."""
+    """What the images' defects look like on the whole, a unit vector (E,).
+
+    Args:
+        namer: That looks at patches.
+        patches: Raw patches, L times (B, P, E).
+        weights_BP: (B, P) as of `region`.
+    """
     return F.normalize((weights_BP[..., None] * namer.encode_patches(patches)).sum(dim=(0, 1)), dim=-1)

@@ -22,7 +22,13 @@ FORMAT, SHIPPED = "sowa-namer", "mini-namer.safetensors"
 
 @dataclass(frozen=True)
 class NamerHeader:
-    """Of a namer's file: its settings, the backbone that it looks through, and how it was trained."""
+    """Of a namer's file.
+
+    Attributes:
+        config: Its settings.
+        backbone: That it looks through.
+        train: How it was trained.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
@@ -32,15 +38,30 @@ class NamerHeader:
 
 
 def save_namer(namer: Namer, backbone: Backbone, how: dict[str, Any], path: Path) -> None:
-    """Writes a namer's weights, in 16 bits, and its header. Raises InputError where the file can't be written."""
+    """Writes a namer's weights, in 16 bits, and its header.
+
+    Args:
+        namer: The trained one.
+        backbone: That it looks through.
+        how: It was trained, for the header.
+        path: The file.
+
+    Raises:
+        InputError: the file can't be written.
+    """
     tensors = {name: value.half().cpu().contiguous() for name, value in namer.state_dict().items()}
     write_safetensors(path, tensors, FORMAT, to_dict(NamerHeader(namer.config, identity(backbone), how)))
 
 
 def load_namer(backbone: Backbone, path: Path | None = None) -> Namer:
-    """The namer that was trained on this backbone: what the package ships for its own, or that of a file.
+    """The namer that was trained on a backbone.
 
-    Raises InputError where it belongs to another backbone.
+    Args:
+        backbone: That it looks through.
+        path: Its file; by default what the package ships for its own backbone.
+
+    Raises:
+        InputError: it belongs to another backbone, or the file doesn't fit its own header.
     """
     path = path or packaged(SHIPPED)
     tensors, metadata = read_safetensors(path, FORMAT)

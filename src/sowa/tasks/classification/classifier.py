@@ -32,8 +32,14 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Classified:
-    """What one image shows: ``name`` of the class, or `NONE`; ``probability`` of the likeliest class, 0..1, and the
-    ``top`` five with theirs."""
+    """What one image shows.
+
+    Attributes:
+        image_path: Its name.
+        name: Of the class, or `NONE`.
+        probability: Of the likeliest class, 0..1.
+        top: The five likeliest with theirs.
+    """
 
     image_path: str
     name: str
@@ -53,8 +59,16 @@ class Classified:
 class Classifier:
     """Sorts images into classes.
 
-    ``names`` are the classes; ``learned_`` what ``fit`` made of images, None where names alone tell. ``metrics_`` are
-    of images held out of ``fit``, ``skipped_`` what the last call couldn't read, and why.
+    Args:
+        encoder: That reads images.
+        names: The classes, where names alone tell.
+        templates: Sentences for names; ``{}`` in one is the name.
+
+    Attributes:
+        names: The classes.
+        learned_: What ``fit`` made of images, None where names alone tell.
+        metrics_: Of images held out of ``fit``.
+        skipped_: What the last call couldn't read, and why.
     """
 
     def __init__(self, encoder: LevelEncoder, names: Sequence[str] = (), templates: Sequence[str] = TEMPLATES) -> None:
@@ -75,9 +89,14 @@ class Classifier:
         *,
         settings: Settings | None = None,
     ) -> Self:
-        """A classifier that knows no class yet, on a backbone as in ``sowa.model.pretrained.build_backbone``.
+        """A classifier that knows no class yet.
 
-        Raises InputError for an unknown backbone, device or precision.
+        Args:
+            backbone: As in `sowa.model.pretrained.build_backbone`.
+            settings: Device, precision and image size.
+
+        Raises:
+            InputError: an unknown backbone, device or precision.
         """
         return cls(LevelEncoder(backbone, settings))
 
@@ -90,9 +109,16 @@ class Classifier:
         templates: Sequence[str] = TEMPLATES,
         settings: Settings | None = None,
     ) -> Self:
-        """A classifier told by names alone: any words, no image. ``{}`` in a template is a name.
+        """A classifier told by names alone: any words, no image.
 
-        Raises InputError where there are fewer than two names, one twice or empty, or a template isn't understood.
+        Args:
+            names: Of the classes, two or more.
+            backbone: As in `sowa.model.pretrained.build_backbone`.
+            templates: Sentences for names; ``{}`` in one is the name.
+            settings: Device, precision and image size.
+
+        Raises:
+            InputError: there are fewer than two names, one twice or empty, or a template isn't understood.
         """
         words = check_classes(names, 2)
         return cls(LevelEncoder(backbone, settings), words, templates)
@@ -111,8 +137,18 @@ class Classifier:
     ) -> Self:
         """Learns the classes of a folder of folders, and measures itself on images that it didn't learn from.
 
-        ``k_shot`` images of each class are drawn by ``seed``, None takes all. ``names`` and ``held_out`` as in
-        `read_folders`. Raises InputError as that does, and where a class has too few readable images.
+        Args:
+            root: The folder, or what `read_folders` made of it.
+            k_shot: So many images of each class are drawn; None takes all.
+            seed: That draws them.
+            names: As in `read_folders`.
+            held_out: Likewise.
+            config: How classes are learned.
+            batch_size: So many images are encoded at once.
+            report: Told of the progress.
+
+        Raises:
+            InputError: as `read_folders` says, or a class has too few readable images.
         """
         folders = root if isinstance(root, Folders) else read_folders(root, names, seed, held_out)
         chosen = folders.train if k_shot is None else folders.train.take(folders.train.shots(k_shot, seed))
@@ -136,7 +172,11 @@ class Classifier:
         return self
 
     def unlearned(self, labelled: Labelled) -> Labelled:
-        """Those images that it didn't learn from. Raises InputError where there is none."""
+        """Those images that it didn't learn from.
+
+        Raises:
+            InputError: there is none.
+        """
         known = {Path(name).resolve() for name in self.train_.get("learned", ())}
         left = [place for place, each in enumerate(labelled.images) if Path(each.name).resolve() not in known]
         if not left:
@@ -144,7 +184,11 @@ class Classifier:
         return labelled.take(left)
 
     def test(self, labelled: Labelled, batch_size: int = 8, report: Report = silent) -> Measured:
-        """How well images are sorted whose classes are known. Raises InputError where a class can't be read."""
+        """How well images are sorted whose classes are known.
+
+        Raises:
+            InputError: a class can't be read.
+        """
         return self.judge(labelled, batch_size, report)[0]
 
     def judge(
@@ -183,10 +227,17 @@ class Classifier:
     def predict(
         self, source: Any, *, other: bool = False, batch_size: int = 8, report: Report = silent, stream: bool = False
     ) -> Iterator[Classified] | list[Classified]:
-        """The class of every image of ``source`` (as in ``Sowa.predict``), one by one with ``stream``.
+        """The class of every image of a source.
 
-        With ``other`` an image may be `NONE`. Raises InputError for a classifier without classes, and for a source
-        without an image.
+        Args:
+            source: As in ``Sowa.predict``.
+            other: Whether an image may be `NONE`.
+            batch_size: So many are encoded at once.
+            report: Told of the progress.
+            stream: Whether they come one by one.
+
+        Raises:
+            InputError: the classifier has no classes, or the source no image.
         """
         if not self.names:
             raise InputError("the classifier knows no class; fit it on folders of images, or make it from_names")
@@ -216,7 +267,11 @@ class Classifier:
         return {"top1": found.top1, "balanced": found.balanced, "ece": found.ece} if found else {}
 
     def save(self, path: str | Path) -> Path:
-        """Writes what was learned, with the backbone's identity. Raises InputError where nothing was or it can't be."""
+        """Writes what was learned, with the backbone's identity.
+
+        Raises:
+            InputError: nothing was, or it can't be written.
+        """
         if self.learned_ is None:
             raise InputError("the classifier learned nothing, so there is nothing to save; fit it first")
         write_classifier(Path(path), self.learned_, self.names, self.encoder, self.settings, self.train_, self.summary)
@@ -224,9 +279,15 @@ class Classifier:
 
     @classmethod
     def load(cls, path: str | Path, *, backbone: str | None = None, settings: Settings | None = None) -> Self:
-        """A classifier that ``save`` wrote. ``backbone`` stands in for the one that the file names.
+        """A classifier that `save` wrote.
 
-        Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
+        Args:
+            path: The file.
+            backbone: Stands in for the one that the file names.
+            settings: Device and precision.
+
+        Raises:
+            InputError: a file that is truncated, not ours, of another version, or made with another backbone.
         """
         encoder, header, config, learned = read_classifier(Path(path), backbone, settings)
         classifier = cls(encoder)

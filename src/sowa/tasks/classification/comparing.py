@@ -26,7 +26,18 @@ Shots = int | None  # None stands for all
 
 @dataclass(frozen=True)
 class Row:
-    """One method at one number of shots (None: all) and seed. ``ece`` is of ours alone; shares in 0..1."""
+    """One method at one number of shots and seed; shares in 0..1.
+
+    Attributes:
+        method: Its name.
+        shots: Of each class; None for all.
+        seed: That drew them.
+        top1: Share of images that are told right.
+        balanced: The mean of the classes' recalls.
+        ece: Expected calibration error, of ours alone.
+        ece_before: That of probabilities before their temperature.
+        trained: Whether training helped.
+    """
 
     method: str
     shots: Shots
@@ -40,7 +51,13 @@ class Row:
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """Images that were looked at, and their classes."""
+    """Images that were looked at, and their classes.
+
+    Attributes:
+        pooled: What was seen of N images.
+        labels: (N,) numbers of classes.
+        labelled: The images.
+    """
 
     pooled: PooledFeatures
     labels: Tensor
@@ -50,7 +67,17 @@ class LabelledFeatures:
     def of(
         cls, encoder: LevelEncoder, labelled: Labelled, batch_size: int = 8, report: Report = silent
     ) -> LabelledFeatures:
-        """Encodes every image that can be read. Raises InputError where a class has none of these."""
+        """Encodes every image that can be read.
+
+        Args:
+            encoder: That reads them.
+            labelled: The images.
+            batch_size: So many are encoded at once.
+            report: Told of the progress.
+
+        Raises:
+            InputError: of a class none can be read.
+        """
         pooled = encode_pooled(encoder, labelled.images, batch_size, report)
         readable = labelled.take(pooled.kept)
         for label in set(labelled.labels) - set(readable.labels):
@@ -77,7 +104,17 @@ def compare(
 ) -> list[Row]:
     """Every method at every number of shots and every seed, which draws the shots.
 
-    Raises InputError where a class has fewer images than shots, or can't be read.
+    Args:
+        encoder: That reads images.
+        folders: Images to learn from and to test on.
+        shots: Of each class; None for all.
+        seeds: 0 or more.
+        config: How ours learns.
+        batch_size: So many images are encoded at once.
+        report: Told of the progress.
+
+    Raises:
+        InputError: a class has fewer images than shots, or can't be read.
     """
     for count in shots:
         if count is not None:
@@ -95,7 +132,17 @@ def compare_features(
     config: ClassifyConfig = ClassifyConfig(),  # noqa: B008 - frozen
     report: Report = silent,
 ) -> list[Row]:
-    """The same of images that were looked at already."""
+    """The same of images that were looked at already.
+
+    Args:
+        encoder: That read them.
+        train: To learn from.
+        test: To test on.
+        shots: Of each class; None for all.
+        seeds: 0 or more.
+        config: How ours learns.
+        report: Told of the progress.
+    """
     rows: list[Row] = []
     runs = [(count, seed) for count in shots for seed in seeds]
     for number, (count, seed) in enumerate(runs, start=1):
@@ -122,6 +169,12 @@ def _run(
 
 
 def uncalibrated(learned: ClassifierState, pooled: PooledFeatures, encoder: LevelEncoder) -> Tensor:
-    """Logits (N, C) before they are divided by the temperature."""
+    """Logits (N, C) before they are divided by the temperature.
+
+    Args:
+        learned: What was learned of C classes.
+        pooled: N images.
+        encoder: That read them.
+    """
     seen = learned.gaussians(pooled.features, middle(pooled.tokens))
     return learned.weights(seen, cosines(learned.head, pooled, encoder.backbone)) * learned.temperature

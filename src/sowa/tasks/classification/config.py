@@ -12,8 +12,17 @@ from sowa.errors import InputError
 
 @dataclass(frozen=True)
 class ClassifyConfig:
-    """``length`` learned words stand before each class's name; ``steps`` of training at ``learning_rate``, 0 for none;
-    ``seed`` is of folds, draws and adapters."""
+    """How classes are learned.
+
+    Attributes:
+        length: Learned words before each class's name.
+        steps: Of training, 0 for none.
+        learning_rate: Of these, above 0.
+        seed: Of folds, draws and adapters.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 

@@ -28,16 +28,26 @@ ONE_SHOT = 20.0  # sharpness of Gaussians from a single image of each class
 
 @dataclass(frozen=True)
 class NameWeight:
-    """What names are worth on some images: ``sharpness`` their cosines are multiplied by, and ``share`` (0..1) of the
-    uncertainty about the class that they take away."""
+    """What names are worth on some images.
+
+    Attributes:
+        sharpness: Their cosines are multiplied by it.
+        share: Of the uncertainty about the class, what they take away, 0..1.
+    """
 
     sharpness: float
     share: float
 
 
 def weigh_names(cosines_NC: Tensor, labels: Tensor) -> NameWeight:
-    """Of names that never saw these images. The sharpness is the mean of its likelihood, so chance alone gives
-    little."""
+    """What names are worth on images that they never saw.
+
+    The sharpness is the mean of its likelihood, so chance alone gives little.
+
+    Args:
+        cosines_NC: Of images with names, (N, C).
+        labels: (N,) numbers of classes.
+    """
     steps = torch.arange(0, SHARPEST_NAMES + 1, 2)
     losses = torch.stack([F.cross_entropy(step * cosines_NC, labels) for step in steps])
     sharpness = ((-losses * len(labels)).softmax(dim=0) * steps).sum()
@@ -46,8 +56,13 @@ def weigh_names(cosines_NC: Tensor, labels: Tensor) -> NameWeight:
 
 @dataclass(frozen=True)
 class Gaussians:
-    """Classes as linear functions of features: ``weights`` (E + K, C), ``bias`` (C,); the class feature is multiplied
-    by ``feature_weight``. Logits are scaled so that classes lie one apart in the mean."""
+    """Classes as linear functions of features. Logits are scaled so that classes lie one apart in the mean.
+
+    Attributes:
+        weights: (E + K, C).
+        bias: (C,).
+        feature_weight: The class feature is multiplied by it.
+    """
 
     weights: Tensor
     bias: Tensor
@@ -62,7 +77,15 @@ class Gaussians:
 
     @classmethod
     def fit(cls, pooled: PooledFeatures, levels_NK: Tensor, labels: Tensor, classes: int, share: float) -> Gaussians:
-        """From images of every class, of which names tell apart the ``share`` (0..1)."""
+        """From images of every class.
+
+        Args:
+            pooled: N images.
+            levels_NK: Their levels as vectors, (N, K).
+            labels: (N,) numbers of classes.
+            classes: C.
+            share: Of the classes' differences, what names tell apart, 0..1.
+        """
         shots = len(labels) / classes
         weight = min(HEAVIEST, 1 + (4 + 4 / shots) * share)
         x = joined(pooled.features, levels_NK, weight)
@@ -77,12 +100,28 @@ class Gaussians:
 
 
 def joined(features_NE: Tensor, levels_NK: Tensor, feature_weight: float) -> Tensor:
-    """Class feature and levels side by side, (N, E + K)."""
+    """Class feature and levels side by side, (N, E + K).
+
+    Args:
+        features_NE: Class features, (N, E).
+        levels_NK: Levels as vectors, (N, K).
+        feature_weight: The class feature is multiplied by it.
+    """
     return torch.cat([feature_weight * features_NE, levels_NK], dim=1)
 
 
 def class_means(x_NK: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """(C, K)."""
+    """The mean of each class, (C, K).
+
+    Args:
+        x_NK: (N, K).
+        labels: (N,) numbers of classes.
+        classes: C.
+
+    Example:
+        >>> class_means(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]), 2).tolist()
+        [[1.0], [5.0]]
+    """
     sums = torch.zeros(classes, x_NK.shape[1]).index_add(0, labels, x_NK)
     return sums / torch.bincount(labels, minlength=classes)[:, None]
 
@@ -90,8 +129,13 @@ def class_means(x_NK: Tensor, labels: Tensor, classes: int) -> Tensor:
 def spread_inside(pooled: PooledFeatures, width: int, shots: float) -> Tensor:
     """How the levels vary inside images, (E + K, E + K) with ones as its mean diagonal.
 
-    What differs between regions of one image doesn't tell its class. With more ``shots`` it counts more, beside equal
-    spread in all directions; with one shot not at all, since a defect is such a difference too.
+    What differs between regions of one image doesn't tell its class.
+
+    Args:
+        pooled: The images.
+        width: E + K.
+        shots: Images of a class. With more it counts more, beside equal spread in all directions; with one not at all,
+            since a defect is such a difference too.
     """
     regions = _regions(pooled.tokens)
     between = (regions - regions.mean(dim=1, keepdim=True)).flatten(0, 1)

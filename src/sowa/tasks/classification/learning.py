@@ -38,7 +38,17 @@ def train(
     report: Report = silent,
     label: str = "train",
 ) -> list[float]:
-    """Trains adapters, pooling and prompts on every image of ``pooled``, in place; the loss of each step."""
+    """Trains adapters, pooling and prompts on every image, in place; the loss of each step.
+
+    Args:
+        head: That is trained.
+        pooled: N images.
+        labels: (N,) numbers of classes.
+        backbone: That the head is on.
+        config: Steps, learning rate and seed.
+        report: Told of the progress.
+        label: What that is called.
+    """
     frozen = [backbone.attention(level) for level in range(len(backbone.levels))]
     optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
@@ -63,7 +73,13 @@ def train(
 
 @torch.no_grad()
 def cosines(head: Head, pooled: PooledFeatures, backbone: Backbone) -> Tensor:
-    """Of every image with every class's words, (N, C), on the CPU."""
+    """Of every image with every class's words, (N, C), on the CPU.
+
+    Args:
+        head: That looks.
+        pooled: N images.
+        backbone: That the head is on.
+    """
     frozen, device = [backbone.attention(level) for level in range(len(backbone.levels))], head.into.weight.device
     words, parts = head.words(backbone), []
     for start in range(0, len(pooled.features), 64):
@@ -77,9 +93,15 @@ def cosines(head: Head, pooled: PooledFeatures, backbone: Backbone) -> Tensor:
 class ClassifierState:
     """What was learned of classes.
 
-    ``trained`` says whether training the head helped images held out; the head is untrained where it didn't.
-    ``temperature`` is what logits of `ONE_SHOT` sharpness are divided by. ``centres`` and ``text_centres`` (C, E) are
-    what `nearness` compares images with, and ``known`` the nearness from which on an image is of a class.
+    Attributes:
+        head: Untrained where training didn't help.
+        gaussians: What images tell of classes.
+        weights: What both kinds of evidence count.
+        temperature: What logits of `ONE_SHOT` sharpness are divided by.
+        centres: (C, E), what `nearness` compares images with.
+        text_centres: (C, E), likewise.
+        known: The nearness from which on an image is of a class.
+        trained: Whether training the head helped images held out.
     """
 
     head: Head
@@ -100,7 +122,16 @@ def learn(
     config: ClassifyConfig,
     report: Report = silent,
 ) -> ClassifierState:
-    """Learns classes from images of each. With one shot nothing is trained, since nothing can be held out."""
+    """Learns classes from images of each. With one shot nothing is trained, since nothing can be held out.
+
+    Args:
+        pooled: N images.
+        labels: (N,) numbers of classes.
+        names: Of the classes.
+        backbone: That read them.
+        config: How.
+        report: Told of the progress.
+    """
     classes, levels, side = len(names), middle(pooled.tokens), math.isqrt(pooled.tokens.shape[2])
     head = new_head(names, side, backbone, config)
     with torch.no_grad():
@@ -135,7 +166,14 @@ def learn(
 
 
 def new_head(names: Sequence[str], side: int, backbone: Backbone, config: ClassifyConfig) -> Head:
-    """An untrained head for a coarse grid of that side; its adapters start from the seed."""
+    """An untrained head; its adapters start from the seed.
+
+    Args:
+        names: Of the classes.
+        side: Of the coarse grid.
+        backbone: That it's on.
+        config: Learned words and seed.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         head = Head(names, side, backbone.width, len(backbone.levels), backbone, config.length)

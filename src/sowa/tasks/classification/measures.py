@@ -16,8 +16,18 @@ BINS = 15  # of confidence, as calibration errors are usually reported (Guo et a
 
 @dataclass(frozen=True)
 class Measured:
-    """Shares in 0..1. ``balanced`` is the mean of the classes' recalls, ``ece`` the expected calibration error and
-    ``ece_before`` that of probabilities before their temperature; ``top5`` is 1 of five classes or fewer."""
+    """How well images are sorted; shares in 0..1.
+
+    Attributes:
+        images: N.
+        top1: Share that is told right.
+        top5: Share whose class is among the five likeliest; 1 of five classes or fewer.
+        balanced: The mean of the classes' recalls.
+        ece: Expected calibration error.
+        ece_before: That of probabilities before their temperature.
+        recall: Of each class, by name; None where there is no image of it.
+        confusion: Row the true class, column what was told.
+    """
 
     images: int
     top1: float
@@ -34,7 +44,14 @@ class Measured:
 
 
 def measure(logits_NC: Tensor, labels: Tensor, names: tuple[str, ...], temperature: float = 1.0) -> Measured:
-    """Everything of logits (N, C) and true classes (N,); at least one image."""
+    """Everything of one or more images whose classes are known.
+
+    Args:
+        logits_NC: (N, C).
+        labels: True classes, (N,).
+        names: Of the classes, C.
+        temperature: What logits are divided by to be probabilities.
+    """
     truth, count = labels.numpy(), len(names)
     ranked = logits_NC.argsort(dim=1, descending=True).numpy()
     table = confusion(truth, ranked[:, 0], count)
@@ -52,7 +69,17 @@ def measure(logits_NC: Tensor, labels: Tensor, names: tuple[str, ...], temperatu
 
 
 def confusion(truth: NDArray[np.int64], told: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """(C, C): row the true class, column what was told."""
+    """How often each class was told as each, (C, C): row the true class, column what was told.
+
+    Args:
+        truth: (N,) numbers of classes.
+        told: (N,) likewise.
+        classes: C.
+
+    Example:
+        >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
+        [[1, 1], [0, 1]]
+    """
     table = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(table, (truth, told), 1)
     return table
@@ -67,7 +94,16 @@ def recall(table_CC: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def calibration_error(probabilities_NC: NDArray[np.floating], truth: NDArray[np.int64]) -> float:
-    """Expected calibration error in 0..1: how far confidence is from accuracy, over `BINS` equal bins of confidence."""
+    """Expected calibration error in 0..1: how far confidence is from accuracy, over `BINS` equal bins of confidence.
+
+    Args:
+        probabilities_NC: (N, C) in 0..1.
+        truth: (N,) numbers of classes.
+
+    Example:
+        >>> round(calibration_error(np.array([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1])), 3)
+        0.3
+    """
     confidence, right = probabilities_NC.max(axis=1), probabilities_NC.argmax(axis=1) == truth
     places = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gap = np.bincount(places, weights=confidence - right, minlength=BINS)

@@ -43,6 +43,10 @@ class Pooling(nn.Module):
     """Tokens of one level to a vector: attention inside each window, then over windows.
 
     Two queries are learned, zero at the start, and how much each place counts.
+
+    Args:
+        side: S, of the coarse grid.
+        width: D.
     """
 
     def __init__(self, side: int, width: int) -> None:
@@ -68,7 +72,16 @@ class Pooling(nn.Module):
 
 
 class Head(nn.Module):
-    """Adapters and pooling of all levels, and the classes' words. The frozen backbone is no part of it."""
+    """Adapters and pooling of all levels, and the classes' words. The frozen backbone is no part of it.
+
+    Args:
+        names: Of the classes, C.
+        side: S, of the coarse grid.
+        width: D.
+        levels: L.
+        tower: That reads names.
+        length: Learned words before each.
+    """
 
     def __init__(self, names: Sequence[str], side: int, width: int, levels: int, tower: TextTower, length: int) -> None:
         super().__init__()
@@ -94,7 +107,13 @@ class Head(nn.Module):
         self.words.context[:, : len(first)] = first.to(self.words.context)
 
     def see(self, features_BE: Tensor, tokens_LBPD: Tensor, frozen: Sequence[FrozenAttention]) -> Tensor:
-        """Class features (B, E), unit vectors, and coarse tokens (L, B, S * S, D) to unit vectors (B, E)."""
+        """What the head sees of images, unit vectors (B, E).
+
+        Args:
+            features_BE: Class features, (B, E), unit vectors.
+            tokens_LBPD: Coarse tokens, (L, B, S * S, D).
+            frozen: The backbone's weights at each level.
+        """
         grid = (self.side, self.side)
         parts = zip(tokens_LBPD, self.adapters, self.poolings, frozen, strict=True)
         levels = [pooling(adapter(tokens.float(), grid, attention)) for tokens, adapter, pooling, attention in parts]
@@ -103,6 +122,13 @@ class Head(nn.Module):
     def forward(
         self, features_BE: Tensor, tokens_LBPD: Tensor, frozen: Sequence[FrozenAttention], tower: TextTower
     ) -> Tensor:
-        """Cosines (B, C) of images with the classes' words."""
+        """Cosines (B, C) of images with the classes' words.
+
+        Args:
+            features_BE: Class features, (B, E), unit vectors.
+            tokens_LBPD: Coarse tokens, (L, B, S * S, D).
+            frozen: The backbone's weights at each level.
+            tower: That reads names.
+        """
         cosines_BC: Tensor = self.see(features_BE, tokens_LBPD, frozen) @ self.words(tower).T
         return cosines_BC

@@ -26,25 +26,45 @@ EVEN_SHARES = 2.0  # from so many times what chance would give them on, one of t
 
 
 def centres(features_NE: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Class features of each class, unit vectors (C, E)."""
+    """Class features of each class, unit vectors (C, E).
+
+    Args:
+        features_NE: Of images, (N, E).
+        labels: (N,) numbers of classes.
+        classes: C.
+    """
     return F.normalize(class_means(features_NE, labels, classes), dim=-1)
 
 
 def text_centres(names_CE: Tensor, share: float) -> Tensor:
-    """Names as they count for `nearness`, (C, E): less where they take less than a quarter of the uncertainty away."""
+    """Names as they count for `nearness`, (C, E): less where they take less than a quarter of the uncertainty away.
+
+    Args:
+        names_CE: Unit vectors, (C, E).
+        share: Of the uncertainty that they take away, 0..1.
+    """
     return names_CE * min(NAMED, 2 * max(share, 0.0))
 
 
 def nearness(features_NE: Tensor, centres_CE: Tensor, text_CE: Tensor) -> Tensor:
-    """Cosine with the nearest class, and what the nearest name text_centres at, (N,)."""
+    """Cosine with the nearest class, and what the nearest name adds, (N,).
+
+    Args:
+        features_NE: Of images, (N, E).
+        centres_CE: As of `centres`.
+        text_CE: As of `text_centres`.
+    """
     return (features_NE @ centres_CE.T).amax(dim=1) + (features_NE @ text_CE.T).amax(dim=1)
 
 
 def threshold_of(held_out: Tensor, centres_CE: Tensor, text_CE: Tensor) -> float:
     """The nearness above which an image is of a known class.
 
-    ``held_out`` (N,) are those of images that weren't in their centres; where there are none, with one shot, the
-    classes' nearness to each other stands in, which is a guess.
+    Args:
+        held_out: (N,), of images that weren't in their centres; where there are none, with one shot, the classes'
+            nearness to each other stands in, which is a guess.
+        centres_CE: As of `centres`.
+        text_CE: As of `text_centres`.
     """
     if len(held_out):
         return float(np.quantile(held_out.numpy(), 1 - KNOWN_KEPT))
@@ -55,12 +75,23 @@ def threshold_of(held_out: Tensor, centres_CE: Tensor, text_CE: Tensor) -> float
 
 
 def others_than(names_CE: Tensor, vocabulary_VE: Tensor) -> Tensor:
-    """Those of a vocabulary that mean something else than each name: some of its rows."""
+    """Those of a vocabulary that mean something else than each name: some of its rows.
+
+    Args:
+        names_CE: Unit vectors, (C, E).
+        vocabulary_VE: Unit vectors, (V, E).
+    """
     return vocabulary_VE[(vocabulary_VE @ names_CE.T).amax(dim=1) < SAME]
 
 
 def named(features_NE: Tensor, names_CE: Tensor, others_VE: Tensor) -> Tensor:
-    """How many times their even share the given names get of all names' probability, (N,)."""
+    """How many times their even share the given names get of all names' probability, (N,).
+
+    Args:
+        features_NE: Of images, (N, E).
+        names_CE: The given names, (C, E).
+        others_VE: Other names, (V, E).
+    """
     logits = SHARPNESS * features_NE @ torch.cat([names_CE, others_VE]).T
     shares = logits.softmax(dim=1)[:, : len(names_CE)].sum(dim=1)
     return shares * (len(names_CE) + len(others_VE)) / len(names_CE)

@@ -23,9 +23,13 @@ CHUNK = 64  # images whose tokens are held in full at a time
 
 @dataclass(frozen=True)
 class PooledFeatures:
-    """Of N images: ``features`` (N, E), unit vectors, ``tokens`` (L, N, S * S, D) in half precision.
+    """What was seen of N images.
 
-    ``kept`` are the places of those that could be read, ``skipped`` the others with the reason.
+    Attributes:
+        features: (N, E), unit vectors.
+        tokens: (L, N, S * S, D) in half precision.
+        kept: Places of those that could be read.
+        skipped: The others, with the reason.
     """
 
     features: Tensor
@@ -46,7 +50,12 @@ def side_of(grid: tuple[int, int]) -> int:
 
 
 def coarsen(tokens_NPD: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Means of neighbouring tokens: (N, h * w, D) on ``grid`` to (N, S * S, D)."""
+    """Means of neighbouring tokens, (N, S * S, D).
+
+    Args:
+        tokens_NPD: (N, P, D).
+        grid: (h, w) with h * w = P.
+    """
     side = side_of(grid)
     maps = tokens_NPD.float().transpose(1, 2).unflatten(2, grid)
     return F.adaptive_avg_pool2d(maps, (side, side)).flatten(2).transpose(1, 2)
@@ -55,7 +64,17 @@ def coarsen(tokens_NPD: Tensor, grid: tuple[int, int]) -> Tensor:
 def encode_pooled(
     encoder: LevelEncoder, images: Sequence[ImageSource], batch_size: int = 8, report: Report = silent
 ) -> PooledFeatures:
-    """Encodes images once. Raises InputError where none can be read."""
+    """Encodes images once.
+
+    Args:
+        encoder: That reads them.
+        images: Not yet read.
+        batch_size: So many are encoded at once.
+        report: Told of the progress.
+
+    Raises:
+        InputError: none can be read.
+    """
     parts: list[PooledFeatures] = []
     for start in range(0, len(images), CHUNK):
         parts.append(encode_chunk(encoder, images[start : start + CHUNK], batch_size))
@@ -70,7 +89,13 @@ def encode_pooled(
 
 
 def encode_chunk(encoder: LevelEncoder, images: Sequence[ImageSource], batch_size: int) -> PooledFeatures:
-    """The same of so few images that all their tokens can be held; of none where none can be read."""
+    """The same of so few images that all their tokens can be held; of none where none can be read.
+
+    Args:
+        encoder: That reads them.
+        images: Not yet read.
+        batch_size: So many are encoded at once.
+    """
     seen = encoder.encode(images, batch_size)
     tokens = torch.stack([coarsen(level, seen.grid).half() for level in seen.tokens])
     return PooledFeatures(F.normalize(seen.features, dim=-1), tokens, seen.kept, seen.skipped)

@@ -36,7 +36,14 @@ def frozen_features(pooled: PooledFeatures) -> dict[str, Tensor]:
 def rivals(
     train: dict[str, Tensor], labels: Tensor, test: dict[str, Tensor], classes: int
 ) -> dict[str, NDArray[np.int64]]:
-    """What each of `RIVALS` says of the test images, class numbers (N,)."""
+    """What each of `RIVALS` says of the test images, class numbers (N,).
+
+    Args:
+        train: As of `frozen_features`, to learn from.
+        labels: Their classes.
+        test: As of `frozen_features`, N images.
+        classes: C.
+    """
     found: dict[str, NDArray[np.int64]] = {}
     for name in RIVALS:
         kind, _, feature = name.partition(", ")
@@ -46,14 +53,30 @@ def rivals(
 
 
 def nearest_mean(train_NF: Tensor, labels: Tensor, test_NF: Tensor, classes: int) -> NDArray[np.int64]:
-    """The class whose mean has the largest cosine."""
+    """The class whose mean has the largest cosine, (N,).
+
+    Args:
+        train_NF: To learn from.
+        labels: Their classes.
+        test_NF: N images.
+        classes: C.
+    """
     means = F.normalize(class_means(F.normalize(train_NF, dim=-1), labels, classes), dim=-1)
     nearest: NDArray[np.int64] = (F.normalize(test_NF, dim=-1) @ means.T).argmax(dim=1).numpy()
     return nearest
 
 
 def linear_probe(train_NF: Tensor, labels: Tensor, test_NF: Tensor, classes: int) -> NDArray[np.int64]:
-    """Logistic regression. Its strength is cross-validated where each class has two images or more, and else 1."""
+    """The class by logistic regression, (N,).
+
+    Its strength is cross-validated where each class has two images or more, and else 1.
+
+    Args:
+        train_NF: To learn from.
+        labels: Their classes.
+        test_NF: N images.
+        classes: C.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold

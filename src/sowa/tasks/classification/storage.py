@@ -28,7 +28,16 @@ HEAD = "head."  # the names of what was trained begin so
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a file's header holds beside names: how evidence is weighed, and whether the head was trained."""
+    """What a file's header holds beside names.
+
+    Attributes:
+        classify: How classes were learned.
+        feature_weight: As in `Gaussians`.
+        visual: As in `Weights`.
+        text: Likewise.
+        known: As in `ClassifierState`.
+        trained: Whether the head was trained.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
 
@@ -49,7 +58,20 @@ def write_classifier(
     train: Mapping[str, Any],
     metrics: Mapping[str, float | None],
 ) -> None:
-    """Writes the file, or nothing. Raises InputError where it can't be written."""
+    """Writes the file, or nothing.
+
+    Args:
+        path: The file.
+        learned: What was learned.
+        names: Of the classes.
+        encoder: That read images.
+        config: How classes were learned.
+        train: What was learned from, for the header.
+        metrics: Of images held out, for the header.
+
+    Raises:
+        InputError: it can't be written.
+    """
     tensors = {
         "weights": learned.gaussians.weights,
         "bias": learned.gaussians.bias,
@@ -76,9 +98,15 @@ def write_classifier(
 def read_classifier(
     path: Path, backbone: str | None, settings: Settings | None
 ) -> tuple[LevelEncoder, TaskHeader, ClassifyConfig, ClassifierState]:
-    """Everything that ``write_classifier`` wrote, on the backbone that the file names or on ``backbone``.
+    """Everything that `write_classifier` wrote.
 
-    Raises InputError for a file that is truncated, not ours, of another version, or made with another backbone.
+    Args:
+        path: The file.
+        backbone: Stands in for the one that the file names.
+        settings: Device and precision.
+
+    Raises:
+        InputError: a file that is truncated, not ours, of another version, or made with another backbone.
     """
     tensors, metadata = read_safetensors(path, CLASSIFY_FORMAT)
     header = read_header(TaskHeader, metadata, path)

@@ -21,7 +21,13 @@ TEXT = (0.0, 2.0, 4.0, 7.0, 10.0, 14.0, 20.0, 28.0, 40.0)
 
 @dataclass(frozen=True)
 class Weights:
-    """What the two kinds of evidence count, and the mean loss of held-out images by it."""
+    """What the two kinds of evidence count.
+
+    Attributes:
+        visual: That of images.
+        text: That of names.
+        loss: The mean of held-out images by it.
+    """
 
     visual: float
     text: float
@@ -36,6 +42,11 @@ def weigh(visual_NC: Tensor, text_NC: Tensor, labels: Tensor) -> Weights:
     """The weights by which held-out images are likeliest; of equal ones those that count names less.
 
     What few images say of the sharpness is drawn towards `USUAL`, as one more image would.
+
+    Args:
+        visual_NC: Logits by images, (N, C).
+        text_NC: Cosines with names, (N, C).
+        labels: (N,) numbers of classes.
     """
     found = [
         Weights(visual, text, float(F.cross_entropy(visual * visual_NC + text * text_NC, labels)))
@@ -46,7 +57,13 @@ def weigh(visual_NC: Tensor, text_NC: Tensor, labels: Tensor) -> Weights:
 
 
 def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:
-    """The fold (N,) in which each image is held out, -1 for the only image of its class, which never is."""
+    """The fold (N,) in which each image is held out, -1 for the only image of its class, which never is.
+
+    Args:
+        labels: (N,) numbers of classes.
+        folds: How many.
+        seed: That deals images out.
+    """
     order, found = np.random.default_rng(seed), torch.full((len(labels),), -1)
     for label in labels.unique():
         own = order.permutation(torch.nonzero(labels == label)[:, 0].numpy())

@@ -12,9 +12,13 @@ from sowa.training.config import check_loop
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """What finds boxes (`sowa.tasks.detection`): adapters, words, and the ``width`` of what the heads read.
+    """What finds boxes (`sowa.tasks.detection`).
 
-    With ``reference`` an image of the same part without anything to find is the network's second input.
+    Attributes:
+        adapter: Of each level.
+        words: Learned before names.
+        width: Of what the heads read.
+        reference: Whether an image of the same part without anything to find is the network's second input.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT
@@ -30,10 +34,21 @@ class DetectConfig:
 class DetectTrainConfig:
     """Training of `DetectConfig`'s network on images with boxes.
 
-    ``held_out`` is the share of images that is kept to validate on where the data set has no split of its own.
-    ``augment`` names views that are true images of the same things, of `sowa.tasks.detection.examples.VIEWS`. With
-    ``phrases`` a label is read word by word, so that "star" and "red star" both fit what is called "big red star", and
-    any such words can be asked for.
+    Attributes:
+        epochs: 1 or more.
+        batch_size: Images of a step, 1 or more.
+        learning_rate: Above 0.
+        weight_decay: 0 or more.
+        held_out: Share of images that is kept to validate on where the data set has no split of its own, between 0 and
+            1.
+        augment: Views that are true images of the same things, of `sowa.tasks.detection.examples.VIEWS`.
+        phrases: Whether a label is read word by word, so that "star" and "red star" both fit what is called "big red
+            star", and any such words can be asked for.
+        checkpoint_every: So many steps lie between checkpoints, 1 or more.
+        seed: 0 or more.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = STRICT

@@ -17,7 +17,13 @@ OVERLAP = 0.5  # of two boxes of a class that overlap more, in parts of their un
 
 @dataclass(frozen=True)
 class Boxes:
-    """``xyxy`` (n, 4), ``scores`` (n,) in 0..1, ``labels`` (n,) numbers of classes; the likeliest first."""
+    """Boxes of one image, the likeliest first.
+
+    Attributes:
+        xyxy: (n, 4).
+        scores: (n,) in 0..1.
+        labels: (n,) numbers of classes.
+    """
 
     xyxy: Tensor
     scores: Tensor
@@ -25,10 +31,17 @@ class Boxes:
 
 
 def decode(boxes: Tensor, objectness: Tensor, logits: Tensor, extent: tuple[float, float], least: float) -> Boxes:
-    """Boxes (M, 4), objectness (M,) and class logits (M, C) of one image of ``extent`` (width, height) to its boxes.
+    """The boxes of one image, of what the network found at M cells.
 
-    A score is the geometric mean of how sure it is that something is there and what it is. Those below ``least`` are
-    left out, and of boxes of one class that overlap all but the likeliest.
+    A score is the geometric mean of how sure it is that something is there and what it is. Of boxes of one class that
+    overlap all but the likeliest are left out.
+
+    Args:
+        boxes: (M, 4).
+        objectness: Logits, (M,).
+        logits: Of classes, (M, C).
+        extent: (width, height) of the image, in the boxes' unit.
+        least: Boxes below this score are left out, 0..1.
     """
     scores_MC = (objectness.sigmoid()[:, None] * logits.sigmoid()).sqrt()
     flat = scores_MC.flatten()

@@ -32,10 +32,16 @@ LEAST = 0.01  # scores below it are never kept
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What is in one image, the likeliest first.
+    """What is in one image, the likeliest first. The arrays are what ``supervision.Detections`` takes.
 
-    ``xyxy`` (n, 4) float32 are x1, y1, x2, y2 in pixels of the image as it is on disk, ``confidence`` (n,) float32
-    lies in 0..1, ``class_id`` (n,) counts ``names``. The arrays are what ``supervision.Detections`` takes.
+    Attributes:
+        image_path: Its name.
+        xyxy: (n, 4) float32: x1, y1, x2, y2 in pixels of the image as it is on disk.
+        confidence: (n,) float32 in 0..1.
+        class_id: (n,) places in ``names``.
+        names: Of the classes.
+        size: The image's (H, W) in pixels.
+        source: Where its pixels are: a path, or pixels (H, W, 3) uint8.
     """
 
     image_path: str
@@ -79,9 +85,16 @@ class Detections:
 class BoxDetector:
     """Finds things by name on a frozen backbone.
 
-    ``names`` are the classes it was trained on. ``threshold_`` is the score from which a box of them counts, and
-    ``query_threshold_`` that for queries, both chosen on held-out images in training. ``skipped_`` lists what the
-    last call couldn't read, and why.
+    Args:
+        names: The classes that it's going to be trained on.
+        config: Of the network.
+        encoder: That reads images.
+        seed: What is going to be trained starts from it.
+
+    Attributes:
+        threshold_: The score from which a box of these classes counts, chosen on held-out images in training.
+        query_threshold_: The same for queries.
+        skipped_: What the last call couldn't read, and why.
     """
 
     def __init__(self, names: Sequence[str], config: DetectConfig, encoder: LevelEncoder, seed: int = 0) -> None:
@@ -102,7 +115,14 @@ class BoxDetector:
         text_CE: Tensor,
         least: float = LEAST,
     ) -> list[Boxes]:
-        """Of encoded images, L times (B, P, D), and their references, the boxes in patches."""
+        """The boxes of encoded images, in patches.
+
+        Args:
+            tokens: L times (B, P, D).
+            reference: Those of the references, likewise.
+            text_CE: What to look for, unit vectors (C, E).
+            least: Boxes below this score are left out, 0..1.
+        """
         device, grid = self.encoder.device, self.encoder.grid
         seen = [level.float().to(device) for level in tokens]
         beside = None if reference is None else [level.float().to(device) for level in reference]
@@ -127,14 +147,19 @@ class BoxDetector:
         least: float | None = None,
         batch_size: int = 8,
     ) -> Iterator[Detections]:
-        """The boxes of every image of ``source`` (as in ``Sowa.predict``), one image at a time.
+        """The boxes of every image of a source, one image at a time. Broken images are skipped.
 
-        ``queries`` are what to look for, in any words, by default the detector's own classes. ``reference`` is an
-        image of the part without anything to find, or one for each image, where the detector was trained with them.
-        ``least`` is the score from which a box counts, by default the detector's own threshold for its
-        classes or for queries. Broken images are skipped.
+        Args:
+            source: As in ``Sowa.predict``.
+            queries: What to look for, in any words; by default the detector's own classes.
+            reference: An image of the part without anything to find, or one for each image, where the detector was
+                trained with them.
+            least: The score from which a box counts; by default the detector's own threshold for its classes or for
+                queries.
+            batch_size: So many images are encoded at once.
 
-        Raises InputError where a query is empty or there twice, and where references are missing or not wanted.
+        Raises:
+            InputError: a query is empty or there twice, or references are missing or not wanted.
         """
         names = self.names if queries is None else check_names(queries, "queries")
         wanted = image_sources(source)
@@ -158,7 +183,15 @@ class BoxDetector:
     def placed(
         self, path: str, image: NDArray[np.uint8], boxes: Boxes, names: tuple[str, ...], least: float
     ) -> Detections:
-        """What was found in an image (H', W', 3), boxes in patches, as `predict` gives it from a score on."""
+        """What was found in an image, as `predict` gives it.
+
+        Args:
+            path: Its name.
+            image: (H', W', 3) uint8.
+            boxes: In patches.
+            names: Of the classes.
+            least: The score from which a box counts.
+        """
         chosen = boxes.scores >= least
         kept = Boxes(boxes.xyxy[chosen], boxes.scores[chosen], boxes.labels[chosen])
         return self._in_pixels(path, (image.shape[0], image.shape[1]), kept, names, image)
@@ -199,7 +232,11 @@ class BoxDetector:
         return found
 
     def save(self, path: str | Path) -> Path:
-        """Writes what was trained. Raises InputError where the file can't be written."""
+        """Writes what was trained.
+
+        Raises:
+            InputError: the file can't be written.
+        """
         header = TaskHeader(
             identity(self.encoder.backbone),
             self.encoder.image_size,
@@ -217,9 +254,15 @@ class BoxDetector:
 
     @classmethod
     def load(cls, path: str | Path, *, backbone: str | None = None, settings: Settings | None = None) -> Self:
-        """A detector that ``save`` wrote; ``backbone`` stands in for the one that it names.
+        """A detector that `save` wrote.
 
-        Raises InputError for a file that is broken or not of this kind, and where the backbone has other weights here.
+        Args:
+            path: The file.
+            backbone: Stands in for the one that the file names.
+            settings: Device and precision.
+
+        Raises:
+            InputError: a file that is broken or not of this kind, or the backbone has other weights here.
         """
         tensors, metadata = read_safetensors(Path(path), DETECT_FORMAT)
         header = read_header(TaskHeader, metadata, Path(path))
@@ -232,7 +275,15 @@ class BoxDetector:
         return detector
 
     def fill(self, tensors: dict[str, Tensor], origin: str) -> None:
-        """Takes trained values over. Raises InputError where they are of another network."""
+        """Takes trained values over.
+
+        Args:
+            tensors: By name.
+            origin: What messages call where they are from.
+
+        Raises:
+            InputError: they are of another network.
+        """
         own = self.network.state_dict()
         if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
             raise InputError(f"{origin} holds other weights than its settings say; make it anew")

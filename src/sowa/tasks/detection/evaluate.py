@@ -26,8 +26,13 @@ ALARMS = 0.02
 
 @dataclass(frozen=True)
 class Match:
-    """Of one image: the ``scores`` (n,) of what was found, which of it ``hits`` (n,) something, and how many things
-    there are."""
+    """What was found in one image, against what is there.
+
+    Attributes:
+        scores: (n,) of what was found.
+        hits: (n,), whether that is there.
+        wanted: How many things there are.
+    """
 
     scores: Tensor
     hits: Tensor
@@ -41,10 +46,15 @@ class Match:
 
 @dataclass(frozen=True)
 class BoxMetrics:
-    """``values`` by name, None where there is nothing to measure; ``per_class`` the mAP50 of each class that is there.
+    """How good boxes are.
 
-    ``threshold`` is the score with the largest F1, ``false_alarms`` how many boxes an image has above it that aren't
-    there; ``matches`` are of each image.
+    Attributes:
+        values: By name, in 0..1; None where there is nothing to measure.
+        per_class: The mAP50 of each class that is there.
+        threshold: The score with the largest F1.
+        f1: That.
+        false_alarms: How many boxes an image has above it that aren't there.
+        matches: Of each image.
     """
 
     values: dict[str, float | None]
@@ -62,7 +72,14 @@ class BoxMetrics:
 def find_all(
     detector: BoxDetector, examples: Examples, names: Sequence[str] | None = None, report: Report = silent
 ) -> list[Boxes]:
-    """What a detector finds in each image, in patches; ``names`` as the queries of ``predict``."""
+    """What a detector finds in each image, in patches.
+
+    Args:
+        detector: That looks.
+        examples: The images, encoded.
+        names: As the queries of `BoxDetector.predict`.
+        report: Told of the progress.
+    """
     text, seen, found = detector.read(names), examples.views[0], []
     for place in range(len(examples.samples)):
         tokens = [level[place : place + 1] for level in seen.tokens]
@@ -73,7 +90,14 @@ def find_all(
 
 
 def measure(examples: Examples, found: Sequence[Boxes], names: Sequence[str], phrases: bool = False) -> BoxMetrics:
-    """Of what was ``found`` for ``names``, in patches. With ``phrases`` a box counts for every name that fits it."""
+    """How good the boxes are that were found.
+
+    Args:
+        examples: The images.
+        found: Of each, in patches.
+        names: What was looked for.
+        phrases: Whether a box counts for every name that fits it.
+    """
     plain = MeanAveragePrecision(backend="pycocotools", class_metrics=True)
     half = MeanAveragePrecision(backend="pycocotools", class_metrics=True, iou_thresholds=[ENOUGH])
     for metric in (plain, half):
@@ -104,11 +128,16 @@ def measure(examples: Examples, found: Sequence[Boxes], names: Sequence[str], ph
 
 
 def quiet_from(examples: Examples, found: Sequence[Boxes], names: Sequence[str]) -> float:
-    """The lowest score from which on an image returns no more than `ALARMS` boxes, in the mean, to a name of what
-    isn't in it; 1 where everything is in every image.
+    """The lowest score from which on names of what isn't there find little.
 
-    ``found`` is for all ``names``. The score with the largest F1 is too careful for a query: it counts the false boxes
-    of every name that training knows, hundreds in one image.
+    That is no more than `ALARMS` boxes an image, in the mean, for a name of what isn't in it; 1 where everything is in
+    every image. The score with the largest F1 is too careful for a query: it counts the false boxes of every name that
+    training knows, hundreds in one image.
+
+    Args:
+        examples: The images.
+        found: Of each, for all ``names``, in patches.
+        names: What was looked for.
     """
     wrong, asked = [torch.zeros(0)], 0
     for sample, boxes in zip(examples.samples, found, strict=True):

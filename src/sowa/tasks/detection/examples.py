@@ -24,7 +24,12 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class View:
-    """Images (B, H, W, 3) seen another way, and where boxes (n, 4) in parts of the image lie then."""
+    """Another way to see images.
+
+    Attributes:
+        images: (B, H, W, 3) to what is seen.
+        boxes: Where boxes (n, 4) lie then; in parts of the image.
+    """
 
     images: Callable[[Images], Images]
     boxes: Callable[[Tensor], Tensor]
@@ -45,8 +50,13 @@ VIEWS = {"hflip": (HFLIP,), "vflip": (VFLIP,), "rotate90": (LEFT, RIGHT), "rotat
 
 @dataclass(frozen=True)
 class EncodedView:
-    """N images in one view: ``tokens`` and those of the references, L times (N, P, D) in half precision, and the
-    ``boxes`` of each, (n, 4) in patches."""
+    """N images in one view.
+
+    Attributes:
+        tokens: L times (N, P, D) in half precision.
+        reference: Those of the references, likewise.
+        boxes: Of each image, (n, 4) in patches.
+    """
 
     tokens: tuple[Tensor, ...]
     reference: tuple[Tensor, ...] | None
@@ -55,7 +65,14 @@ class EncodedView:
 
 @dataclass(frozen=True)
 class Examples:
-    """The ``samples`` that could be read, as every view of ``views`` shows them, and those that couldn't."""
+    """Images with boxes, encoded.
+
+    Attributes:
+        samples: Those that could be read.
+        views: What each view shows of them.
+        grid: (h, w) patches.
+        skipped: Those that couldn't be read, and why.
+    """
 
     samples: tuple[BoxSample, ...]
     views: tuple[EncodedView, ...]
@@ -64,9 +81,14 @@ class Examples:
 
 
 def check_views(names: Sequence[str], image_size: tuple[int, int]) -> tuple[View, ...]:
-    """The views that ``names`` stand for, the plain one first.
+    """The views that names stand for, the plain one first.
 
-    Raises InputError for an unknown name, and for a quarter turn of images that aren't seen as squares.
+    Args:
+        names: Of `VIEWS`.
+        image_size: (H, W) in pixels at which images are seen.
+
+    Raises:
+        InputError: an unknown name, or a quarter turn of images that aren't seen as squares.
     """
     for name in names:
         if name not in VIEWS:
@@ -89,7 +111,16 @@ def see(
 ) -> Examples:
     """Encodes all images in all views, and their references where these are asked for.
 
-    Raises InputError where an image has no reference, or none can be read.
+    Args:
+        encoder: That reads them.
+        samples: The images.
+        views: As of `check_views`.
+        reference: Whether references are encoded too.
+        batch_size: So many images are encoded at once.
+        report: Told of the progress.
+
+    Raises:
+        InputError: an image has no reference, or none can be read.
     """
     if reference and (bare := [sample for sample in samples if sample.reference is None]):
         raise InputError(f"{bare[0].image_path} has no reference; leave --reference out, or use data that has them")

@@ -21,10 +21,14 @@ BOX_WEIGHT = 2.0
 
 @torch.no_grad()
 def assign(cells: Cells, boxes: Tensor) -> Tensor:
-    """For each cell the number of the box that it's to find, -1 for none: (M,). ``boxes`` (n, 4) in patches.
+    """For each cell the number of the box that it's to find, -1 for none: (M,).
 
     A box belongs to the level whose cells are fine enough for it, there to the cells around its centre, and at least to
     the nearest. Where two boxes want a cell the smaller has it.
+
+    Args:
+        cells: M of them.
+        boxes: (n, 4) in patches.
     """
     chosen = torch.full((len(cells.centres),), -1, dtype=torch.long, device=cells.centres.device)
     if not len(boxes):
@@ -43,7 +47,16 @@ def assign(cells: Cells, boxes: Tensor) -> Tensor:
 
 
 def quality_focal(logits: Tensor, quality: Tensor) -> Tensor:
-    """Focal loss with a target between 0 and 1, summed (Li et al., 2020, generalized focal loss, equation 5)."""
+    """Focal loss with a target between 0 and 1, summed (Li et al., 2020, generalized focal loss, equation 5).
+
+    Args:
+        logits: Of any shape.
+        quality: The same shape, 0..1.
+
+    Example:
+        >>> quality_focal(torch.zeros(2), torch.full((2,), 0.5)).item()
+        0.0
+    """
     weight = (quality - logits.sigmoid()).abs().square()
     return (weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")).sum()
 
@@ -53,7 +66,11 @@ def box_losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses of objectness, boxes and classes, each per cell that is to find something.
 
-    ``logits`` (B, M, C); of each image ``boxes`` (n, 4) in patches and ``labels`` (n, C), 1 for every name that fits.
+    Args:
+        found: At M cells of B images.
+        logits: Of classes, (B, M, C).
+        boxes: Of each image, (n, 4) in patches.
+        labels: Of each image, (n, C), 1 for every name that fits.
     """
     objectness = box = kind = found.boxes.sum() * 0
     count = 0

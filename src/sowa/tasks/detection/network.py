@@ -32,7 +32,13 @@ REACH = 3.0  # largest logarithm of a side in cells: nothing is 20 cells from it
 
 @dataclass(frozen=True)
 class Cells:
-    """Where the cells of all levels lie, in patches: ``centres`` (M, 2) x and y, ``sides`` (M,); ``level`` (M,)."""
+    """Where the cells of all levels lie, in patches.
+
+    Attributes:
+        centres: (M, 2), x and y.
+        sides: (M,).
+        level: (M,), from 0.
+    """
 
     centres: Tensor
     sides: Tensor
@@ -41,8 +47,14 @@ class Cells:
 
 @dataclass(frozen=True)
 class Found:
-    """At each cell: ``boxes`` (B, M, 4) x1, y1, x2, y2 in patches, ``objectness`` (B, M) logits, ``embedding``
-    (B, M, E) unit vectors to compare with words."""
+    """What is found at each cell.
+
+    Attributes:
+        boxes: (B, M, 4): x1, y1, x2, y2 in patches.
+        objectness: (B, M) logits.
+        embedding: (B, M, E) unit vectors to compare with words.
+        cells: M of them.
+    """
 
     boxes: Tensor
     objectness: Tensor
@@ -57,7 +69,13 @@ def scales(levels: int) -> tuple[int, ...]:
 
 
 class Head(nn.Module):
-    """What every level's map is read with, the same for all: (B, W, r, c) to boxes, objectness and embeddings."""
+    """What every level's map is read with, the same for all: (B, W, r, c) to boxes, objectness and embeddings.
+
+    Args:
+        width: W.
+        embed_dim: E.
+        levels: L.
+    """
 
     def __init__(self, width: int, embed_dim: int, levels: int) -> None:
         super().__init__()
@@ -84,7 +102,13 @@ class Head(nn.Module):
 class BoxNetwork(nn.Module):
     """Adapters, heads and words on top of a frozen backbone, which is handed to ``forward`` and isn't part of it.
 
-    Raises InputError where the adapter's heads don't divide the backbone's width.
+    Args:
+        names: Of the classes.
+        config: Of the network.
+        backbone: That it's going to be on.
+
+    Raises:
+        InputError: the adapter's heads don't divide the backbone's width.
     """
 
     centre: Tensor
@@ -115,7 +139,14 @@ class BoxNetwork(nn.Module):
         backbone: Backbone,
         reference: Sequence[Tensor] | None = None,
     ) -> Found:
-        """Frozen ``tokens`` L times (B, P, D) on ``grid`` (h, w), those of the reference beside them, to boxes."""
+        """Frozen tokens to boxes.
+
+        Args:
+            tokens: L times (B, P, D).
+            grid: (h, w) with h * w = P.
+            backbone: That made them.
+            reference: Tokens of the references, likewise.
+        """
         parts, later = [], torch.zeros(())
         for level in reversed(range(len(tokens))):
             later = self._read(level, tokens, grid, backbone, reference) + later
@@ -125,7 +156,12 @@ class BoxNetwork(nn.Module):
         return Found(torch.cat(boxes, 1), torch.cat(objectness, 1), torch.cat(embedding, 1), cells)
 
     def classify(self, embedding: Tensor, text_CE: Tensor) -> Tensor:
-        """Unit vectors (..., E) of cells to logits (..., C) of being what each unit vector of `read` names."""
+        """Logits (..., C) of being what each name says.
+
+        Args:
+            embedding: Unit vectors of cells, (..., E).
+            text_CE: As of `read`, (C, E).
+        """
         return self.scale.exp().clamp(max=SHARPEST) * embedding @ text_CE.T + self.shift
 
     def read(self, backbone: Backbone, names: Sequence[str] | None = None) -> Tensor:

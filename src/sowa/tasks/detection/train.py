@@ -39,7 +39,14 @@ STEEPEST = 5.0  # norm that a step's gradient is cut to
 
 @dataclass(frozen=True)
 class BoxTrainResult:
-    """Where the weights are, how good they are on held-out images, the mean loss of each epoch, what was skipped."""
+    """What training gave.
+
+    Attributes:
+        weights: The file.
+        metrics: On held-out images.
+        losses: The mean of each epoch.
+        skipped: Images that couldn't be read, and why.
+    """
 
     weights: Path
     metrics: BoxMetrics
@@ -59,11 +66,19 @@ class _State:
 def train(
     detector: BoxDetector, boxes: BoxSet, config: DetectTrainConfig, out: Path, report: Report = silent
 ) -> BoxTrainResult:
-    """Trains a detector in place, chooses its thresholds on held-out images, and writes it to ``out``.
+    """Trains a detector in place, chooses its thresholds on held-out images, and writes it.
 
-    ``out`` with ``.checkpoint`` appended is written every ``config.checkpoint_every`` steps, resumed from where it's
-    there, and removed at the end. Raises InputError for data that can't be trained on and for a checkpoint of another
-    run, TrainingError where the loss stops being a number.
+    Args:
+        detector: That is trained.
+        boxes: The images.
+        config: How.
+        out: The file. Beside it OUT.checkpoint is written every ``config.checkpoint_every`` steps, resumed from where
+            it's there, and removed at the end.
+        report: Told of the progress.
+
+    Raises:
+        InputError: data that can't be trained on, or a checkpoint of another run.
+        TrainingError: the loss stops being a number.
     """
     training, held_out = hold_out(boxes, config.held_out, config.seed)
     views = check_views(config.augment, detector.encoder.image_size)
@@ -108,7 +123,13 @@ def train(
 def hold_out(boxes: BoxSet, share: float, seed: int) -> tuple[list[BoxSample], list[BoxSample]]:
     """Images to train on and images to validate on: the data set's own splits, or drawn where it has none.
 
-    Raises InputError where either would be empty, or nothing to train on has a box.
+    Args:
+        boxes: The images.
+        share: To validate on, between 0 and 1.
+        seed: That draws them.
+
+    Raises:
+        InputError: either would be empty, or nothing to train on has a box.
     """
     training = boxes.of("train") or boxes.of("")
     held_out = boxes.of("validation")
@@ -125,14 +146,27 @@ def hold_out(boxes: BoxSet, share: float, seed: int) -> tuple[list[BoxSample], l
 
 
 def shown(boxes: BoxSet, config: DetectTrainConfig) -> tuple[str, ...]:
-    """The classes that the images to train on show: no others can be learned. Raises InputError as `hold_out`."""
+    """The classes that the images to train on show: no others can be learned.
+
+    Args:
+        boxes: The images.
+        config: For what is held out.
+
+    Raises:
+        InputError: as `hold_out` says.
+    """
     training, _ = hold_out(boxes, config.held_out, config.seed)
     there = {label for sample in training for label in sample.labels}
     return tuple(name for name in boxes.names if name in there)
 
 
 def pace(step: int, total: int) -> float:
-    """What the learning rate is multiplied by: a line up, half a cosine down."""
+    """What the learning rate is multiplied by: a line up, half a cosine down.
+
+    Args:
+        step: From 0.
+        total: Steps.
+    """
     warm = max(1.0, WARMING * total)
     if step < warm:
         return (step + 1) / warm

@@ -36,7 +36,13 @@ Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Click(BaseModel):
-    """Where somebody clicked, in pixels of the image, and how long that region was sharp, in milliseconds."""
+    """Where somebody clicked.
+
+    Attributes:
+        x: In pixels of the image, from its left.
+        y: From its top.
+        duration_ms: How long that region was sharp, in milliseconds.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -54,10 +60,13 @@ class Clicks(BaseModel):
 
 
 def create_app(session: Session, finished: Callable[[], None], hosts: list[str] | None = None) -> FastAPI:
-    """The page for a session; ``finished`` is called when its last image is done.
+    """The page for a session. A message that isn't right is answered by 422 and changes nothing.
 
-    ``hosts`` are the names under which the page may be asked for, by default this machine's own, so that no other web
-    site reaches it by a name of its own. A message that isn't right is answered by 422 and changes nothing.
+    Args:
+        session: The observer's way through the images.
+        finished: Is called when the last image is done.
+        hosts: The names under which the page may be asked for, by default this machine's own, so that no other web site
+            reaches it by a name of its own.
     """
     app = FastAPI(title="sowa gaze record", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK if hosts is None else hosts)
@@ -112,7 +121,15 @@ def describe(session: Session) -> dict[str, Any]:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket to serve on; port 0 is any free one. Raises InputError where it isn't to be had."""
+    """A socket to serve on.
+
+    Args:
+        host: The address.
+        port: 0 (any free one) to 65535.
+
+    Raises:
+        InputError: it isn't to be had.
+    """
     if not 0 <= port <= 65535:
         raise InputError(f"--port is {port}, allowed is 0 (any) to 65535")
     try:
@@ -122,7 +139,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(session: Session, listening: socket.socket, hosts: list[str] | None = None) -> None:
-    """Serves the page until every image is done, or somebody interrupts."""
+    """Serves the page until every image is done, or somebody interrupts.
+
+    Args:
+        session: The observer's way through the images.
+        listening: As of `bind`.
+        hosts: As in `create_app`.
+    """
 
     def stop() -> None:
         server.should_exit = True

@@ -19,7 +19,13 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Stimulus:
-    """An image to look at: the name that is recorded, its file, and its size (H, W)."""
+    """An image to look at.
+
+    Attributes:
+        name: That is recorded.
+        path: Its file.
+        size: (H, W) in pixels.
+    """
 
     name: str
     path: Path
@@ -28,10 +34,17 @@ class Stimulus:
 
 @dataclass(frozen=True)
 class Lens:
-    """How images are shown: ``radius`` of the sharp region and standard deviation of the ``blur``, in parts of the
-    image's longer side, and how many clicks an image needs at ``least``.
+    """How images are shown.
 
     Kim et al. (2017) blur until text can't be read, and reveal 30 to 50 of 500 to 1000 pixels.
+
+    Attributes:
+        radius: Of the sharp region, in parts of the image's longer side.
+        blur: Standard deviation of the rest's blur, likewise.
+        least: How many clicks an image needs, 1 or more.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     radius: float = 0.06
@@ -47,9 +60,15 @@ class Lens:
 
 
 def stimuli(source: Path, on_skip: Callable[[str, str], None], report: Report = silent) -> list[Stimulus]:
-    """The images of a file, folder or glob pattern; each is read once. Their names begin below the folder.
+    """The images of a source; each is read once. Their names begin below the folder.
 
-    A broken one is handed to ``on_skip`` with the reason. Raises InputError where there is none, or two of a name.
+    Args:
+        source: A file, folder or glob pattern.
+        on_skip: Is handed a broken one, and the reason.
+        report: Told of the progress.
+
+    Raises:
+        InputError: there is none, or two of a name.
     """
     found, paths = dict[str, Stimulus](), expand_source(source)
     for number, path in enumerate(paths):
@@ -70,7 +89,14 @@ def stimuli(source: Path, on_skip: Callable[[str, str], None], report: Report = 
 class Session:
     """One observer's way through the images. What is done is what the file holds, so it goes on where it stopped.
 
-    Raises InputError for a name that can't be an observer's, and for a file that holds something else.
+    Args:
+        images: In the order to be shown.
+        csv_path: The file of fixations, which is made where it isn't there.
+        observer: Who looks.
+        lens: How images are shown; by default `Lens`'s own.
+
+    Raises:
+        InputError: a name that can't be an observer's, or a file that holds something else.
     """
 
     def __init__(self, images: Sequence[Stimulus], csv_path: Path, observer: str, lens: Lens | None = None) -> None:
@@ -95,10 +121,15 @@ class Session:
         return sum(image.name in self.done for image in self.images)
 
     def add(self, number: int, clicks: Sequence[Fixation]) -> None:
-        """Writes the clicks on the image ``number``, which is done then.
+        """Writes the clicks on an image, which is done then.
 
-        Raises InputError, and changes nothing, for another image than the next one, a click beside it, too few or
-        too many clicks, and where the file can't be written.
+        Args:
+            number: Of the image, from 0.
+            clicks: In pixels of the image, in their order.
+
+        Raises:
+            InputError: another image than the next one, a click beside it, too few or too many clicks, or the file
+                can't be written; nothing is changed.
         """
         if number != self.next:
             raise InputError(f"image {number} isn't the next one, which is {self.next}; load the page again")
