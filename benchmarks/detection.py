@@ -31,7 +31,7 @@ from sowa.synthetic.scenes import Inventory, compose
 from sowa.tasks.detection.decode import Boxes
 from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.evaluate import find_all, measure
-from sowa.tasks.detection.examples import EncodedView, Examples, see
+from sowa.tasks.detection.examples import EncodedView, Examples, encode_examples
 from sowa.tasks.detection.queries import fits
 from sowa.tasks.detection.train import hold_out
 
@@ -60,22 +60,22 @@ def boards(data: str, work: Path, reference: bool) -> dict[str, Any]:
     seconds = trained(where + (" --reference" if reference else ""), out)
     detector = BoxDetector.load(out)
     _, tested = hold_out(load_boxes("deeppcb", f"{data}/deeppcb"), HELD_OUT, SEED)
-    seen = see(detector.encoder, tested, reference=reference)
+    examples = encode_examples(detector.encoder, tested, reference=reference)
     started = time.perf_counter()
-    found = find_all(detector, seen)
+    found = find_all(detector, examples)
     each = (time.perf_counter() - started) / len(tested)
-    return scored(seen, found, detector.names) | {"seconds": seconds, "head": each}
+    return scored(examples, found, detector.names) | {"seconds": seconds, "head": each}
 
 
-def scored(seen: Examples, found: Sequence[Boxes], names: Sequence[str]) -> dict[str, Any]:
-    metrics = measure(seen, found, names)
-    return metrics.to_dict() | {"by class": metrics.per_class, "any type": anything(seen, found)}
+def scored(examples: Examples, found: Sequence[Boxes], names: Sequence[str]) -> dict[str, Any]:
+    metrics = measure(examples, found, names)
+    return metrics.to_dict() | {"by class": metrics.per_class, "any type": anything(examples, found)}
 
 
-def anything(seen: Examples, found: Sequence[Boxes]) -> float | None:
+def anything(examples: Examples, found: Sequence[Boxes]) -> float | None:
     """AP50 where it doesn't matter what a box is called."""
     merged = [Boxes(boxes.xyxy, boxes.scores, torch.zeros_like(boxes.labels)) for boxes in found]
-    return measure(seen, merged, [""], phrases=True).values["mAP50"]  # no word at all fits every label
+    return measure(examples, merged, [""], phrases=True).values["mAP50"]  # no word at all fits every label
 
 
 def plain(data: str) -> dict[str, Any]:
@@ -100,8 +100,8 @@ def plain(data: str) -> dict[str, Any]:
         labels = torch.tensor([boards.names.index(usual[more]) for _, _, more in components], dtype=torch.long)
         found.append(Boxes(boxes / 16, scores, labels))
     corners = tuple(torch.tensor(sample.boxes).reshape(-1, 4) / 16 for sample in tested)
-    seen = Examples(tuple(tested), (EncodedView((), None, corners),), (40, 40), ())
-    return scored(seen, found, boards.names)
+    examples = Examples(tuple(tested), (EncodedView((), None, corners),), (40, 40), ())
+    return scored(examples, found, boards.names)
 
 
 def margin_of(samples: Sequence[BoxSample]) -> float:
@@ -144,28 +144,28 @@ def queries(corpus: Path, work: Path) -> dict[str, Any]:
     unseen = write_scenes(root, corpus, SCENES, SCENES_SEED)
     seconds = trained(f"--dataset coco --root {root} {QUERIES}", out)
     detector, tested = BoxDetector.load(out), load_boxes("coco", root).of("test")
-    seen = see(detector.encoder, tested)
+    examples = encode_examples(detector.encoder, tested)
     pairs = [f"{colour} {kind}" for colour, kind in unseen]
     sized = [f"{size} {pair}" for pair in pairs for size in ("small", "big")]
     kinds = sorted({kind for _, kind in unseen})
     result: dict[str, Any] = {"seconds": seconds, "threshold": detector.query_threshold_}
     for name, asked in (("colour kind", pairs), ("size colour kind", sized), ("kind", kinds)):
-        found = find_all(detector, seen, asked)
-        metrics = measure(seen, found, asked, phrases=True)
+        found = find_all(detector, examples, asked)
+        metrics = measure(examples, found, asked, phrases=True)
         result[name] = metrics.to_dict()
         if name == "colour kind":
             missed = sum(match.errors(detector.query_threshold_)[0] for match in metrics.matches)
             result["found"] = 1 - missed / sum(match.wanted for match in metrics.matches)
-            result |= alarms(seen, found, pairs, detector.query_threshold_)
+            result |= alarms(examples, found, pairs, detector.query_threshold_)
     return result
 
 
-def alarms(seen: Examples, found: Sequence[Boxes], names: Sequence[str], threshold: float) -> dict[str, float]:
+def alarms(examples: Examples, found: Sequence[Boxes], names: Sequence[str], threshold: float) -> dict[str, float]:
     """Boxes above the threshold when each image is asked for one name that isn't in it: any, or one whose colour and
     kind both are, on different things."""
     random = np.random.default_rng(SEED)
     counted: dict[str, list[int]] = {"any": [], "both words there": []}
-    for sample, boxes in zip(seen.samples, found, strict=True):
+    for sample, boxes in zip(examples.samples, found, strict=True):
         absent = [place for place, name in enumerate(names) if not any(fits(name, label) for label in sample.labels)]
         words = {word for label in sample.labels for word in label.split()}
         hard = [place for place in absent if set(names[place].split()) <= words]

@@ -16,7 +16,7 @@ from sowa.tasks.detection.config import DetectConfig, DetectTrainConfig
 from sowa.tasks.detection.decode import Boxes, decode
 from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.evaluate import ALARMS, measure, quiet_from
-from sowa.tasks.detection.examples import VIEWS, EncodedView, Examples, check_views, see
+from sowa.tasks.detection.examples import VIEWS, EncodedView, Examples, check_views, encode_examples
 from sowa.tasks.detection.losses import assign, box_losses
 from sowa.tasks.detection.network import BoxNetwork, scales
 from sowa.tasks.detection.queries import all_parts, asked, fits, parts, truth
@@ -255,7 +255,7 @@ def test_references_are_asked_for_where_the_detector_has_them_and_nowhere_else(e
     with pytest.raises(InputError, match="leave --reference out"):
         list(plain.predict(image, reference=image))
     with pytest.raises(InputError, match="has no reference"):
-        see(encoder, boxes.of("train"), reference=True)
+        encode_examples(encoder, boxes.of("train"), reference=True)
 
 
 @pytest.mark.parametrize("queries", [[], [""], ["star", "star"], ["star", " star "]])

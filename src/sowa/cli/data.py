@@ -34,14 +34,14 @@ def check(
     rows = [[kind, *(found.counts[kind].get(split, 0) for split in found.splits)] for kind in found.counts]
     unit = "boxes" if found.boxed else "images"
     console.table(f"{unit} of each class", ["", *(split or "no split" for split in found.splits)], rows)
-    for line in _told(found):
+    for line in _lines(found):
         console.note(line)
     if json_file:
         write_bytes(json_file, (json.dumps(found.to_dict(), indent=1) + "\n").encode())
     console.say(f"{found.images} images", event="data check", **found.summary())
 
 
-def _told(found: Checked) -> list[str]:
+def _lines(found: Checked) -> list[str]:
     """What is wrong or odd, a line each, the first examples in words."""
     from sowa.data.checks import PROBLEMS
 

@@ -128,7 +128,7 @@ def run_test(
     from sowa.report.task import write_task_page
     from sowa.tasks.detection.detector import BoxDetector
     from sowa.tasks.detection.evaluate import find_all, measure
-    from sowa.tasks.detection.examples import see
+    from sowa.tasks.detection.examples import encode_examples
     from sowa.tasks.detection.page import detection_page
 
     console, boxes = Console(), load_boxes(dataset, root)
@@ -136,16 +136,18 @@ def run_test(
     samples, which = _test_images(detector, boxes)
     names = detector.names if query is None else check_names(query, "queries")
     with console.progress() as progress:
-        seen = see(detector.encoder, samples, reference=detector.network.config.reference, report=progress)
-        found = find_all(detector, seen, query, progress)
-    metrics = measure(seen, found, names, phrases=query is not None)
-    console.skipped(list(seen.skipped))
-    _table(f"{len(seen.samples)} images ({which})", metrics, console)
-    result = {"images": len(seen.samples), "split": which, **metrics.to_dict(), "mAP50 by class": metrics.per_class}
+        examples = encode_examples(
+            detector.encoder, samples, reference=detector.network.config.reference, report=progress
+        )
+        found = find_all(detector, examples, query, progress)
+    metrics = measure(examples, found, names, phrases=query is not None)
+    console.skipped(list(examples.skipped))
+    _table(f"{len(examples.samples)} images ({which})", metrics, console)
+    result = {"images": len(examples.samples), "split": which, **metrics.to_dict(), "mAP50 by class": metrics.per_class}
     if json_file:
         write_bytes(json_file, (json.dumps(result, indent=1) + "\n").encode())
     if report:
-        write_task_page(detection_page(detector, str(root), seen, found, names, metrics), report)
+        write_task_page(detection_page(detector, str(root), examples, found, names, metrics), report)
         console.note(f"report in {report}")
     console.say(f"mAP50 {metrics.values['mAP50'] or 0:.3f}", event="detect test", **result)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -17,43 +16,17 @@ from sowa.data.sources import image_sources
 from sowa.errors import InputError
 from sowa.model.backbone import Backbone
 from sowa.model.words import Words
+from sowa.tasks.classification.classified import Classified
 from sowa.tasks.classification.comparing import LabelledFeatures, uncalibrated
 from sowa.tasks.classification.config import ClassifyConfig
 from sowa.tasks.classification.learning import ClassifierState, learn
 from sowa.tasks.classification.measures import Measured, measure
-from sowa.tasks.classification.open_set import EVEN_SHARES, NONE, SHARPNESS, named, nearness, others_than
+from sowa.tasks.classification.open_set import EVEN_SHARES, SHARPNESS, named, nearness, others_than
 from sowa.tasks.classification.pooled_features import CHUNK, PooledFeatures, encode_chunk
 from sowa.tasks.classification.storage import read_classifier, write_classifier
 from sowa.tasks.encoding import LevelEncoder
 
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a close-up of a {}", "the {}", "{}")
-TOP = 5
-
-
-@dataclass(frozen=True)
-class Classified:
-    """What one image shows.
-
-    Attributes:
-        image_path: Its name.
-        name: Of the class, or `NONE`.
-        probability: Of the likeliest class, 0..1.
-        top: The five likeliest with theirs.
-    """
-
-    image_path: str
-    name: str
-    probability: float
-    top: tuple[tuple[str, float], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return {
-            "image_path": self.image_path,
-            "class": self.name,
-            "probability": round(self.probability, 6),
-            "top": [{"class": name, "probability": round(value, 6)} for name, value in self.top],
-        }
 
 
 class Classifier:
@@ -160,14 +133,14 @@ class Classifier:
         return self
 
     def fit_features(
-        self, seen: LabelledFeatures, seed: int = 0, config: ClassifyConfig | None = None, report: Report = silent
+        self, features: LabelledFeatures, seed: int = 0, config: ClassifyConfig | None = None, report: Report = silent
     ) -> Self:
         """The same of images that were looked at already; it measures nothing."""
         self.settings = config or ClassifyConfig(seed=seed)
-        names = seen.labelled.names
-        self.learned_ = learn(seen.pooled, seen.labels, names, self.encoder.backbone, self.settings, report)
+        names = features.labelled.names
+        self.learned_ = learn(features.pooled, features.labels, names, self.encoder.backbone, self.settings, report)
         self.names, self.metrics_ = names, None
-        learned = [image.name for image in seen.labelled.images]
+        learned = [image.name for image in features.labelled.images]
         self.train_ = {"images": len(learned), "trained": self.learned_.trained, "learned": learned}
         return self
 
@@ -195,18 +168,22 @@ class Classifier:
         self, labelled: Labelled, batch_size: int = 8, report: Report = silent
     ) -> tuple[Measured, Labelled, list[Classified]]:
         """As `test`, with the images that could be read and what is said of each."""
-        seen = LabelledFeatures.of(self.encoder, labelled, batch_size, report)
-        self.skipped_ = list(seen.pooled.skipped)
-        told = zip(seen.labelled.images, self.logits(seen.pooled), strict=True)
-        return self._measure(seen), seen.labelled, [self._told(image.name, logits, True) for image, logits in told]
+        features = LabelledFeatures.of(self.encoder, labelled, batch_size, report)
+        self.skipped_ = list(features.pooled.skipped)
+        pairs = zip(features.labelled.images, self.logits(features.pooled), strict=True)
+        return (
+            self._measure(features),
+            features.labelled,
+            [Classified.of(image.name, logits, self.names) for image, logits in pairs],
+        )
 
     @property
     def temperature(self) -> float:
         """What logits are divided by, 1 where names alone tell."""
         return self.learned_.temperature if self.learned_ else 1.0
 
-    def _measure(self, seen: LabelledFeatures) -> Measured:
-        return measure(self.logits(seen.pooled) * self.temperature, seen.labels, self.names, self.temperature)
+    def _measure(self, features: LabelledFeatures) -> Measured:
+        return measure(self.logits(features.pooled) * self.temperature, features.labels, self.names, self.temperature)
 
     @overload
     def predict(
@@ -253,12 +230,7 @@ class Classifier:
             report("classify", start + len(part), len(wanted))
             known = self.knownness(pooled) >= 1 if other else torch.ones(len(pooled.kept), dtype=torch.bool)
             for place, logits, is_known in zip(pooled.kept, self.logits(pooled), known, strict=True):
-                yield self._told(part[place].name, logits, bool(is_known))
-
-    def _told(self, path: str, logits_C: Tensor, known: bool) -> Classified:
-        best = logits_C.softmax(dim=0).topk(min(TOP, len(self.names)))
-        top = tuple((self.names[int(place)], float(value)) for value, place in zip(*best, strict=True))
-        return Classified(path, top[0][0] if known else NONE, top[0][1], top)
+                yield Classified.of(part[place].name, logits, self.names, bool(is_known))
 
     @property
     def summary(self) -> dict[str, float | None]:

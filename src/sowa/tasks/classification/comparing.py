@@ -32,7 +32,7 @@ class Row:
         method: Its name.
         shots: Of each class; None for all.
         seed: That drew them.
-        top1: Share of images that are told right.
+        top1: Share of images whose class is right.
         balanced: The mean of the classes' recalls.
         ece: Expected calibration error, of ours alone.
         ece_before: That of probabilities before their temperature.
@@ -54,7 +54,7 @@ class LabelledFeatures:
     """Images that were looked at, and their classes.
 
     Attributes:
-        pooled: What was seen of N images.
+        pooled: N images.
         labels: (N,) numbers of classes.
         labelled: The images.
     """
@@ -161,8 +161,8 @@ def _run(
     rows = [
         Row(OURS, shots, config.seed, found.top1, found.balanced, found.ece, found.ece_before, learned.trained),
     ]
-    told = rivals(frozen_features(train.pooled), train.labels, frozen_features(test.pooled), len(names))
-    for name, classes in told.items():
+    predicted = rivals(frozen_features(train.pooled), train.labels, frozen_features(test.pooled), len(names))
+    for name, classes in predicted.items():
         table = confusion(truth, classes, len(names))
         rows.append(Row(name, shots, config.seed, float((classes == truth).mean()), float(np.nanmean(recall(table)))))
     return rows
@@ -176,5 +176,6 @@ def uncalibrated(learned: ClassifierState, pooled: PooledFeatures, encoder: Leve
         pooled: N images.
         encoder: That read them.
     """
-    seen = learned.gaussians(pooled.features, middle(pooled.tokens))
-    return learned.weights(seen, cosines(learned.head, pooled, encoder.backbone)) * learned.temperature
+    visual_logits = learned.gaussians(pooled.features, middle(pooled.tokens))
+    text_logits = cosines(learned.head, pooled, encoder.backbone)
+    return learned.weights(visual_logits, text_logits) * learned.temperature

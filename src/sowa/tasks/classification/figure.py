@@ -20,7 +20,7 @@ def draw(confusion: Sequence[Sequence[int]], names: Sequence[str], path: Path) -
 
 
 def confusion_figure(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> Figure:
-    """Rows are true classes, columns what was told; shades are shares of a row, numbers are images."""
+    """Rows are true classes, columns predicted ones; shades are shares of a row, numbers are images."""
     table = np.array(confusion)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     side = min(LARGEST, 2.5 + INCHES * len(names))
@@ -29,7 +29,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], names: Sequence[str]) -
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("told")
+    axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(names) <= COUNTED:
         for row, column in np.argwhere(table):

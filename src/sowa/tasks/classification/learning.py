@@ -84,7 +84,7 @@ def cosines(head: Head, pooled: PooledFeatures, backbone: Backbone) -> Tensor:
     words, parts = head.words(backbone), []
     for start in range(0, len(pooled.features), 64):
         part = slice(start, start + 64)
-        visual = head.see(pooled.features[part].to(device), pooled.tokens[:, part].to(device), frozen)
+        visual = head.embed(pooled.features[part].to(device), pooled.tokens[:, part].to(device), frozen)
         parts.append((visual @ words.T).cpu())
     return torch.cat(parts)
 
@@ -136,19 +136,21 @@ def learn(
     head = new_head(names, side, backbone, config)
     with torch.no_grad():
         words = head.words(backbone).float().cpu()
-    text = pooled.features @ words.T
-    name_weight = weigh_names(text, labels)
+    text_logits = pooled.features @ words.T
+    name_weight = weigh_names(text_logits, labels)
     named = text_centres(words, name_weight.share)
     shots = int(torch.bincount(labels, minlength=classes).min())
     fold = fold_of(labels, min(FOLDS, max(shots, 2)), config.seed)
-    visual, near = _held_out(pooled, levels, labels, fold, name_weight.share, named)
+    visual_logits, near = _held_out(pooled, levels, labels, fold, name_weight.share, named)
     out = fold >= 0
     weights, trained = Weights(ONE_SHOT, name_weight.sharpness), False
     if out.any():
-        weights = weigh(visual[out], text[out], labels[out])
+        weights = weigh(visual_logits[out], text_logits[out], labels[out])
     if shots >= TRAINED_FROM and config.steps:
         trial = new_head(names, side, backbone, config)
-        better = _trial(trial, _Evidence(pooled, labels, visual, text), fold == 0, backbone, config, report)
+        better = _trial(
+            trial, _Evidence(pooled, labels, visual_logits, text_logits), fold == 0, backbone, config, report
+        )
         if better:
             train(head, pooled, labels, backbone, config, report)
             weights, trained = better, True
@@ -186,8 +188,8 @@ class _Evidence:
 
     pooled: PooledFeatures
     labels: Tensor
-    visual: Tensor
-    text: Tensor
+    visual_logits: Tensor
+    text_logits: Tensor
 
 
 def _trial(
@@ -198,8 +200,8 @@ def _trial(
     pooled, labels = found.pooled, found.labels
     inside, outside = (torch.nonzero(part)[:, 0].tolist() for part in (~out, out))
     train(head, pooled.take(inside), labels[inside], backbone, config, report, "train, held out")
-    trained = weigh(found.visual[outside], cosines(head, pooled.take(outside), backbone), labels[outside])
-    untrained = weigh(found.visual[outside], found.text[outside], labels[outside])
+    trained = weigh(found.visual_logits[outside], cosines(head, pooled.take(outside), backbone), labels[outside])
+    untrained = weigh(found.visual_logits[outside], found.text_logits[outside], labels[outside])
     return trained if trained.loss < untrained.loss else None
 
 
@@ -208,11 +210,11 @@ def _held_out(
 ) -> tuple[Tensor, Tensor]:
     """Logits (N, C) and nearness (N,) of each image, by the images of the other folds; zeros in no fold."""
     classes = len(text_centres)
-    visual, near = torch.zeros(len(labels), classes), torch.zeros(len(labels))
+    visual_logits, near = torch.zeros(len(labels), classes), torch.zeros(len(labels))
     for number in range(int(fold.max()) + 1):
         out = fold == number
         rest = torch.nonzero(~out)[:, 0].tolist()
         gaussians = Gaussians.fit(pooled.take(rest), levels[rest], labels[rest], classes, share)
-        visual[out] = gaussians(pooled.features[out], levels[out])
+        visual_logits[out] = gaussians(pooled.features[out], levels[out])
         near[out] = nearness(pooled.features[out], centres(pooled.features[rest], labels[rest], classes), text_centres)
-    return visual, near
+    return visual_logits, near

@@ -20,13 +20,13 @@ class Measured:
 
     Attributes:
         images: N.
-        top1: Share that is told right.
+        top1: Share whose class is right.
         top5: Share whose class is among the five likeliest; 1 of five classes or fewer.
         balanced: The mean of the classes' recalls.
         ece: Expected calibration error.
         ece_before: That of probabilities before their temperature.
         recall: Of each class, by name; None where there is no image of it.
-        confusion: Row the true class, column what was told.
+        confusion: Row the true class, column the predicted one.
     """
 
     images: int
@@ -68,12 +68,12 @@ def measure(logits_NC: Tensor, labels: Tensor, names: tuple[str, ...], temperatu
     )
 
 
-def confusion(truth: NDArray[np.int64], told: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """How often each class was told as each, (C, C): row the true class, column what was told.
+def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """How often each class was predicted as each, (C, C): row the true class, column the predicted one.
 
     Args:
         truth: (N,) numbers of classes.
-        told: (N,) likewise.
+        predicted: (N,) likewise.
         classes: C.
 
     Example:
@@ -81,7 +81,7 @@ def confusion(truth: NDArray[np.int64], told: NDArray[np.int64], classes: int) -
         [[1, 1], [0, 1]]
     """
     table = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(table, (truth, told), 1)
+    np.add.at(table, (truth, predicted), 1)
     return table
 
 

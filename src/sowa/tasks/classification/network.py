@@ -106,8 +106,8 @@ class Head(nn.Module):
         first = tower.embed_tokens(ids)[0, 1:end][:length]
         self.words.context[:, : len(first)] = first.to(self.words.context)
 
-    def see(self, features_BE: Tensor, tokens_LBPD: Tensor, frozen: Sequence[FrozenAttention]) -> Tensor:
-        """What the head sees of images, unit vectors (B, E).
+    def embed(self, features_BE: Tensor, tokens_LBPD: Tensor, frozen: Sequence[FrozenAttention]) -> Tensor:
+        """Images in the joint space, unit vectors (B, E).
 
         Args:
             features_BE: Class features, (B, E), unit vectors.
@@ -130,5 +130,5 @@ class Head(nn.Module):
             frozen: The backbone's weights at each level.
             tower: That reads names.
         """
-        cosines_BC: Tensor = self.see(features_BE, tokens_LBPD, frozen) @ self.words(tower).T
+        cosines_BC: Tensor = self.embed(features_BE, tokens_LBPD, frozen) @ self.words(tower).T
         return cosines_BC

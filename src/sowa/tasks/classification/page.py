@@ -10,7 +10,7 @@ from sowa.data.class_folders import Labelled
 from sowa.report import Table
 from sowa.report.summary import now
 from sowa.report.task import MOST, Card, TaskPage
-from sowa.tasks.classification.classifier import Classified
+from sowa.tasks.classification.classified import Classified
 from sowa.tasks.classification.figure import confusion_figure
 from sowa.tasks.classification.measures import Measured
 
@@ -18,20 +18,21 @@ from sowa.tasks.classification.measures import Measured
 def classification_page(
     subject: str,
     labelled: Labelled,
-    told: Sequence[Classified],
+    predicted: Sequence[Classified],
     measured: Measured,
     facts: dict[str, str],
     skipped: Sequence[tuple[str, str]],
 ) -> TaskPage:
     """Images and what was said of them; the surest errors first, then the least sure."""
     truth = [labelled.names[label] for label in labelled.labels]
-    wrong = [one.name != true for one, true in zip(told, truth, strict=True)]
+    wrong = [one.name != true for one, true in zip(predicted, truth, strict=True)]
     order = sorted(
-        range(len(told)), key=lambda at: (not wrong[at], -told[at].probability if wrong[at] else told[at].probability)
+        range(len(predicted)),
+        key=lambda at: (not wrong[at], -predicted[at].probability if wrong[at] else predicted[at].probability),
     )
     cards = []
     for at in order[:MOST]:
-        one = told[at]
+        one = predicted[at]
         note = ", ".join(f"{name} {share:.2f}" for name, share in one.top[1:3])
         tag = (
             f"{truth[at]}, called {one.name} {one.probability:.2f}"
@@ -62,5 +63,5 @@ def classification_page(
         cards=cards,
         skipped=skipped,
         png=buffer.getvalue(),
-        drawn="Confusion matrix: rows are true classes, columns what was told",
+        drawn="Confusion matrix: rows are true classes, columns predicted ones",
     )

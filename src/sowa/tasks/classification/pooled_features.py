@@ -96,6 +96,6 @@ def encode_chunk(encoder: LevelEncoder, images: Sequence[ImageSource], batch_siz
         images: Not yet read.
         batch_size: So many are encoded at once.
     """
-    seen = encoder.encode(images, batch_size)
-    tokens = torch.stack([coarsen(level, seen.grid).half() for level in seen.tokens])
-    return PooledFeatures(F.normalize(seen.features, dim=-1), tokens, seen.kept, seen.skipped)
+    encoded = encoder.encode(images, batch_size)
+    tokens = torch.stack([coarsen(level, encoded.grid).half() for level in encoded.tokens])
+    return PooledFeatures(F.normalize(encoded.features, dim=-1), tokens, encoded.kept, encoded.skipped)

@@ -47,8 +47,8 @@ def rivals(
     found: dict[str, NDArray[np.int64]] = {}
     for name in RIVALS:
         kind, _, feature = name.partition(", ")
-        told = linear_probe if kind == "linear probe" else nearest_mean
-        found[name] = told(train[feature], labels, test[feature], classes)
+        classify = linear_probe if kind == "linear probe" else nearest_mean
+        found[name] = classify(train[feature], labels, test[feature], classes)
     return found
 
 
@@ -89,5 +89,5 @@ def linear_probe(train_NF: Tensor, labels: Tensor, test_NF: Tensor, classes: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the weakest ones are nearly separable
         probe.fit(train_NF.numpy(), labels.numpy())
-    told: NDArray[np.int64] = probe.predict(test_NF.numpy())
-    return told
+    predicted: NDArray[np.int64] = probe.predict(test_NF.numpy())
+    return predicted

@@ -124,9 +124,9 @@ class BoxDetector:
             least: Boxes below this score are left out, 0..1.
         """
         device, grid = self.encoder.device, self.encoder.grid
-        seen = [level.float().to(device) for level in tokens]
+        levels = [level.float().to(device) for level in tokens]
         beside = None if reference is None else [level.float().to(device) for level in reference]
-        found = self.network(seen, grid, self.encoder.backbone, beside)
+        found = self.network(levels, grid, self.encoder.backbone, beside)
         logits = self.network.classify(found.embedding, text_CE)
         extent = (float(grid[1]), float(grid[0]))
         return [

@@ -80,10 +80,10 @@ def find_all(
         names: As the queries of `BoxDetector.predict`.
         report: Told of the progress.
     """
-    text, seen, found = detector.read(names), examples.views[0], []
+    text, view, found = detector.read(names), examples.views[0], []
     for place in range(len(examples.samples)):
-        tokens = [level[place : place + 1] for level in seen.tokens]
-        reference = None if seen.reference is None else [level[place : place + 1] for level in seen.reference]
+        tokens = [level[place : place + 1] for level in view.tokens]
+        reference = None if view.reference is None else [level[place : place + 1] for level in view.reference]
         found += detector.find(tokens, reference, text)
         report("detect", place + 1, len(examples.samples))
     return found

@@ -101,7 +101,7 @@ def check_views(names: Sequence[str], image_size: tuple[int, int]) -> tuple[View
     return (PLAIN, *(view for name in dict.fromkeys(names) for view in VIEWS[name]))
 
 
-def see(
+def encode_examples(
     encoder: LevelEncoder,
     samples: Sequence[BoxSample],
     views: Sequence[View] = (PLAIN,),
@@ -139,15 +139,17 @@ def see(
         done += len(images)
         return encoded
 
-    seen = []
+    encoded_views = []
     for view in views:
         tested = encode([ImageSource(str(s.image_path), s.image_path) for s in good], view)
         plain = (
             [ImageSource(str(s.reference), s.reference) for s in good if s.reference is not None] if reference else []
         )
         beside = encode(plain, view).tokens if reference else None
-        seen.append(EncodedView(tested.tokens, beside, tuple(_in_patches(s, view, encoder.grid) for s in good)))
-    return Examples(tuple(good), tuple(seen), encoder.grid, tuple(skipped))
+        encoded_views.append(
+            EncodedView(tested.tokens, beside, tuple(_in_patches(s, view, encoder.grid) for s in good))
+        )
+    return Examples(tuple(good), tuple(encoded_views), encoder.grid, tuple(skipped))
 
 
 def _readable(samples: Sequence[BoxSample], reference: bool) -> tuple[list[BoxSample], list[tuple[str, str]]]:

@@ -27,7 +27,7 @@ from sowa.model.checkpoint import identity
 from sowa.tasks.detection.config import DetectTrainConfig
 from sowa.tasks.detection.detector import BoxDetector
 from sowa.tasks.detection.evaluate import BoxMetrics, find_all, measure, quiet_from
-from sowa.tasks.detection.examples import Examples, check_views, see
+from sowa.tasks.detection.examples import Examples, check_views, encode_examples
 from sowa.tasks.detection.losses import box_losses
 from sowa.tasks.detection.queries import all_parts, asked, truth
 from sowa.training.checkpoints import load_checkpoint, save_checkpoint
@@ -87,7 +87,9 @@ def train(
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     checkpoint, run = out.with_name(out.name + ".checkpoint"), _describe(detector, training, config)
     state = _resume(checkpoint, detector, optimizer, run) if checkpoint.exists() else _State()
-    examples = see(detector.encoder, training, views, reference, report=report)  # only now: it may take minutes
+    examples = encode_examples(
+        detector.encoder, training, views, reference, report=report
+    )  # only now: it may take minutes
     detector.network.standardise(examples.views[0].tokens)
     batches = _Batches(examples, detector.names, config)
     total = batches.per_epoch * config.epochs
@@ -108,16 +110,16 @@ def train(
         if state.step % config.checkpoint_every == 0 or state.step == total:
             save_checkpoint(checkpoint, detector.tensors(), optimizer, run, to_dict(state))
         report(f"train, loss {loss.item():.3f}", state.step, total)
-    seen = see(detector.encoder, held_out, reference=reference, report=report)
+    validation = encode_examples(detector.encoder, held_out, reference=reference, report=report)
     names = all_parts(detector.names) if config.phrases else detector.names
-    found = find_all(detector, seen, names if config.phrases else None, report)
-    metrics = measure(seen, found, names, config.phrases)
+    found = find_all(detector, validation, names if config.phrases else None, report)
+    metrics = measure(validation, found, names, config.phrases)
     detector.threshold_, detector.metrics_ = metrics.threshold, metrics.to_dict()
-    detector.query_threshold_ = quiet_from(seen, found, names) if config.phrases else metrics.threshold
+    detector.query_threshold_ = quiet_from(validation, found, names) if config.phrases else metrics.threshold
     detector.train_ = {**to_dict(config), "images": len(examples.samples), "images_sha256": sha256(training)}
     detector.save(out)
     checkpoint.unlink(missing_ok=True)
-    return BoxTrainResult(out, metrics, state.losses, [*examples.skipped, *seen.skipped])
+    return BoxTrainResult(out, metrics, state.losses, [*examples.skipped, *validation.skipped])
 
 
 def hold_out(boxes: BoxSet, share: float, seed: int) -> tuple[list[BoxSample], list[BoxSample]]:
