@@ -17,9 +17,9 @@ from sowa.data.views import check as check_views
 from sowa.detector.calibrated import CalibratedDetector
 from sowa.detector.coreset import CANDIDATES
 from sowa.detector.extension import Extension, find
-from sowa.detector.file import DetectorFile, DetectorHeader, check_bank, read_detector, write_detector
+from sowa.detector.file import DetectorFile, DetectorHeader, read_detector, write_detector
 from sowa.detector.leave_one_out import calibrate_on_references, score_images
-from sowa.detector.references import References, Selection, build, cover
+from sowa.detector.references import References, Selection, build, check_bank, cover
 from sowa.encoders.base import Encoder
 from sowa.errors import InputError
 

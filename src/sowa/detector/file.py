@@ -10,14 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sowa.core.arrays import Array, to_numpy
+from sowa.core.arrays import Array
 from sowa.core.calibration import Calibration
 from sowa.core.config import STRICT, ModelConfig, to_dict
 from sowa.core.files import read_safetensors, write_safetensors
 from sowa.core.headers import DETECTOR_FORMAT, Identity, read_header
-from sowa.data.views import check, count
-from sowa.encoders.base import Encoder
-from sowa.errors import InputError
 
 BANK, EXTENSION = "bank", "extensions."  # the names of tensors begin so; all others are the network's
 
@@ -94,16 +91,3 @@ def read_detector(path: Path) -> DetectorFile:
         name, _, own = key.removeprefix(EXTENSION).partition(".")
         extensions.setdefault(name, {})[own] = tensors.pop(key)
     return DetectorFile(header, bank, tensors, extensions)
-
-
-def check_bank(file: DetectorFile, encoder: Encoder, path: Path) -> None:
-    """Raises InputError unless a file's bank is one that this encoder's patches can be compared with."""
-    header, bank = file.header, file.bank
-    patches = count(encoder.image_size, check(header.augment)) * encoder.grid[0] * encoder.grid[1]
-    held = min(bank.shape[2], patches) if bank.ndim == 4 else patches  # of each reference all patches, or some
-    expected = (encoder.levels, len(header.references), held, encoder.width)
-    if tuple(bank.shape) != expected or 0 in expected or not np.isfinite(to_numpy(bank)).all():
-        raise InputError(
-            f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "
-            "fit it anew"
-        )

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from sowa.core.arrays import Array, namespace
+from sowa.core.arrays import Array, namespace, to_numpy
 from sowa.core.calibration import SAME
 from sowa.core.memory import MemoryBank, normalise
 from sowa.core.progress import Report, silent
 from sowa.core.scoring import few_shot_scores
 from sowa.data.batches import Batch, none_readable, read_batches
 from sowa.data.sources import Image, ImageSource
-from sowa.data.views import count, nearer, views
+from sowa.data.views import check, count, nearer, views
 from sowa.detector.coreset import CANDIDATES, choose
+from sowa.detector.file import DetectorFile
 from sowa.encoders.base import Encoder
+from sowa.errors import InputError
 
 FULL_IMAGES = 64
 """References of which the bank holds every patch; searching it takes less than half of the paper's encoder's time."""
@@ -211,3 +214,16 @@ def _apart(own_LKPE: Array, views_LKPE: Array) -> float:
     scores = few_shot_scores(distances_LKP)
     scores = scores[scores > SAME]
     return float(xp.exp(xp.mean(xp.log(scores)))) if len(scores) else float(np.inf)
+
+
+def check_bank(file: DetectorFile, encoder: Encoder, path: Path) -> None:
+    """Raises InputError unless a file's bank is one that this encoder's patches can be compared with."""
+    header, bank = file.header, file.bank
+    patches = count(encoder.image_size, check(header.augment)) * encoder.grid[0] * encoder.grid[1]
+    held = min(bank.shape[2], patches) if bank.ndim == 4 else patches  # of each reference all patches, or some
+    expected = (encoder.levels, len(header.references), held, encoder.width)
+    if tuple(bank.shape) != expected or 0 in expected or not np.isfinite(to_numpy(bank)).all():
+        raise InputError(
+            f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "
+            "fit it anew"
+        )
