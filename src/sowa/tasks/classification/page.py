@@ -24,22 +24,6 @@ def classification_page(
     skipped: Sequence[tuple[str, str]],
 ) -> TaskPage:
     """Images and what was said of them; the surest errors first, then the least sure."""
-    truth = [labelled.names[label] for label in labelled.labels]
-    wrong = [one.name != true for one, true in zip(predicted, truth, strict=True)]
-    order = sorted(
-        range(len(predicted)),
-        key=lambda at: (not wrong[at], -predicted[at].probability if wrong[at] else predicted[at].probability),
-    )
-    cards = []
-    for at in order[:MOST]:
-        one = predicted[at]
-        note = ", ".join(f"{name} {share:.2f}" for name, share in one.top[1:3])
-        tag = (
-            f"{truth[at]}, called {one.name} {one.probability:.2f}"
-            if wrong[at]
-            else f"{one.name} {one.probability:.2f}"
-        )
-        cards.append(Card(one.image_path, read_image(one.image_path), tag, note, wrong[at]))
     counted = [sum(row) for row in measured.confusion]
     rows = [
         [name, count, "–" if measured.recall[name] is None else f"{measured.recall[name]:.3f}"]
@@ -60,8 +44,24 @@ def classification_page(
         facts={"Top-5": f"{measured.top5:.3f}", "ECE without the temperature": f"{measured.ece_before:.3f}"} | facts,
         classes=Table(["class", "images", "recall"], rows),
         legend="The surest errors first, then what is right, the least sure first. Below: what else it may be.",
-        cards=cards,
+        cards=_cards(labelled, predicted),
         skipped=skipped,
         png=buffer.getvalue(),
         drawn="Confusion matrix: rows are true classes, columns predicted ones",
     )
+
+
+def _cards(labelled: Labelled, predicted: Sequence[Classified]) -> list[Card]:
+    """The surest errors first, then the least sure."""
+    truth = [labelled.names[label] for label in labelled.labels]
+    wrong = [one.name != true for one, true in zip(predicted, truth, strict=True)]
+    sureness = [-one.probability if bad else one.probability for one, bad in zip(predicted, wrong, strict=True)]
+    cards = []
+    for at in sorted(range(len(predicted)), key=lambda at: (not wrong[at], sureness[at]))[:MOST]:
+        one = predicted[at]
+        note = ", ".join(f"{name} {share:.2f}" for name, share in one.top[1:3])
+        called = f"{truth[at]}, called {one.name}" if wrong[at] else one.name
+        cards.append(
+            Card(one.image_path, read_image(one.image_path), f"{called} {one.probability:.2f}", note, wrong[at])
+        )
+    return cards
