@@ -168,6 +168,16 @@ class PixelMetrics:
         curve = ScoreCurve.of(self._normal, self._anomalous, keys)
         return scores_of(keys[::-1]), curve.tp, curve.fp
 
+    def f1(self, threshold: float) -> MetricValue:
+        """F1 of the pixels above a threshold; undefined where no pixel is anomalous."""
+        self._histograms.merge()
+        if not self.n_anomalous:
+            return MetricValue.undefined("no anomalous pixel")
+        scores, found, false = self.counts()
+        above = int((scores > threshold).sum())
+        called = (found[above - 1], false[above - 1]) if above else (0.0, 0.0)
+        return MetricValue.of(2 * called[0] / (sum(called) + found[-1]))
+
     def pro_curve(self) -> Curve | None:
         """The curve under which pixel_AUPRO is the (standard) area, up to its limit; None where that is undefined."""
         self._histograms.merge()
