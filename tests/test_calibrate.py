@@ -42,6 +42,21 @@ def test_another_rate_needs_no_image_and_keeps_the_bank(detector: sowa.Sowa, jud
     assert [p.raw_score for p in detector.predict(judged)] == before
 
 
+def test_prior_and_unsure_move_threshold_and_band_and_nothing_else(
+    detector: sowa.Sowa, file: Path, judged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = detector.calibration_
+    assert run(["calibrate", "--model", str(file), "--prior", "0.1", "--unsure", "0.2"]) == 0
+    after = sowa.Sowa.load(file).calibration_
+    assert after.threshold > before.threshold
+    assert (after.image, after.damaged, after.width) == (before.image, before.damaged, before.width)
+    assert np.log(after.unsure[1] / after.unsure[0]) < np.log(before.unsure[1] / before.unsure[0])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["false_alarms"], told["missed"]) == pytest.approx((after.false_alarms, after.missed))
+    verdicts = {prediction.verdict for prediction in sowa.Sowa.load(file).predict(judged)}
+    assert verdicts <= {"normal", "unsure", "anomalous"}
+
+
 def test_the_rate_of_fit_is_that_of_calibrate(tiny_backbone: str, normal: Path, tmp_path: Path) -> None:
     fit = ["fit", "--normal", str(normal), "--backbone", tiny_backbone, "--out", str(tmp_path / "a.sowa")]
     assert run([*fit, "--false-positive-rate", "0.1"]) == 0
@@ -55,13 +70,16 @@ def test_normal_images_tell_where_normal_ends(detector: sowa.Sowa, judged: Path)
     assert calibration.seen == "3 normal images"
     assert calibration.image is not None
     assert calibration.image.centre == pytest.approx(np.log(raw).mean(), abs=1e-4)
-    assert calibration.threshold > max(raw)
+    assert calibration.threshold > np.exp(np.log(raw).mean())
+    assert calibration.damaged is not None
 
 
 def test_a_percentile_and_a_score_agree_with_the_threshold(detector: sowa.Sowa, judged: Path) -> None:
     detector.calibrate(judged / "good", false_positive_rate=0.2)
+    bound = detector.calibration_.normal_percentile(detector.calibration_.threshold)
+    assert detector.calibration_.false_alarms == pytest.approx(0.2)
     for prediction in detector.predict(judged):
-        assert prediction.is_anomalous == (prediction.score > 0.5) == (prediction.normal_percentile > 80)
+        assert prediction.is_anomalous == (prediction.score > 0.5) == (prediction.normal_percentile > bound)
 
 
 def test_without_a_bank_prompts_can_be_calibrated_too(judged: Path) -> None:
@@ -217,8 +235,13 @@ def test_the_command_wants_one_category(file: Path, dataset: Path, capsys: pytes
     [
         (["--false-positive-rate", "0"], "false-positive rate is 0.0, allowed is above 0 and below 1"),
         (["--false-positive-rate", "1.5"], "allowed is above 0 and below 1"),
+        (["--prior", "1"], "prior is 1.0, allowed is above 0 and below 1"),
+        (["--unsure", "0.7"], "unsure is 0.7, allowed is 0 to 0.5"),
         (["--rule", "f1"], "labelled images need --dataset and --root"),
-        (["--dataset", "folder", "--root", "x", "--normal", "y"], "leave --normal and --false-positive-rate out"),
+        (
+            ["--dataset", "folder", "--root", "x", "--normal", "y"],
+            "leave --normal, --false-positive-rate, --prior and --unsure out",
+        ),
         (["--normal", "nowhere"], "nowhere"),
         (["--rule", "best"], "best"),
         (["--missed-cost", "20"], "--rule cost, not None"),

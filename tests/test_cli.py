@@ -23,7 +23,7 @@ from sowa.cli.app import app, run
 from sowa.cli.predict import unique_names
 from sowa.evaluation.results import METRICS
 
-KEYS = ["image_path", "score", "raw_score", "threshold", "is_anomalous", "seconds", "normal_percentile"]
+KEYS = ["image_path", "score", "raw_score", "threshold", "verdict", "is_anomalous", "seconds", "normal_percentile"]
 SCRIPT = Path(sys.executable).with_name("sowa")
 
 COMMON = "--device --precision"
@@ -35,10 +35,10 @@ PROMPT = (
 OPTIONS = {
     "demo": "--out --seed --size",
     "fit": "--augment --backbone --batch-size --category --coreset --expect --false-positive-rate --glances "
-    "--image-size --k-shot --model --no-coreset --no-tiled --normal --out --patch-fraction --saliency-weight --seed "
-    f"--tiled {COMMON}",
+    "--image-size --k-shot --model --no-coreset --no-tiled --normal --out --patch-fraction --prior --saliency-weight "
+    f"--seed --tiled --unsure {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
-    f"--out --root --rule {COMMON}",
+    f"--out --prior --root --rule --unsure {COMMON}",
     "predict": "--backbone --batch-size --boxes --defect --examples --json --model --out --report --search --source "
     f"{COMMON}",
     "train": (
@@ -249,7 +249,7 @@ def test_fit_writes_a_detector_and_says_so_in_one_json_line(
     out = tmp_path / "new" / "wood.sowa"
     result = sowa_command("fit", "--normal", normal, "--backbone", tiny_backbone, "--out", out)
     (line,) = result.lines
-    assert set(line) == {"event", "out", "references", "threshold"}
+    assert set(line) == {"event", "out", "references", "threshold", "false_alarms", "missed"}
     assert (line["event"], line["out"]) == ("fit", str(out))
     loaded = sowa.Sowa.load(out)
     assert loaded.references_ == line["references"]
@@ -336,7 +336,9 @@ def test_predict_writes_json_lines_overlays_and_masks(
     assert len(names) == 20
     assert sum(name.endswith("_overlay.jpg") for name in names) == 10
     assert sum(name.endswith("_mask.png") for name in names) == 10
-    assert result.notes == [f"10 images judged, {sum(p.is_anomalous for p in expected)} anomalous; overlays in {out}"]
+    kinds = ("anomalous", "unsure", "normal")
+    counted = ", ".join(f"{sum(p.verdict == kind for p in expected)} {kind}" for kind in kinds)
+    assert result.notes == [f"10 images judged, {counted}; overlays in {out}"]
     assert result.events[-1] | {"seconds": 0} == {
         "event": "progress",
         "label": "predict",
@@ -750,7 +752,7 @@ def test_fit_and_predict_work_as_processes_of_their_own(
     done = in_a_process(*module, "predict", judged / "good", "--model", "part.sowa", "--out", "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [list(json.loads(line)) for line in done.stdout.splitlines()] == [KEYS] * 3
-    assert re.search(r"3 images judged, \d anomalous; overlays in r", done.stderr)
+    assert re.search(r"3 images judged, \d anomalous, \d unsure, \d normal; overlays in r", done.stderr)
     assert len(list((tmp_path / "r").iterdir())) == 6
 
 

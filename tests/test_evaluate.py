@@ -23,7 +23,7 @@ from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.errors import InputError
 from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
-from sowa.evaluation.results import METRICS, Evaluation, Run
+from sowa.evaluation.results import DECISIONS, METRICS, Evaluation, Run
 from sowa.metrics import MetricValue, PixelBootstrap, PixelMetrics, bootstrap_images
 
 IMAGE, PIXEL = METRICS[:3], METRICS[3:]
@@ -265,7 +265,7 @@ def test_without_masks_pixel_metrics_are_null_with_a_reason(detector: sowa.Sowa,
     found = evaluate(detector, "mvtec", load("mvtec", wood), EvaluationConfig(k_shots=(1,), seeds=(0,))).to_dict()
     (run,) = found["runs"]
     assert [run["metrics"][name] for name in PIXEL] == [None] * 4
-    assert set(run["why"]) == set(PIXEL)
+    assert set(run["why"]) == {*PIXEL, "pixel_F1"}
     assert "mask" in run["why"]["pixel_AUPRO"]
     assert all(0 <= run["metrics"][name] <= 1 for name in IMAGE)
     assert found["mean"][0]["metrics"]["pixel_AUROC"] == {"mean": None, "std": None}
@@ -379,12 +379,12 @@ def test_the_json_has_the_documented_schema(both: Evaluation) -> None:
     assert set(found) == documented | {"aupro", "prompts_trained", "image_size", "tiled", "skipped"}
     for run in found["runs"]:
         assert set(run) == {"category", "k_shot", "seed", "metrics", "references", "why"}
-        assert list(run["metrics"]) == list(METRICS)
+        assert list(run["metrics"]) == [*METRICS, *DECISIONS]
         assert all(value is None or 0 <= value <= 1 for value in run["metrics"].values())
         assert len(run["references"]) == run["k_shot"]
     for row in found["mean"]:
         assert set(row) == {"k_shot", "metrics", "seeds"}
-        assert list(row["metrics"]) == list(METRICS)
+        assert list(row["metrics"]) == [*METRICS, *DECISIONS]
         assert all(set(value) == {"mean", "std"} for value in row["metrics"].values())
     assert [row["k_shot"] for row in found["mean"]] == [0, 1, 2]
     assert found["scoring"] == "inductive"
@@ -415,7 +415,7 @@ def test_the_random_state_of_the_caller_is_left_alone(detector: sowa.Sowa, sampl
 
 def test_undefined_is_never_zero() -> None:
     config = EvaluationConfig()
-    nothing = {name: MetricValue.undefined("nothing there") for name in METRICS}
+    nothing = {name: MetricValue.undefined("nothing there") for name in (*METRICS, *DECISIONS)}
     evaluation = Evaluation("x", "y", False, config, [Run("c", 1, 0, nothing, [])], math.pi, (8, 8), False, [])
     assert evaluation.to_dict()["mean"][0]["metrics"]["image_AUROC"] == {"mean": None, "std": None}
 
@@ -427,7 +427,7 @@ def test_of_few_images_all_seeds_see_the_same_views_once(
 
     def counted(images: np.ndarray, *further: Any, **named: Any) -> Any:
         nonlocal seen
-        seen += len(images)
+        seen += len(images) * ("prompts" in named)  # calibrations don't say; each seed damages its references anew
         return encode(images, *further, **named)
 
     monkeypatch.setattr(detector.encoder, "encode", counted)

@@ -63,7 +63,7 @@ def test_the_metadata_says_how_to_feed_the_graph_and_where_normal_ends(prompted,
     found = json.loads((exported / "metadata.json").read_text())
     assert (found["format"], found["version"], found["runtime"], found["precision"]) == (
         "sowa-export",
-        1,
+        2,
         "onnx",
         "fp32",
     )

@@ -21,7 +21,7 @@ EDGES = {
     "data": "core errors",
     "model": "core errors",
     "encoders": "core model errors",
-    "detector": "core metrics data encoders errors",
+    "detector": "core metrics synthetic data encoders errors",
     "training": "core metrics data model encoders errors",
     "evaluation": "core metrics data model encoders detector training errors",
     "report": "core metrics data detector evaluation errors",

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from sowa.cli.app import run
+from sowa.core.calibration import verdict_of
 from sowa.data import load
 from sowa.detector.detector import Sowa
 from sowa.detector.instances import Instances
@@ -23,7 +24,7 @@ from sowa.errors import InputError
 from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.evaluate import evaluate
 from sowa.evaluation.inspection import Inspected
-from sowa.evaluation.results import METRICS
+from sowa.evaluation.results import DECISIONS, METRICS
 from sowa.extensions.names.defects import NamedDefect, NamedDefects
 from sowa.report import Summary, Table, open_report
 from sowa.report.thumbnails import outline, thumbnails
@@ -71,6 +72,9 @@ class Page(HTMLParser):
         return [attributes for attributes in found if not kind or kind in (attributes.get("class") or "").split()]
 
 
+UNSURE = (0.8, 1.25)  # of the threshold
+
+
 def judged_image(name: str, ratio: float, size: tuple[int, int] = (40, 48)) -> Prediction:
     """A prediction whose raw score is ``ratio`` times the threshold, with one hot patch where it's anomalous."""
     level_maps = np.full((4, 4, 4), 0.1, np.float32)
@@ -84,6 +88,7 @@ def judged_image(name: str, ratio: float, size: tuple[int, int] = (40, 48)) -> P
         normal_percentile=99.0,
         threshold=2.0,
         is_anomalous=ratio > 1,
+        verdict=verdict_of(ratio, 1.0, UNSURE),
         anomaly_map=anomaly_map,
         mask=anomaly_map > 1,
         level_maps=level_maps,
@@ -103,9 +108,9 @@ def test_predict_reports_what_it_judged_and_how(detector_file: Path, judged: Pat
     page = Page(out)
     found = [json.loads(line) for line in lines.read_text().splitlines()]
     by_score = sorted(found, key=lambda line: -line["raw_score"])
-    assert [path for _, _, path in page.index] == [line["image_path"] for line in by_score]
-    kinds = ["anomalous" if line["is_anomalous"] else "normal" for line in by_score]
-    assert [kind for kind, _, _ in page.index] == kinds
+    assert [path for _, _, path, _ in page.index] == [line["image_path"] for line in by_score]
+    assert [kind for kind, *_ in page.index] == [line["verdict"] for line in by_score]
+    assert [unsure for *_, unsure in page.index] == [line["verdict"] == "unsure" for line in by_score]
     assert len(page.named("article")) == len(found)
     words = "\n".join(page.texts)
     assert " ".join(["sowa", *command]) in words
@@ -133,7 +138,7 @@ def test_test_reports_metrics_curves_and_the_worst_errors_first(
     assert run(["test", *flags, "--seeds", "1,0", "--json", str(result), "--report", str(out)]) == 0
     page, found = Page(out), json.loads(result.read_text())
     for row in found["mean"]:
-        for name in METRICS:
+        for name in (*METRICS, *DECISIONS):
             assert "{mean:.4f} ± {std:.4f}".format(**row["metrics"][name]) in page.texts
     plots = [attributes["aria-label"] or "" for attributes in page.named("svg", "plot")]
     shown = [r for r in found["runs"] if (r["k_shot"], r["seed"]) == (2, 1)]
@@ -146,13 +151,13 @@ def test_test_reports_metrics_curves_and_the_worst_errors_first(
     assert all(any(re.fullmatch(f"raw [\\d.]+ [>≤] {value}", text) for text in page.texts) for value in thresholds)
     names = {name for r in shown for name in r["references"]}
     assert names <= set(page.texts)
-    kinds = [kind for kind, _, _ in page.index]
+    kinds = [kind for kind, *_ in page.index]
     samples = [s for s in load("mvtec", dataset) if s.split == "test"]
     assert len(kinds) == len(samples)
     wrong = sum(kind in ("missed", "alarm") for kind in kinds)
     assert all(kind in ("missed", "alarm") for kind in kinds[:wrong])
     truth = {str(s.image_path): s.label for s in samples}
-    assert all((kind in ("missed", "found")) == bool(truth[path]) for kind, _, path in page.index)
+    assert all((kind in ("missed", "found")) == bool(truth[path]) for kind, _, path, _ in page.index)
 
 
 def test_boxes_lie_where_they_are_in_the_image_and_names_beside_it(tmp_path: Path) -> None:
@@ -194,7 +199,24 @@ def test_cards_come_worst_errors_first_then_by_score(tmp_path: Path) -> None:
         for name, (ratio, label) in images.items():
             writer.add(judged_image(name, ratio), label=label)
         writer.finish(SUMMARY)
-    assert [name for _, _, name in Page(tmp_path / "r.html").index] == ["missed", "alarm", "close", "found", "passed"]
+    assert [name for _, _, name, _ in Page(tmp_path / "r.html").index] == [
+        "missed",
+        "alarm",
+        "close",
+        "found",
+        "passed",
+    ]
+
+
+def test_what_is_unsure_is_counted_and_called_so_whatever_else_it_is(tmp_path: Path) -> None:
+    for labels, tags in (((None, None), ["Unsure", "Anomalous"]), ((1, 0), ["Missed defect, unsure", "False alarm"])):
+        with open_report(tmp_path / "r.html", 2) as writer:
+            for ratio, label in zip((0.9, 1.5), labels, strict=True):
+                writer.add(judged_image(str(ratio), ratio), label=label)
+            writer.finish(SUMMARY)
+        page = Page(tmp_path / "r.html")
+        assert set(tags) <= set(page.texts)
+        assert {name: unsure for _, _, name, unsure in page.index} == {"0.9": 1, "1.5": 0}
 
 
 def test_a_card_shows_score_verdict_defect_and_both_outlines(tmp_path: Path) -> None:
@@ -221,7 +243,7 @@ def test_whatever_a_file_is_called_is_only_text(name: str, tmp_path: Path) -> No
             writer.add(original, category=EVIL, label=1, defect_type=EVIL)
         facts = {EVIL: EVIL}
         table = Table([EVIL], [[EVIL]], [EVIL])
-        writer.finish(Summary(EVIL, EVIL, EVIL, facts, {EVIL: [EVIL]}, [(EVIL, EVIL)], table, {}, EVIL))
+        writer.finish(Summary(EVIL, EVIL, EVIL, facts, {EVIL: [EVIL]}, [(EVIL, EVIL)], {EVIL: table}, {}, EVIL))
     page = Page(tmp_path / "r.html")
     assert not [image for image in page.named("img") if image.get("src") == "x"]
     assert not [attributes for _, attributes in page.elements if "onerror" in attributes]

@@ -78,10 +78,13 @@ def test_images_come_as_they_do_for_the_original(exported, judged, images, tmp_p
         (lambda copy: (copy / "metadata.json").unlink(), r"metadata.json can't be read .*sowa export"),
         (lambda copy: (copy / "metadata.json").write_text("{"), "isn't understood"),
         (lambda copy: (copy / "metadata.json").write_text("[]"), "its format isn't sowa-export"),
-        (lambda copy: changed(copy, version=99), "its version isn't 1"),
+        (lambda copy: changed(copy, version=99), "its version isn't 2"),
         (lambda copy: changed(copy, image_size=[64]), "isn't understood"),
         (lambda copy: changed(copy, image_size=[0, 64]), "image size is 0 x 64"),
-        (lambda copy: changed(copy, boundary={"threshold": -1, "pixel_threshold": 1, "width": 1}), "above 0"),
+        (
+            lambda copy: changed(copy, boundary={"threshold": -1, "pixel_threshold": 1, "width": 1, "unsure": [1, 1]}),
+            "above 0",
+        ),
         (lambda copy: changed(copy, boundary={"threshold": 1}), "isn't understood"),
         (lambda copy: changed(copy, surprise=1), "isn't understood"),
         (lambda copy: changed(copy, runtime="tflite"), "'tflite', allowed are onnx, openvino, torch"),
@@ -129,11 +132,11 @@ def test_a_missing_runtime_says_what_to_install(exported, monkeypatch):
 
 
 def test_a_detector_that_saw_no_normal_image_has_no_percentile():
-    assert ExportedBoundary(0.5, 2.0, 0.25).normal_percentile(0.3) is None
-    table = ExportedBoundary(0.5, 2.0, 0.25, (0.1, 0.2, 0.4), (10.0, 50.0, 90.0))
+    assert ExportedBoundary(0.5, 2.0, 0.25, (0.4, 0.6)).normal_percentile(0.3) is None
+    table = ExportedBoundary(0.5, 2.0, 0.25, (0.4, 0.6), (0.1, 0.2, 0.4), (10.0, 50.0, 90.0))
     assert [table.normal_percentile(raw) for raw in (0.0, 0.1, 0.3, 9.0)] == [10.0, 10.0, 70.0, 90.0]
     with pytest.raises(ValueError, match="one length"):
-        ExportedBoundary(0.5, 2.0, 0.25, (0.1, 0.2), (10.0,))
+        ExportedBoundary(0.5, 2.0, 0.25, (0.4, 0.6), (0.1, 0.2), (10.0,))
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ def prediction(summed: np.ndarray, size: tuple[int, int] = SIZE, levels: np.ndar
         normal_percentile=None,
         threshold=1.0,
         is_anomalous=True,
+        verdict="anomalous",
         anomaly_map=anomaly_map,
         mask=anomaly_map > THRESHOLD,
         level_maps=np.stack([values / 2] * 2) if levels is None else levels.astype(np.float32),

@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from sowa.cli.console import Console
-from sowa.cli.options import COMPUTE, ComputeFlags, MovedBackbone, basic, load_product
-from sowa.core.config import FALSE_POSITIVE_RATE
+from sowa.cli.options import (
+    BOUNDARY,
+    COMPUTE,
+    Boundary,
+    BoundaryFlags,
+    ComputeFlags,
+    MovedBackbone,
+    basic,
+    expected,
+    load_product,
+)
 from sowa.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,9 +33,7 @@ def calibrate(
     normal: Annotated[
         Path | None, basic("folder (or file, or glob pattern) of normal images that aren't its references")
     ] = None,
-    false_positive_rate: Annotated[
-        float | None, basic("share of good parts that may be called anomalous, 0 to 1; 0.01 by default")
-    ] = None,
+    boundary: BoundaryFlags = BOUNDARY,
     dataset: Annotated[
         str | None, basic("layout of labelled images: folder (ROOT/good, ROOT/bad), mvtec, visa")
     ] = None,
@@ -45,16 +52,17 @@ def calibrate(
     """Set a detector's thresholds anew, without fitting it again.
 
     From further normal images (--normal), or from labelled ones (--dataset, --root and --rule).
-    With neither, from what it already knows of normal images, for another --false-positive-rate.
+    With neither, from what it already knows, for another --false-positive-rate, --prior or --unsure.
     """
     from sowa.detector.detector import Sowa
 
     labelled = Labelled.of(dataset, root, category, rule, missed_cost)
-    if labelled and (normal or false_positive_rate is not None):
-        raise InputError("--rule takes labelled images; leave --normal and --false-positive-rate out, or --rule")
+    if labelled and (normal or boundary != BOUNDARY):
+        raise InputError(
+            "--rule takes labelled images; leave --normal, --false-positive-rate, --prior and --unsure out, or --rule"
+        )
     detector = Sowa.load(model, backbone=backbone, settings=compute.settings())
-    rate = FALSE_POSITIVE_RATE if false_positive_rate is None else false_positive_rate
-    _calibrate(detector, labelled or normal, rate, out or model, compute.batch_size)
+    _calibrate(detector, labelled or normal, boundary, out or model, compute.batch_size)
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class Labelled:
 def _calibrate(
     detector: Sowa,
     images: Labelled | Path | None,
-    false_positive_rate: float,
+    boundary: Boundary,
     out: Path,
     batch_size: int,
 ) -> None:
@@ -100,17 +108,27 @@ def _calibrate(
                 images.load(), images.rule, missed_cost=images.missed_cost, batch_size=batch_size, report=report
             )
         else:
-            detector.calibrate(images, false_positive_rate=false_positive_rate, batch_size=batch_size, report=report)
+            detector.calibrate(
+                images,
+                false_positive_rate=boundary.false_positive_rate,
+                prior=boundary.prior,
+                unsure=boundary.unsure,
+                batch_size=batch_size,
+                report=report,
+            )
     detector.save(out)
     console.skipped(detector.skipped_)
     after = detector.calibration_
     console.say(
         f"{out}: threshold {before.threshold:.4f} -> {after.threshold:.4f}, of pixels {before.pixel_threshold:.4f} -> "
-        f"{after.pixel_threshold:.4f}; {after.rule}, normal images seen: {after.seen}",
+        f"{after.pixel_threshold:.4f}; {after.rule}, normal images seen: {after.seen}; "
+        + expected(after.false_alarms, after.missed),
         event="calibrate",
         out=str(out),
         threshold=after.threshold,
         pixel_threshold=after.pixel_threshold,
         rule=after.rule,
         seen=after.seen,
+        false_alarms=after.false_alarms,
+        missed=after.missed,
     )

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from sowa.cli.console import Console
 from sowa.cli.options import (
+    BOUNDARY,
     COMPUTE,
     NETWORK,
     Augment,
+    BoundaryFlags,
     ComputeFlags,
     Expect,
     ImageSize,
@@ -20,10 +22,10 @@ from sowa.cli.options import (
     advanced,
     augmentation,
     basic,
+    expected,
     extensions,
 )
 from sowa.cli.shots import chosen_shots
-from sowa.core.config import FALSE_POSITIVE_RATE as RATE
 
 if TYPE_CHECKING:
     from sowa.detector.detector import Sowa
@@ -36,7 +38,7 @@ def fit(
     normal: Normal,
     out: Annotated[Path, basic("the detector's file, *.sowa")],
     k_shot: Annotated[KShot, basic("references, drawn by the seed; all by default, auto finds out how many")] = None,
-    false_positive_rate: Annotated[float, basic("share of good parts that may be called anomalous, 0 to 1")] = RATE,
+    boundary: BoundaryFlags = BOUNDARY,
     image_size: ImageSize = None,
     tiled: Tiled = False,
     category: Annotated[str | None, basic("class whose prompts are used, where the weights know several")] = None,
@@ -51,10 +53,10 @@ def fit(
     compute: ComputeFlags = COMPUTE,
 ) -> None:
     """Learn what normal looks like from images of good parts, and save a detector."""
-    from sowa.core.calibration import check_rate
+    from sowa.core.calibration import check_shares
     from sowa.detector.detector import Sowa
 
-    check_rate(false_positive_rate)
+    check_shares(boundary.false_positive_rate, boundary.prior, boundary.unsure)
     console = Console()
     named, settings = network.arguments(), compute.settings(image_size, tiled, category)
     detector = Sowa.from_pretrained(**named, settings=settings, extensions=extensions(saliency_weight, expect, glances))
@@ -71,17 +73,21 @@ def fit(
             batch_size=compute.batch_size,
             report=report,
         )
-    detector.calibrate(false_positive_rate=false_positive_rate)
+    detector.calibrate(false_positive_rate=boundary.false_positive_rate, prior=boundary.prior, unsure=boundary.unsure)
     _save(detector, out, console)
 
 
 def _save(detector: Sowa, out: Path, console: Console) -> None:
     detector.save(out)
     console.skipped(detector.skipped_)
+    calibration = detector.calibration_
     console.say(
-        f"{out}: {len(detector.references_)} reference images, threshold {detector.calibration_.threshold:.4f}",
+        f"{out}: {len(detector.references_)} reference images, threshold {calibration.threshold:.4f}; "
+        + expected(calibration.false_alarms, calibration.missed),
         event="fit",
         out=str(out),
         references=detector.references_,
-        threshold=detector.calibration_.threshold,
+        threshold=calibration.threshold,
+        false_alarms=calibration.false_alarms,
+        missed=calibration.missed,
     )

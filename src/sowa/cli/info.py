@@ -65,6 +65,7 @@ def _describe_file(path: Path) -> dict[str, Any]:
             "prompts trained": detector.trained,
             "threshold": detector.calibration.threshold,
             "pixel threshold": detector.calibration.pixel_threshold,
+            "unsure": "raw score {:.4f} to {:.4f}".format(*detector.calibration.unsure),
             "thresholds by": detector.calibration.rule,
             "normal images seen": detector.calibration.seen,
             "seed": detector.seed,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from sowa.core.config import Settings
+from sowa.core.config import PRIOR, WRONG, Settings
 from sowa.core.files import file_format
 from sowa.core.headers import DETECTOR_FORMAT, WEIGHTS_FORMAT
 from sowa.errors import InputError
@@ -65,6 +65,14 @@ Expect = Annotated[
     list[str] | None,
     advanced('defects in your words, such as scratch "missing part"; what looks like none counts less', **SEVERAL),
 ]
+
+# Where normal ends
+FalsePositiveRate = Annotated[
+    float | None,
+    basic("share of good parts that may be called anomalous, 0 to 1; by default what parts good and bad best"),
+]
+Prior = Annotated[float, advanced("share of bad parts among those judged, 0 to 1; moves the threshold")]
+Unsure = Annotated[float, basic("how often a verdict may be wrong that isn't unsure, 0 to 0.5")]
 
 # Networks
 BACKBONE = advanced("mini (embedded), a model of open_clip such as ViT-L-14-336, NAME:FILE, or NAME:random")
@@ -146,11 +154,21 @@ class Network:
         return {"name": self.backbone, "weights": self.model}
 
 
+@dataclass(frozen=True)
+class Boundary:
+    """Where normal ends, for commands that set it."""
+
+    false_positive_rate: FalsePositiveRate = None
+    prior: Prior = PRIOR
+    unsure: Unsure = WRONG
+
+
 # As flags they stand among a command's own. Frozen, so that one default serves all commands.
 MachineFlags = Annotated[Machine, Parameter(name="*")]
 ComputeFlags = Annotated[Compute, Parameter(name="*")]
 NetworkFlags = Annotated[Network, Parameter(name="*")]
-MACHINE, COMPUTE, NETWORK = Machine(), Compute(), Network()
+BoundaryFlags = Annotated[Boundary, Parameter(name="*")]
+MACHINE, COMPUTE, NETWORK, BOUNDARY = Machine(), Compute(), Network(), Boundary()
 
 
 def numbers(flag: str, text: str) -> tuple[int, ...]:
@@ -199,6 +217,13 @@ def extensions(saliency_weight: float, expect: list[str] | None, glances: int | 
 
         chosen.append(Glances(glances))
     return chosen
+
+
+def expected(false_alarms: float | None, missed: float | None) -> str:
+    """What is to be expected of thresholds, in words; empty where nothing is known."""
+    known = {"of good images to be called anomalous": false_alarms, "of bad ones to be missed": missed}
+    told = ", ".join(f"{share:.0%} {what}" for what, share in known.items() if share is not None)
+    return f"expect about {told}" if told else ""
 
 
 def load_product(dataset: str, root: Path, category: str | None) -> list[Sample]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,15 +151,17 @@ def _predict_to_files(
     with ExitStack() as stack:
         writer = stack.enter_context(_report(outputs.report, len(wanted))) if outputs.report else None
         with console.progress() as report, json_lines(outputs.json_file) as lines:
-            anomalous, judged = _judge(detector, wanted, outputs, lines, writer, batch_size, report)
+            verdicts = _judge(detector, wanted, outputs, lines, writer, batch_size, report)
         if writer:
             from sowa.report.describe import describe_predictions
 
-            writer.finish(describe_predictions(detector, source, judged, time.perf_counter() - started, command))
+            seconds = time.perf_counter() - started
+            writer.finish(describe_predictions(detector, source, verdicts.total(), seconds, command))
     console.skipped(detector.skipped_)
     written = [f"overlays in {outputs.folder}"] if outputs.folder else []
     written += [f"report in {outputs.report}"] if outputs.report else []
-    console.note("; ".join([f"{judged} images judged, {anomalous} anomalous", *written]))
+    counted = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in ("anomalous", "unsure", "normal"))
+    console.note("; ".join([f"{verdicts.total()} images judged, {counted}", *written]))
 
 
 def _report(path: Path, count: int) -> AbstractContextManager[ReportWriter]:
@@ -175,10 +178,10 @@ def _judge(
     writer: ReportWriter | None,
     batch_size: int,
     report: Report,
-) -> tuple[int, int]:
-    """Writes a line per image, and overlays; numbers of anomalous and of all judged images."""
+) -> Counter[str]:
+    """Writes a line per image, and overlays; how many images there were of each verdict."""
     names = unique_names(wanted)
-    anomalous = judged = 0
+    verdicts: Counter[str] = Counter()
     for prediction in detector.predict(wanted, stream=True, batch_size=batch_size):
         boxes = _boxes(prediction) if outputs.boxes else None
         told = {"boxes": boxes.to_dicts()} if boxes is not None else {}
@@ -187,10 +190,9 @@ def _judge(
             prediction.save(outputs.folder, names[prediction.image_path], boxes)
         if writer:
             writer.add(prediction, boxes=boxes)
-        judged += 1
-        anomalous += prediction.is_anomalous
-        report("predict", judged + len(detector.skipped_), len(wanted))
-    return anomalous, judged
+        verdicts[prediction.verdict] += 1
+        report("predict", verdicts.total() + len(detector.skipped_), len(wanted))
+    return verdicts
 
 
 def _boxes(prediction: Prediction) -> Instances:

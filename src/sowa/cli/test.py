@@ -129,11 +129,13 @@ def _shown_by(writer: ReportWriter) -> Callable[[Inspected], None]:
 
 def _print(evaluation: Evaluation, console: Console) -> None:
     """Prints the table of metrics, and what is to be said of it."""
-    from sowa.report.describe import metrics_table
+    from sowa.report.describe import decisions_table, metrics_table
 
-    table = metrics_table(evaluation)
+    table, decisions = metrics_table(evaluation), decisions_table(evaluation)
     title = f"{evaluation.dataset}, {evaluation.backbone}, {evaluation.config.scoring} scoring"
     console.table(title, table.header, table.rows)
+    if evaluation.config.scoring == "inductive":
+        console.table("what the default thresholds make of it", decisions.header, decisions.rows)
     for note in table.notes:
         console.note(note)
     console.note(f"{evaluation.images_per_second:.1f} images a second through the network, which all runs share")

@@ -1,110 +1,42 @@
-"""Where normal ends: thresholds from normal images alone, or from labelled ones.
-
-How far a normal image lies from the memory bank is seen by leaving each reference image out of the bank in turn, or
-on normal images that aren't in it. Few images say little about the spread, so it is drawn towards what other products
-show; how well that holds on products that weren't looked at is in benchmarks/results/choices.md and threshold.md.
-"""
+"""Where normal ends: thresholds from normal images and generated damage, at a rate of false alarms, or by labels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Literal
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from sowa.core import student
-from sowa.core.config import FALSE_POSITIVE_RATE
+from sowa.core.config import PRIOR, WRONG
+from sowa.core.decision import Traits, check_prior, check_wrong, learned_rule, logistic, logit
+from sowa.core.normal_range import NormalRange, bank_shift, logarithms, range_of, range_of_references
 from sowa.errors import InputError
 
-FEW = 8  # up to so many normal images show no shape of their own (chosen on auxiliary data)
-UNSEEN_WIDTH = 0.25  # how gently the score rises where no normal image tells
-PRIOR_SPREAD = 0.1
-PRIOR_WEIGHT = 4  # counts as much as this many further images
-# Variants of one reference lie nearer to it than other pieces do: mean and deviation, over products, of how far they
-# miss the centre of normal images, in logarithms (three real and seven generated products, three references each).
-CENTRE_SHIFT, CENTRE_SPREAD = 0.2, 0.22
-BANK_GAIN = 0.14  # so much does the logarithm of a distance fall when the bank grows e-fold (same data)
-SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite
-SAME = 1e-4  # nearer than this lies only a copy of a reference, which says nothing of other pieces
+UNSEEN_WIDTH = 0.25  # how gently a score rises where nothing tells
 RATES = (1e-6, 1 - 1e-6)  # beyond, a bound is nothing but the tail of a formula
+DEFAULT_RULE = "halfway between normal images and generated damage, as other products taught"
 
-Rule = Literal["f1", "youden", "recall", "cost"]
-"""f1: the largest F1. youden: the largest difference of true and false positive rate. recall: no anomalous image is
-missed, as few false alarms as that allows. cost: the smallest sum of false alarms and ``missed_cost`` times misses."""
+Verdict = Literal["normal", "unsure", "anomalous"]
 
 
 @dataclass(frozen=True)
-class NormalRange:
-    """What one more normal image is expected to show, as far as the normal images seen so far tell.
-
-    The number's logarithm follows Student's t, whose long tails stand for what few images can't show. Beyond `FEW`
-    images their own logarithms tell the shape more and more: one more image is equally likely to fall between any two
-    of them, as between an end and infinity.
+class Damaged:
+    """What references with generated damage show: logarithms, one an image.
 
     Attributes:
-        centre: Of the logarithm.
-        width: Of the logarithm, above 0.
-        freedom: Degrees of freedom, 1 and more.
-        logs: The logarithms seen.
-
-    Raises:
-        ValueError: a number isn't finite, or out of its range.
+        image: Of raw scores.
+        pixel: Of the map's mean over the damaged pixels.
     """
 
-    centre: float
-    width: float
-    freedom: int
-    logs: tuple[float, ...] = ()
+    image: tuple[float, ...]
+    pixel: tuple[float, ...]
 
-    def __post_init__(self) -> None:
-        if not all(map(math.isfinite, (self.centre, *self.logs))):
-            raise ValueError("centre and logs of a range must be finite")
-        if not 0 < self.width < math.inf or self.freedom < 1:
-            raise ValueError(f"width {self.width} must be above 0, freedom {self.freedom} 1 or more")
-
-    def bound(self, false_positive_rate: float) -> float:
-        """The value that one more normal image exceeds at this rate (0..1, ends excluded)."""
-        if len(self.logs) <= FEW:
-            return math.exp(self.centre - self.width * student.quantile(self.freedom, false_positive_rate))
-        # All parts of the mixture exceed the lower end at more than the rate, and the upper end at less.
-        tail = min(false_positive_rate, 1 - false_positive_rate) / 2
-        reach = self.width * (10 - student.quantile(1, tail))
-        low, high = min((self.centre, *self.logs)) - reach, max((self.centre, *self.logs)) + reach
-        return math.exp(student.falling_root(lambda log: self._exceeded(log) - false_positive_rate, low, high))
-
-    def percentile(self, value: float) -> float:
-        """Share of normal images that stay below ``value``, 0..100."""
-        return 0.0 if value <= 0 else 100 * (1 - self._exceeded(math.log(value)))
-
-    def _exceeded(self, log: float) -> float:
-        """Chance that one more normal image lies above."""
-        bell = self._bell(log)
-        count = len(self.logs)
-        if count <= FEW:
-            return bell
-        own = self._own(log)
-        return own + (bell - own) * FEW / count
-
-    def _bell(self, log: float) -> float:
-        return student.cumulative(self.freedom, (self.centre - log) / self.width)
-
-    @cached_property
-    def _sorted(self) -> NDArray[np.float64]:
-        return np.sort(self.logs)
-
-    def _own(self, log: float) -> float:
-        """By the images' ranks; beyond the ends the tails of Student's t, which meet the ranks there."""
-        logs = self._sorted
-        end = 1 / (len(logs) + 1)
-        if log > logs[-1]:
-            return end * self._bell(log) / self._bell(logs[-1])
-        if log < logs[0]:
-            return 1 - end * (1 - self._bell(log)) / (1 - self._bell(logs[0]))
-        return float(np.interp(log, logs, np.linspace(1 - end, end, len(logs))))
+    @classmethod
+    def of(cls, raw_scores: Sequence[float], damaged_maps: Sequence[float], references: int) -> Damaged:
+        """From raw scores and map values against a bank of so many references, one left out; 1 where none was."""
+        shift = bank_shift(references)
+        image, pixel = (tuple((logarithms(some) + shift).tolist()) for some in (raw_scores, damaged_maps))
+        return cls(image, pixel)
 
 
 @dataclass(frozen=True)
@@ -115,85 +47,190 @@ class Calibration:
         threshold: A raw score, above 0.
         pixel_threshold: A map value, above 0.
         rule: In words how they were chosen.
+        width: How gently the score rises around the threshold, in logarithms, above 0.
+        unsure: The raw scores between which neither verdict is right often enough.
         image: Range of raw scores over normal images; None where none was seen.
         pixel: Range of map maxima over normal images; None likewise.
+        damaged: What generated damage shows; None where there was none.
         seen: Which normal images those were.
+        prior: The share of bad parts among those judged, for which a score is a probability.
+        wrong: How often a verdict that isn't unsure may be wrong.
 
     Raises:
-        ValueError: a threshold isn't above 0 and finite.
+        ValueError: a threshold or the width isn't above 0 and finite, or the band around it is none.
     """
 
     threshold: float = 0.5
     pixel_threshold: float = 2.0
     rule: str = "half of the abnormal probability"
+    width: float = UNSEEN_WIDTH
+    unsure: tuple[float, float] = (0.5, 0.5)
     image: NormalRange | None = None
     pixel: NormalRange | None = None
+    damaged: Damaged | None = None
     seen: str = "none"
+    prior: float = PRIOR
+    wrong: float = WRONG
 
     def __post_init__(self) -> None:
-        if not all(0 < value < math.inf for value in (self.threshold, self.pixel_threshold)):
-            raise ValueError(f"{self}: each threshold must be a number above 0")
+        if not all(0 < value < math.inf for value in (self.threshold, self.pixel_threshold, self.width)):
+            raise ValueError(f"{self}: thresholds and width must be numbers above 0")
+        low, high = self.unsure
+        if not 0 < low <= self.threshold <= high < math.inf:
+            raise ValueError(f"{self}: the threshold must lie in the band of what is unsure")
 
     def score(self, raw_score: float) -> float:
         """Raw score (0 and more) to 0..1, rising, 0.5 at the threshold."""
         return score_of(raw_score, self.threshold, self.width)
 
-    @property
-    def width(self) -> float:
-        """How gently the score rises around the threshold: the spread of normal images' logarithms."""
-        return self.image.width if self.image else UNSEEN_WIDTH
-
     def normal_percentile(self, raw_score: float) -> float | None:
         """Share of normal images with a lower raw score, 0..100; None where no normal image was seen."""
         return self.image.percentile(raw_score) if self.image else None
+
+    @property
+    def false_alarms(self) -> float | None:
+        """Share of normal images to expect above the threshold, 0..1; None where no normal image was seen."""
+        if self.image is None:
+            return None
+        told = 1 - self.image.percentile(self.threshold) / 100
+        return learned_rule().expected_false_alarms(told, len(self.image.logs) or 1)
+
+    @property
+    def missed(self) -> float | None:
+        """Share of bad images to expect below the threshold, 0..1; None where no damage was generated."""
+        if self.damaged is None:
+            return None
+        below = sum(log <= math.log(self.threshold) for log in self.damaged.image)
+        return learned_rule().expected_missed(below, len(self.damaged.image))
 
 
 def score_of(raw_score: float, threshold: float, width: float) -> float:
     """Raw score (0 and more) to 0..1, rising, 0.5 at ``threshold``; a logistic curve of its logarithm."""
     if raw_score <= 0:
         return 0.0
-    return 0.5 * (1 + math.tanh(0.5 * (math.log(raw_score) - math.log(threshold)) / width))
+    return logistic((math.log(raw_score) - math.log(threshold)) / width)
 
 
-def from_references(raw_scores: Sequence[float], map_maxima: Sequence[float], references: int) -> Calibration:
-    """Calibration from left-out references, or from variants of a single one; at the rate `FALSE_POSITIVE_RATE`.
+def verdict_of(raw_score: float, threshold: float, unsure: tuple[float, float]) -> Verdict:
+    """What a raw score means: unsure strictly within the band, otherwise by the threshold."""
+    if unsure[0] < raw_score < unsure[1]:
+        return "unsure"
+    return "anomalous" if raw_score > threshold else "normal"
+
+
+def zero_shot(levels: int, self_weight: float) -> Calibration:
+    """Where normal ends without references: a map sums one probability per level, half of that is the boundary.
+
+    An image's own patches add to its score, so for them the boundary lies higher; how much is known of `mini`.
+
+    Args:
+        levels: How many there are.
+        self_weight: Of `sowa.core.config.PromptConfig`.
+    """
+    half = Calibration(pixel_threshold=levels / 2)
+    if not self_weight:
+        return half
+    rule = learned_rule()
+    threshold = half.threshold + self_weight * levels * rule.self_boundary
+    low, high = (threshold * math.exp(rule.self_width * logit(score)) for score in rule.band(WRONG, references=False))
+    told = "what parts good and bad images of other products"
+    return replace(half, threshold=threshold, rule=told, width=rule.self_width, unsure=(low, high))
+
+
+def from_references(
+    raw_scores: Sequence[float], map_maxima: Sequence[float], references: int, damaged: Damaged
+) -> Calibration:
+    """Calibration from left-out references, or from variants of a single one.
 
     Args:
         raw_scores: Of each left-out reference.
         map_maxima: Of the same.
         references: The size of the bank; the fewer of them were left out, the wider the ranges.
+        damaged: What generated damage on them shows.
     """
-    if references == 1:
-        image, pixel = (_of_variants(values) for values in (raw_scores, map_maxima))
-    else:
-        shift = -BANK_GAIN * float(np.log(references / (references - 1)))
-        image, pixel = (_range(values, shift) for values in (raw_scores, map_maxima))
+    image, pixel = (range_of_references(values, references) for values in (raw_scores, map_maxima))
     some = "" if len(raw_scores) >= references else f"{len(raw_scores)} of "
     seen = "1 reference, varied" if references == 1 else f"{some}{references} references, each left out in turn"
-    return _with_ranges(image, pixel, seen)
+    return decide(Calibration(image=image, pixel=pixel, damaged=damaged, seen=seen))
 
 
-def from_normal(raw_scores: Sequence[float], map_maxima: Sequence[float]) -> Calibration:
-    """Calibration from raw scores and map maxima of normal images that aren't in the bank, one or more."""
-    return _with_ranges(
-        _range(raw_scores), _range(map_maxima), f"{len(raw_scores)} normal image{'' if len(raw_scores) == 1 else 's'}"
+def from_normal(raw_scores: Sequence[float], map_maxima: Sequence[float], damaged: Damaged) -> Calibration:
+    """Calibration from raw scores and map maxima of normal images that aren't in the bank, one or more.
+
+    ``damaged`` is what generated damage on some of them shows.
+    """
+    seen = f"{len(raw_scores)} normal image{'' if len(raw_scores) == 1 else 's'}"
+    image, pixel = range_of(raw_scores), range_of(map_maxima)
+    return decide(Calibration(image=image, pixel=pixel, damaged=damaged, seen=seen))
+
+
+def decide(calibration: Calibration, prior: float = PRIOR, wrong: float = WRONG) -> Calibration:
+    """The thresholds at which good and bad are equally likely, as many products taught; what was seen stays.
+
+    Args:
+        calibration: That has seen normal images and generated damage.
+        prior: Share of bad parts among those judged, between 0 and 1.
+        wrong: How often a verdict that isn't unsure may be wrong, 0 to 0.5.
+
+    Raises:
+        InputError: a share is out of its range, or there was no normal image or no damage.
+    """
+    check_prior(prior)
+    check_wrong(wrong)
+    image, pixel, damaged = calibration.image, calibration.pixel, calibration.damaged
+    if image is None or pixel is None or damaged is None:
+        raise InputError("the detector has seen no normal image, so nothing tells where they end; fit it on some")
+    rule = learned_rule()
+    traits = Traits.of(damaged.image, image)
+    width = rule.gentleness(traits)
+    middle = image.centre + rule.place(traits) - width * logit(prior)
+    pixels = pixel.centre + rule.place(Traits.of(damaged.pixel, pixel), pixels=True)
+    low, high = (math.exp(middle + width * logit(score)) for score in rule.band(wrong))
+    return replace(
+        calibration,
+        threshold=math.exp(middle),
+        pixel_threshold=math.exp(pixels),
+        rule=DEFAULT_RULE,
+        width=width,
+        unsure=(low, high),
+        prior=prior,
+        wrong=wrong,
     )
 
 
 def at_rate(calibration: Calibration, false_positive_rate: float) -> Calibration:
-    """The thresholds that one more normal image exceeds at ``false_positive_rate``; its ranges stay.
+    """The thresholds above which a normal image is to be expected at this rate; what was seen, and the band of what is
+    unsure, stay.
 
     Raises InputError where the rate isn't between 0 and 1, or no normal image was seen.
     """
     check_rate(false_positive_rate)
-    if calibration.image is None or calibration.pixel is None:
+    image, pixel = calibration.image, calibration.pixel
+    if image is None or pixel is None:
         raise InputError("the detector has seen no normal image, so no rate can be kept; fit or calibrate it on some")
+    told = learned_rule().told_false_alarms(false_positive_rate, len(image.logs) or 1)
+    told = min(max(told, RATES[0]), RATES[1])
+    return moved(calibration, image.bound(told), pixel.bound(told), f"false-positive rate {false_positive_rate:g}")
+
+
+def moved(calibration: Calibration, threshold: float, pixel_threshold: float, rule: str) -> Calibration:
+    """With other thresholds, chosen by ``rule``; what lies between the old one and the new one is unsure too."""
+    low, high = calibration.unsure
     return replace(
         calibration,
-        threshold=calibration.image.bound(false_positive_rate),
-        pixel_threshold=calibration.pixel.bound(false_positive_rate),
-        rule=f"false-positive rate {false_positive_rate:g}",
+        threshold=threshold,
+        pixel_threshold=pixel_threshold,
+        rule=rule,
+        unsure=(min(low, threshold), max(high, threshold)),
     )
+
+
+def check_shares(false_positive_rate: float | None, prior: float, wrong: float) -> None:
+    """Raises InputError for a rate, a prior or a share of wrong verdicts that is out of its range."""
+    check_prior(prior)
+    check_wrong(wrong)
+    if false_positive_rate is not None:
+        check_rate(false_positive_rate)
 
 
 def check_rate(false_positive_rate: float) -> None:
@@ -202,87 +239,3 @@ def check_rate(false_positive_rate: float) -> None:
         raise InputError(
             f"false-positive rate is {false_positive_rate}, allowed is above 0 and below 1, by 0.000001, such as 0.01"
         )
-
-
-def best_threshold(scores: ArrayLike, labels: ArrayLike, rule: Rule, missed_cost: float = 1.0) -> float:
-    """The threshold that ``rule`` finds best for scores (N,) with labels (N,), 1 where anomalous.
-
-    It lies half-way between two neighbouring scores, or on the highest where it's best to call none anomalous.
-
-    Args:
-        scores: (N,), higher where more anomalous.
-        labels: (N,), 1 where anomalous.
-        rule: What is best.
-        missed_cost: What a miss costs for the rule "cost", counted in false alarms.
-
-    Raises:
-        InputError: there aren't images of both kinds, or ``missed_cost`` isn't above 0.
-
-    Example:
-        >>> best_threshold([0.1, 0.2, 0.6, 0.4], [0, 0, 1, 1], "f1")
-        0.30000000000000004
-    """
-    score_N, label_N = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
-    anomalous, normal = int(label_N.sum()), int((~label_N).sum())
-    if not anomalous or not normal:
-        raise InputError(
-            f"{normal} normal and {anomalous} anomalous images, needed is at least one of each for the rule {rule}"
-        )
-    if not 0 < missed_cost < np.inf:
-        raise InputError(f"missed cost is {missed_cost}, allowed is above 0")
-    ascending_D, place = np.unique(score_N, return_inverse=True)
-    found_D, false_D = (np.bincount(place, kind)[::-1].cumsum() for kind in (label_N, ~label_N))
-    return best_cut(ascending_D[::-1], found_D, false_D, rule, missed_cost)
-
-
-def best_cut(
-    score_D: NDArray[np.floating],
-    found_D: NDArray[np.float64],
-    false_D: NDArray[np.float64],
-    rule: Rule,
-    missed_cost: float = 1.0,
-) -> float:
-    """As `best_threshold`, from D distinct scores. Of equally good thresholds the highest is taken.
-
-    Args:
-        score_D: The highest first.
-        found_D: How many anomalous images lie at or above each.
-        false_D: How many normal ones.
-        rule: What is best.
-        missed_cost: As of `best_threshold`.
-    """
-    found, false = np.concatenate(([0.0], found_D)), np.concatenate(([0.0], false_D))
-    anomalous, normal = found[-1], max(false[-1], 1)
-    merit = {
-        "f1": 2 * found / (found + false + anomalous),
-        "youden": found / anomalous - false / normal,
-        "recall": np.where(found == anomalous, -false, -np.inf),
-        "cost": -false - missed_cost * (anomalous - found),
-    }
-    called = int(np.argmax(merit[rule]))  # so many distinct scores from the top are anomalous
-    lowest = float(score_D[max(called - 1, 0)])
-    below = lowest if not called else float(score_D[called]) if called < len(score_D) else 0.0
-    return max((lowest + below) / 2, SMALLEST)
-
-
-def _with_ranges(image: NormalRange, pixel: NormalRange, seen: str) -> Calibration:
-    return at_rate(Calibration(image=image, pixel=pixel, seen=seen), FALSE_POSITIVE_RATE)
-
-
-def _range(values: Sequence[float], shift: float = 0.0) -> NormalRange:
-    """Of one more image, with a scaled-inverse-chi-squared prior on the variance of the logarithm."""
-    logs = _logs([value for value in values if value > SAME] or values)
-    freedom = PRIOR_WEIGHT + len(logs) - 1
-    variance = (PRIOR_WEIGHT * PRIOR_SPREAD**2 + ((logs - logs.mean()) ** 2).sum()) / freedom
-    width = float(np.sqrt(variance * (1 + 1 / len(logs))))
-    return NormalRange(float(logs.mean()) + shift, width, freedom, tuple((logs + shift).tolist()))
-
-
-def _of_variants(values: Sequence[float]) -> NormalRange:
-    """Variants of a single reference show neither the spread nor the centre of other pieces."""
-    width = float(np.hypot(PRIOR_SPREAD * np.sqrt(2), CENTRE_SPREAD))
-    return NormalRange(float(_logs(values).mean()) + CENTRE_SHIFT, width, PRIOR_WEIGHT)
-
-
-def _logs(values: Sequence[float]) -> NDArray[np.float64]:
-    return np.log(np.maximum(np.asarray(values, dtype=np.float64), SMALLEST))

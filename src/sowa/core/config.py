@@ -13,7 +13,8 @@ from typing import Any, ClassVar, TypeVar
 from sowa.errors import InputError
 
 T = TypeVar("T")
-FALSE_POSITIVE_RATE = 0.01  # of normal images, where nobody says otherwise
+PRIOR = 0.5  # share of bad parts among those judged, where nobody says otherwise
+WRONG = 0.05  # how often a verdict that isn't unsure may be wrong, likewise
 STRICT = {"extra": "forbid"}  # what pydantic is to make of fields that a config doesn't have
 
 

@@ -19,7 +19,7 @@ from sowa.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSIONS = {"sowa-detector": 2}
+VERSIONS = {"sowa-detector": 3}
 """Of the formats that have changed; all others are of version 1."""
 UMASK = os.umask(0)  # can only be read by setting it
 os.umask(UMASK)

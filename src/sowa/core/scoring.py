@@ -18,8 +18,6 @@ TOP_FRACTION = 0.01
 """Of an image's values: the score is the mean of so many highest ones."""
 SELF_FRACTION = 1 / 30
 """Of an image's patches: so many others a normal one resembles."""
-SELF_BOUNDARY = 0.27
-"""Of an image's score by its own patches, for each level: where normal ends (benchmarks/results/choices.md)."""
 
 
 def judge_zero_shot(features: Features, config: ModelConfig) -> Judgement:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa.core.arrays import Array
-from sowa.core.calibration import Calibration, Rule, at_rate, best_cut, best_threshold, check_rate, from_normal
-from sowa.core.config import FALSE_POSITIVE_RATE, ModelConfig
+from sowa.core.calibration import Calibration, at_rate, check_shares, decide, from_normal, moved, zero_shot
+from sowa.core.config import PRIOR, WRONG, ModelConfig
 from sowa.core.memory import MemoryBank
 from sowa.core.progress import Report, silent
-from sowa.core.scoring import SELF_BOUNDARY, judge_few_shot, judge_zero_shot
+from sowa.core.scoring import judge_few_shot, judge_zero_shot
+from sowa.core.thresholds import Rule, best_cut, best_threshold
 from sowa.core.types import Features, Judgement, Sample
 from sowa.data.batches import Batch
-from sowa.data.sources import image_sources
+from sowa.data.sources import ImageSource, image_sources
 from sowa.detector.extension import (
     Annotation,
     Annotator,
@@ -29,7 +29,7 @@ from sowa.detector.extension import (
     check_together,
     find_search,
 )
-from sowa.detector.leave_one_out import Judge, score_images, score_samples
+from sowa.detector.leave_one_out import Judge, score_damaged, score_images, score_samples
 from sowa.detector.prediction import Boundary, Prediction, predictions
 from sowa.detector.predictor import Predictor
 from sowa.encoders.base import Encoder
@@ -70,16 +70,8 @@ class CalibratedDetector(Predictor):
 
     @property
     def zero_shot_calibration(self) -> Calibration:
-        """Where normal ends without references: a map sums one probability per level, half of that is the boundary.
-
-        An image's own patches add to its score, so for them the boundary lies higher; how much is known of `mini`.
-        """
-        levels, self_weight = self.encoder.levels, self.encoder.config.prompt.self_weight
-        threshold, rule = Calibration.threshold, Calibration.rule
-        if self_weight:
-            threshold += self_weight * levels * SELF_BOUNDARY
-            rule = "what parts good and bad images of other products"
-        return Calibration(threshold=threshold, pixel_threshold=levels / 2, rule=rule)
+        """Where normal ends without references."""
+        return zero_shot(self.encoder.levels, self.encoder.config.prompt.self_weight)
 
     @property
     def is_fitted(self) -> bool:
@@ -122,7 +114,10 @@ class CalibratedDetector(Predictor):
         self,
         normal: Any = None,
         *,
-        false_positive_rate: float = FALSE_POSITIVE_RATE,
+        false_positive_rate: float | None = None,
+        prior: float = PRIOR,
+        unsure: float = WRONG,
+        seed: int = 0,
         batch_size: int = 8,
         report: Report = silent,
     ) -> Self:
@@ -130,30 +125,43 @@ class CalibratedDetector(Predictor):
 
         Args:
             normal: Normal images that aren't in the bank, as in `fit`; they tell better than the references do where
-                normal ends, and references among them are left out. None keeps what is known of normal images and only
-                changes the rate.
-            false_positive_rate: The share of normal images that may be called anomalous, between 0 and 1.
+                normal ends, and references among them are left out. None keeps what is known of normal images.
+            false_positive_rate: The share of normal images that may be called anomalous, between 0 and 1; None sets the
+                thresholds where good and bad images are equally likely, as `fit` does.
+            prior: Share of bad parts among those that will be judged, between 0 and 1, for which that is so.
+            unsure: How often a verdict that isn't "unsure" may be wrong, 0 to 0.5.
+            seed: That draws damage for ``normal``.
             batch_size: So many images are judged at once.
             report: Told of the progress.
 
         Raises:
-            InputError: the rate isn't between 0 and 1, no image can be read, all are references, or no normal image was
+            InputError: a share is out of its range, no image can be read, all are references, or no normal image was
                 seen.
         """
-        check_rate(false_positive_rate)
+        check_shares(false_positive_rate, prior, unsure)
         calibration = self.calibration_
         if normal is not None:
-            self._check_ready()
-            self.skipped_ = []
-            given = image_sources(normal)
-            known = self._reference_paths()
-            unseen = [p for p in given if not isinstance(p.origin, Path) or p.origin.resolve() not in known]
-            if not unseen:
-                raise InputError(f"all {len(given)} images are references; give normal images that aren't")
-            scores = score_images(self._judge_with(self.bank_, batch_size, report), unseen, self.skipped_)
-            calibration = from_normal(scores.raw_scores, scores.map_maxima)
-        self.calibration_ = at_rate(calibration, false_positive_rate)
+            calibration = self._calibrate_on_normal(image_sources(normal), seed, batch_size, report)
+        calibration = decide(calibration, prior, unsure)
+        self.calibration_ = calibration if false_positive_rate is None else at_rate(calibration, false_positive_rate)
         return self
+
+    def _calibrate_on_normal(
+        self, given: Sequence[ImageSource], seed: int, batch_size: int, report: Report
+    ) -> Calibration:
+        """What normal images tell that aren't references, as they are and with generated damage."""
+        self._check_ready()
+        self.skipped_ = []
+        known = self._reference_paths()
+        unseen = [p for p in given if not isinstance(p.origin, Path) or p.origin.resolve() not in known]
+        if not unseen:
+            raise InputError(f"all {len(given)} images are references; give normal images that aren't")
+        judge = self._judge_with(self.bank_, batch_size, report)
+        scores = score_images(judge, unseen, self.skipped_)
+        broken = {name for name, _ in self.skipped_}
+        readable = [image for image in unseen if image.name not in broken]
+        damaged = score_damaged(judge, readable, seed, in_bank=False)
+        return from_normal(scores.raw_scores, scores.map_maxima, damaged)
 
     def calibrate_labelled(
         self,
@@ -190,7 +198,7 @@ class CalibratedDetector(Predictor):
         else:
             pixel_threshold = best_threshold(scores.map_maxima, scores.labels, rule, missed_cost)
         told = f"{rule} on {len(scores.labels)} labelled images"
-        self.calibration_ = replace(self.calibration_, threshold=threshold, pixel_threshold=pixel_threshold, rule=told)
+        self.calibration_ = moved(self.calibration_, threshold, pixel_threshold, told)
         return self
 
     def _judge_with(self, bank: MemoryBank | None, batch_size: int, report: Report) -> Judge:

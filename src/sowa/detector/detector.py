@@ -18,7 +18,7 @@ from sowa.detector.calibrated import CalibratedDetector
 from sowa.detector.coreset import CANDIDATES
 from sowa.detector.extension import Extension, find
 from sowa.detector.file import DetectorFile, DetectorHeader, read_detector, write_detector
-from sowa.detector.leave_one_out import calibrate_on_references, score_images
+from sowa.detector.leave_one_out import calibrate_on_references, score_damaged, score_images
 from sowa.detector.references import References, Selection, build, check_bank, cover
 from sowa.encoders.base import Encoder
 from sowa.errors import InputError
@@ -94,9 +94,10 @@ class Sowa(CalibratedDetector):
     ) -> Self:
         """Builds the memory bank and the calibration from normal images; an earlier bank is replaced.
 
-        The thresholds are those that one more normal image exceeds at a rate of `sowa.core.config.FALSE_POSITIVE_RATE`,
-        as far as can be told: from the images that the coreset left, or else from each of up to 64 references left out
-        of the bank in turn, a single one varied. `calibrate` sets another rate.
+        The thresholds lie where a good and a bad image are equally likely, as many other products taught
+        (`sowa.core.decision`): above what normal images show, those that the coreset left or else up to 64 references
+        left out of the bank in turn, a single one varied, and below what generated damage on references shows.
+        `calibrate` sets them otherwise.
 
         Args:
             normal: A folder, file, glob pattern, PIL image, array (H, W, 3) uint8, tensor (3, H, W) in 0..1, or a list
@@ -149,7 +150,8 @@ class Sowa(CalibratedDetector):
         judge = self._judge_with(found.bank, batch_size, report)
         if len(others) >= len(found.images):  # fewer tell less than the references themselves do
             scores = score_images(judge, others, self.skipped_)
-            return from_normal(scores.raw_scores, scores.map_maxima)
+            damaged = score_damaged(judge, found.images, seed)
+            return from_normal(scores.raw_scores, scores.map_maxima, damaged)
         return calibrate_on_references(judge, found.images, seed)
 
     def save(self, path: str | Path) -> Path:

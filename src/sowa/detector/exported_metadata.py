@@ -14,13 +14,15 @@ import numpy as np
 from sowa.core.calibration import score_of
 from sowa.errors import InputError
 
-NAME, FORMAT, VERSION = "metadata.json", "sowa-export", 1
+NAME, FORMAT, VERSION = "metadata.json", "sowa-export", 2
 LARGEST = 1 << 26  # bytes of a metadata file that is read at all
 
 
 @dataclass(frozen=True)
 class ExportedBoundary:
     """Where normal ends. The thresholds may be edited; ``width`` says how gently the score rises around them.
+
+    Between the two raw scores of ``unsure`` neither verdict is right often enough.
 
     ``normal_raw_scores`` rise, and ``normal_percentiles`` says how many of 100 normal images stay below each; both
     are empty where the detector has seen no normal image.
@@ -29,12 +31,15 @@ class ExportedBoundary:
     threshold: float
     pixel_threshold: float
     width: float
+    unsure: tuple[float, float]
     normal_raw_scores: tuple[float, ...] = ()
     normal_percentiles: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not all(0 < value < math.inf for value in (self.threshold, self.pixel_threshold, self.width)):
             raise ValueError("threshold, pixel_threshold and width must be numbers above 0")
+        if len(self.unsure) != 2 or not 0 < self.unsure[0] <= self.unsure[1] < math.inf:
+            raise ValueError("unsure must be two numbers above 0, the lower one first")
         if len(self.normal_raw_scores) != len(self.normal_percentiles):
             raise ValueError("normal_raw_scores and normal_percentiles must be of one length")
 
@@ -104,9 +109,9 @@ def _understood(found: dict[str, Any]) -> Metadata:
     boundary: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in found["boundary"].items()
     }
-    for numbers in (boundary.get("normal_raw_scores", ()), boundary.get("normal_percentiles", ())):
-        if any(not isinstance(value, int | float) for value in numbers):
-            raise ValueError("the table of normal images holds something else than numbers")
+    for name in ("unsure", "normal_raw_scores", "normal_percentiles"):
+        if any(not isinstance(value, int | float) for value in boundary.get(name, ())):
+            raise ValueError(f"{name} holds something else than numbers")
     height, width = (int(side) for side in found["image_size"])
     names = {found["model"], *found["sha256"]}
     if (

@@ -1,7 +1,9 @@
-"""What calibrations are made of: raw scores and map maxima of images, references left out of the bank in turn."""
+"""What calibrations are made of: raw scores and map maxima of images, references left out of the bank in turn, as they
+are and with generated damage."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa.core.arrays import to_numpy
-from sowa.core.calibration import Calibration, from_references
+from sowa.core.calibration import Calibration, Damaged, from_references
 from sowa.core.progress import Report, silent
 from sowa.core.types import ABNORMAL, Judgement, Sample
 from sowa.data.batches import none_readable, read_batches
-from sowa.data.images import read_mask_at, resize_image
+from sowa.data.images import read_mask_at, resize_image, resize_mask
 from sowa.data.sampling import draw
 from sowa.data.sources import ImageSource, sample_sources
 from sowa.data.views import variants
@@ -22,6 +24,8 @@ from sowa.metrics import PixelMetrics
 
 LEFT_OUT = 64
 """So many references are left out in turn at most; the range that they draw has settled long before."""
+DAMAGED = 4
+"""So many of them are damaged at most, each in every way."""
 
 
 @dataclass
@@ -62,8 +66,8 @@ class Judge:
     report: Report = silent
 
 
-def calibrate_on_references(judge: Judge, references: Sequence[ImageSource], seed: int) -> Calibration:
-    """What references tell of normal: each against the bank without it, a single one varied and against itself.
+def score_references(judge: Judge, references: Sequence[ImageSource], seed: int) -> Scores:
+    """Of references, each against the bank without it; of a single one variants, against itself.
 
     Args:
         judge: Against the bank that is made of them.
@@ -77,7 +81,55 @@ def calibrate_on_references(judge: Judge, references: Sequence[ImageSource], see
         image = resize_image(references[index].read(), judge.size)
         scores.add(judge.judge(variants(image), None) if alone else judge.judge(image[None], index))
         judge.report("calibrate", done, len(chosen))
-    return from_references(scores.raw_scores, scores.map_maxima, len(references))
+    return scores
+
+
+def score_damaged(judge: Judge, images: Sequence[ImageSource], seed: int, *, in_bank: bool = True) -> Damaged:
+    """What generated damage of every type does to normal images.
+
+    Args:
+        judge: How they are judged.
+        images: That can be read; up to `DAMAGED` of them are damaged.
+        seed: That draws these, and the damage.
+        in_bank: Whether they are the references, in the bank's order: each is judged against the bank without it, a
+            single one varied.
+    """
+    alone = in_bank and len(images) == 1
+    chosen = sorted(draw(range(len(images)), min(len(images), DAMAGED), seed))
+    raw_scores, damaged_maps = list[float](), list[float]()
+    for done, index in enumerate(chosen, start=1):
+        shown, masks = _damaged(images[index].read(), judge.size, alone, [seed, index])
+        judgement = judge.judge(shown, index if in_bank and not alone else None)
+        raw_scores += judgement.raw_scores.tolist()
+        maps = zip(to_numpy(judgement.maps), masks, strict=True)
+        damaged_maps += [float(one[mask].mean() if mask.any() else one.max()) for one, mask in maps]
+        judge.report("damage", done, len(chosen))
+    return Damaged.of(raw_scores, damaged_maps, len(images) if in_bank else 1)
+
+
+def _damaged(
+    image: NDArray[np.uint8], size: tuple[int, int], vary: bool, seed: Sequence[int]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """An image, or variants of it, with every type of damage: images (N, H, W, 3) and masks (N, H, W) at ``size``."""
+    from sowa.synthetic import DAMAGE_TYPES, SMALLEST_SIZE, damage  # needs OpenCV, which judging doesn't
+
+    larger = max(1, math.ceil(SMALLEST_SIZE / min(size)))
+    shown = resize_image(image, (larger * size[0], larger * size[1]))
+    bases = variants(shown) if vary else shown[None]
+    seeds = np.random.default_rng(seed).integers(1 << 31, size=len(DAMAGE_TYPES)).tolist()
+    found = [
+        damage(bases[index % len(bases)], kind, seed=own)
+        for index, (kind, own) in enumerate(zip(DAMAGE_TYPES, seeds, strict=True))
+    ]
+    images = [resize_image(one.image, size) for one in found]
+    return np.stack(images), np.stack([resize_mask(one.mask, size) for one in found])
+
+
+def calibrate_on_references(judge: Judge, references: Sequence[ImageSource], seed: int) -> Calibration:
+    """What references tell of normal, and of what damage does to it; arguments as of `score_references`."""
+    scores = score_references(judge, references, seed)
+    damaged = score_damaged(judge, references, seed)
+    return from_references(scores.raw_scores, scores.map_maxima, len(references), damaged)
 
 
 def score_images(judge: Judge, wanted: Sequence[ImageSource], skipped: list[tuple[str, str]]) -> Scores:

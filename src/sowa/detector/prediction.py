@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sowa.core.calibration import Verdict, verdict_of
 from sowa.core.files import write_bytes
 from sowa.core.types import Judgement
 from sowa.data.batches import Batch
@@ -26,11 +27,12 @@ class Prediction:
 
     Attributes:
         image_path: Where the image is, or what stands for an image that came from no file.
-        score: 0..1; 0.5 is the decision boundary.
+        score: How likely it is that the part is bad, 0..1; 0.5 is the decision boundary.
         raw_score: The method's own number, 0 and more.
         normal_percentile: Share of normal images, 0..100, that are expected to score lower; None where none was seen.
         threshold: The raw score at the boundary.
         is_anomalous: Whether the raw score lies above the threshold.
+        verdict: "normal" or "anomalous", or "unsure" where neither is right often enough.
         anomaly_map: (H, W) float32 at the size that the network saw.
         mask: (H, W) bool: where the map is above ``pixel_threshold``.
         level_maps: What each level adds, on the grid of patches, (L, h, w) float32.
@@ -46,6 +48,7 @@ class Prediction:
     normal_percentile: float | None
     threshold: float
     is_anomalous: bool
+    verdict: Verdict
     anomaly_map: NDArray[np.float32] = field(repr=False)
     mask: NDArray[np.bool_] = field(repr=False)
     level_maps: NDArray[np.float32] = field(repr=False)
@@ -66,6 +69,7 @@ class Prediction:
             "score": round(self.score, 6),
             "raw_score": round(self.raw_score, 6),
             "threshold": round(self.threshold, 6),
+            "verdict": self.verdict,
             "is_anomalous": self.is_anomalous,
             "seconds": round(self.seconds, 4),
             "normal_percentile": None if self.normal_percentile is None else round(self.normal_percentile, 3),
@@ -116,6 +120,11 @@ class Boundary(Protocol):
         """The map value at the boundary."""
         ...
 
+    @property
+    def unsure(self) -> tuple[float, float]:
+        """The raw scores between which neither verdict is right often enough."""
+        ...
+
     def score(self, raw_score: float) -> float:
         """Raw score to 0..1, 0.5 at the threshold."""
         ...
@@ -150,6 +159,7 @@ def predictions(
             normal_percentile=boundary.normal_percentile(raw),
             threshold=boundary.threshold,
             is_anomalous=raw > boundary.threshold,
+            verdict=verdict_of(raw, boundary.threshold, boundary.unsure),
             anomaly_map=anomaly_map,
             mask=anomaly_map > boundary.pixel_threshold,
             level_maps=judgement.level_maps[index],

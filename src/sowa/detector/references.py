@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from sowa.core.arrays import Array, namespace, to_numpy
-from sowa.core.calibration import SAME
 from sowa.core.memory import MemoryBank, normalise
+from sowa.core.normal_range import SAME
 from sowa.core.progress import Report, silent
 from sowa.core.scoring import few_shot_scores
 from sowa.data.batches import Batch, none_readable, read_batches

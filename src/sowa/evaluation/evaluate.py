@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from sowa.data.views import check
 from sowa.detector.detector import Sowa
 from sowa.detector.leave_one_out import Judge, calibrate_on_references
 from sowa.detector.references import FEW, FeatureCache, References, Selection, build
+from sowa.encoders.base import Encoder
 from sowa.errors import InputError
 from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.inspection import Inspected, Inspection
@@ -98,10 +100,14 @@ class _Pass:
         has_masks = all(sample.mask_path for sample in test if sample.label == ABNORMAL)
         self.truth = truth = Truth(has_masks)
         banks = self._banks()
-        metrics = [RunMetrics(*run, banks[run].names if run in banks else [], config) for run in _runs(config)]
+        calibrations = self._calibrations(banks)
+        metrics = [
+            RunMetrics(*run, banks[run].names if run in banks else [], config, calibrations[run])
+            for run in _runs(config)
+        ]
         if inspect:
             inspected = next(m for m in metrics if (m.k_shot, m.seed) == (max(config.k_shots), config.seeds[0]))
-            inspected.inspection = Inspection(inspect, self._calibration(banks))
+            inspected.inspection = Inspection(inspect, inspected.calibration)
         self._judge(test, banks, metrics)
         if not truth.labels:
             raise none_readable(len(test), truth.skipped, "test images")
@@ -131,18 +137,22 @@ class _Pass:
                 truth.probabilities += features.abnormal_probability.tolist()
             self.report(f"test {category}", len(truth.labels) + len(truth.skipped) - broken_references, len(test))
 
-    def _calibration(self, banks: Banks) -> Calibration:
-        """What `fit` with the references of the most shots and the first seed would come to."""
-        if not banks:
-            return self.detector.zero_shot_calibration
-        seed, encoder, category = self.config.seeds[0], self.detector.encoder, self.samples[0].category
-        references = banks[max(self.config.k_shots), seed]
+    def _calibrations(self, banks: Banks) -> dict[tuple[int, int], Calibration]:
+        """What `fit` with the references of each run would come to; nothing is calibrated where no threshold counts."""
+        zero_shot, found = self.detector.zero_shot_calibration, dict[tuple[int, int], Calibration]()
+        shown = max(self.config.k_shots), self.config.seeds[0]
+        for seed in self.config.seeds:
+            encoded = Encoded(self.detector.encoder, self.samples[0].category)
+            for run in [run for run in _runs(self.config) if run[1] == seed]:
+                calibrated = run in banks and (self.config.scoring == "inductive" or run == shown)
+                found[run] = self._calibrate(encoded, banks[run], seed) if calibrated else zero_shot
+        return found
 
+    def _calibrate(self, encoded: Encoded, references: References, seed: int) -> Calibration:
         def judge(images: NDArray[np.uint8], leave_out: int | None) -> Judgement:
-            features = encoder.encode(images, categories=[category] * len(images))
-            return self.detector.judge(features, references.bank, leave_out)
+            return self.detector.judge(encoded(images), references.bank, leave_out)
 
-        judged = Judge(judge, encoder.image_size, report=self.report)
+        judged = Judge(judge, self.detector.image_size, report=self.report)
         return calibrate_on_references(judged, references.images, seed)
 
     def _banks(self) -> Banks:
@@ -182,6 +192,26 @@ class _Pass:
                 yield self.detector.judge(few_shot, banks[run].bank)
             else:
                 yield judge_zero_shot(features, encoder.config)
+
+
+class Encoded:
+    """Features of images, each batch encoded once: all banks of one seed are calibrated on the same ones.
+
+    Args:
+        encoder: What encodes them.
+        category: Whose prompts are used.
+    """
+
+    def __init__(self, encoder: Encoder, category: str) -> None:
+        self.encoder, self.category = encoder, category
+        self._features: dict[bytes, Features] = {}
+
+    def __call__(self, images: NDArray[np.uint8]) -> Features:
+        """Of images (B, H, W, 3) uint8."""
+        key = sha256(images.tobytes()).digest()
+        if key not in self._features:
+            self._features[key] = self.encoder.encode(images, categories=[self.category] * len(images))
+        return self._features[key]
 
 
 def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,16 @@ from sowa.evaluation.config import EvaluationConfig
 from sowa.metrics import Curve, Interval, MetricValue
 
 METRICS = ("image_AUROC", "image_AP", "image_F1Max", "pixel_AUROC", "pixel_AP", "pixel_F1Max", "pixel_AUPRO")
+"""How well images and pixels are ranked."""
+DECISIONS = (
+    "image_BalancedAccuracy",
+    "image_TPR",
+    "image_FPR",
+    "image_Unsure",
+    "image_SureBalancedAccuracy",
+    "pixel_F1",
+)
+"""What the default thresholds make of it."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Evaluation:
         runs = [run for run in self.runs if category in (None, run.category)]
         for k_shot in sorted({run.k_shot for run in runs}):
             chosen = [run for run in runs if run.k_shot == k_shot]
-            metrics = {name: _mean_over_seeds(chosen, name) for name in METRICS}
+            metrics = {name: _mean_over_seeds(chosen, name) for name in (*METRICS, *DECISIONS)}
             rows.append({"k_shot": k_shot, "seeds": len({run.seed for run in chosen}), "metrics": metrics})
         return rows
 

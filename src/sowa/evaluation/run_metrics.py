@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sowa.core.arrays import to_numpy
+from sowa.core.calibration import Calibration
 from sowa.core.scoring import paper_scores
 from sowa.core.types import Judgement
 from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.inspection import Inspection
-from sowa.evaluation.results import METRICS, Run
+from sowa.evaluation.results import DECISIONS, METRICS, Run
 from sowa.metrics import (
     Interval,
     MetricValue,
     PixelBootstrap,
     PixelMetrics,
     bootstrap_images,
+    decision_metrics,
     image_curves,
     image_metrics,
 )
@@ -52,6 +54,7 @@ class RunMetrics:
         seed: That drew them.
         references: Their names.
         config: How the data set is judged.
+        calibration: Of these references.
 
     Attributes:
         inspection: Shows every image of the run, where somebody looks at it.
@@ -59,8 +62,11 @@ class RunMetrics:
 
     inspection: Inspection | None = None
 
-    def __init__(self, k_shot: int, seed: int, references: list[str], config: EvaluationConfig) -> None:
+    def __init__(
+        self, k_shot: int, seed: int, references: list[str], config: EvaluationConfig, calibration: Calibration
+    ) -> None:
         self.k_shot, self.seed, self.references, self.config = k_shot, seed, references, config
+        self.calibration = calibration
         self.pixels = PixelMetrics(image_rates=config.aupro == "authors")
         self.resampled = PixelBootstrap() if config.bootstrap else None
         self.raw_scores: list[float] = []
@@ -100,12 +106,24 @@ class RunMetrics:
         else:
             undefined = MetricValue.undefined("an anomalous image has no mask")
             metrics |= {name: undefined for name in METRICS if name.startswith("pixel")}
+        metrics |= self._decisions(truth)
         curves = {}
         if self.inspection:
             pro = self.pixels.pro_curve() if truth.has_masks else None
             curves = image_curves(scores, truth.labels) | ({"PRO": pro} if pro else {})
         intervals = self._intervals(scores, truth)
         return Run(category, self.k_shot, self.seed, metrics, self.references, intervals, curves)
+
+    def _decisions(self, truth: Truth) -> dict[str, MetricValue]:
+        """What the thresholds make of the run."""
+        if self.config.scoring == "paper":
+            undefined = MetricValue.undefined("paper scores mix the test set, so no threshold is theirs")
+            return dict.fromkeys(DECISIONS, undefined)
+        calibration = self.calibration
+        found = decision_metrics(self.raw_scores, truth.labels, calibration.threshold, calibration.unsure).metrics()
+        if truth.has_masks:
+            return found | {"pixel_F1": self.pixels.f1(calibration.pixel_threshold)}
+        return found | {"pixel_F1": MetricValue.undefined("an anomalous image has no mask")}
 
     def _intervals(self, scores: list[float], truth: Truth) -> dict[str, Interval]:
         """Of all metrics that exist; the authors' AUPRO depends on the extremes of all scores and has none."""

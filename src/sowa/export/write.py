@@ -129,6 +129,9 @@ def _metadata(
             "seed": detector.seed_,
             "rule": detector.calibration_.rule,
             "normal_images_seen": detector.calibration_.seen,
+            "false_alarms_expected": detector.calibration_.false_alarms,
+            "missed_expected": detector.calibration_.missed,
+            "prior": detector.calibration_.prior,
         },
         comparison=comparison,
     )
@@ -142,7 +145,14 @@ def boundary(calibration: Calibration) -> ExportedBoundary:
         low, high = (calibration.image.bound(rate) for rate in RATES)
         scores = tuple(np.geomspace(low, high, TABLE).tolist())
         percentiles = tuple(calibration.image.percentile(score) for score in scores)
-    return ExportedBoundary(calibration.threshold, calibration.pixel_threshold, calibration.width, scores, percentiles)
+    return ExportedBoundary(
+        threshold=calibration.threshold,
+        pixel_threshold=calibration.pixel_threshold,
+        width=calibration.width,
+        unsure=calibration.unsure,
+        normal_raw_scores=scores,
+        normal_percentiles=percentiles,
+    )
 
 
 @contextmanager

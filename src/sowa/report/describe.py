@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from sowa.detector.exported import ExportedSowa
 from sowa.detector.prediction import Boundary
-from sowa.evaluation.results import METRICS, Evaluation, Run
+from sowa.evaluation.results import DECISIONS, METRICS, Evaluation, Run
 from sowa.report import Plot, Summary, Table
 from sowa.report.summary import now
 
@@ -31,6 +32,7 @@ def describe_predictions(
     facts |= {
         "Shots": str(len(detector.references_)),
         "Threshold": f"{boundary.threshold:.4g} (raw score)",
+        "Unsure": "from {:.4g} to {:.4g} (raw score)".format(*boundary.unsure),
         "Pixel threshold": f"{boundary.pixel_threshold:.4g}",
         "Time": f"{seconds:.1f} s, {judged / seconds:.1f} images a second",
     }
@@ -51,7 +53,15 @@ def _fitted(detector: Sowa) -> dict[str, str]:
         "Judged by": method + (" and trained prompts" if detector.is_fitted and detector.encoder.trained else ""),
         "Seed": "–" if detector.seed_ is None else str(detector.seed_),
         "Augmented by": ", ".join(detector.augment_) or "–",
+        "Thresholds by": detector.calibration_.rule,
+        "To expect": _expected(detector.calibration_.false_alarms, detector.calibration_.missed),
     }
+
+
+def _expected(false_alarms: float | None, missed: float | None) -> str:
+    """Of thresholds."""
+    known = {"of good images called anomalous": false_alarms, "of bad ones missed": missed}
+    return ", ".join(f"{share:.0%} {what}" for what, share in known.items() if share is not None) or "–"
 
 
 def _exported(detector: ExportedSowa) -> dict[str, str]:
@@ -60,6 +70,7 @@ def _exported(detector: ExportedSowa) -> dict[str, str]:
         "Backbone": str(metadata.detector["backbone"]),
         "Image size": "{} × {} pixels".format(*metadata.image_size),
         "Judged by": f"an export to {metadata.runtime}, {metadata.precision}",
+        "To expect": _expected(*(metadata.detector.get(f"{kind}_expected") for kind in ("false_alarms", "missed"))),
     }
 
 
@@ -89,7 +100,8 @@ def describe_evaluation(evaluation: Evaluation, detector: Sowa, root: Path, comm
         facts=facts,
         references={run.category: run.references for run in shown},
         skipped=evaluation.skipped,
-        metrics=metrics_table(evaluation),
+        metrics={"Metrics": metrics_table(evaluation)}
+        | ({"At the default thresholds": decisions_table(evaluation)} if config.scoring == "inductive" else {}),
         plots={run.category: _plots(run, config.scoring == "inductive") for run in shown},
         command=command,
     )
@@ -114,16 +126,31 @@ def metrics_table(evaluation: Evaluation) -> Table:
     return Table(["category", "shots", "seeds", *METRICS], rows, [*notes, *(f"–: {why}" for why in whys)])
 
 
-def _rows(name: str, evaluation: Evaluation, category: str | None) -> list[list[Any]]:
+def decisions_table(evaluation: Evaluation) -> Table:
+    """As `metrics_table`, what the default thresholds make of it."""
+    categories = list(dict.fromkeys(run.category for run in evaluation.runs))
+    rows = [row for category in categories for row in _means(category, evaluation, category, DECISIONS)]
+    if len(categories) > 1:
+        rows += _means("mean", evaluation, None, DECISIONS)
+    return Table(["category", "shots", "seeds", *DECISIONS], rows)
+
+
+def _means(name: str, evaluation: Evaluation, category: str | None, metrics: Sequence[str]) -> list[list[Any]]:
+    """A line for each number of shots."""
     rows = []
     for row in evaluation.mean(category):
-        cells = [
-            "–" if value["mean"] is None else f"{value['mean']:.4f} ± {value['std']:.4f}"
-            for value in row["metrics"].values()
-        ]
+        values = [row["metrics"][metric] for metric in metrics]
+        cells = ["–" if value["mean"] is None else f"{value['mean']:.4f} ± {value['std']:.4f}" for value in values]
         rows.append([name, row["k_shot"], row["seeds"], *cells])
+    return rows
+
+
+def _rows(name: str, evaluation: Evaluation, category: str | None) -> list[list[Any]]:
+    rows = []
+    for row in _means(name, evaluation, category, METRICS):
+        rows.append(row)
         if category and evaluation.config.bootstrap:
-            runs = [run for run in evaluation.runs if (run.category, run.k_shot) == (category, row["k_shot"])]
+            runs = [run for run in evaluation.runs if (run.category, run.k_shot) == (category, row[1])]
             rows.append(["", "", "95 %", *(_interval(runs, metric) for metric in METRICS)])
     return rows
 

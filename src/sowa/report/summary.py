@@ -53,7 +53,7 @@ class Summary:
         facts: Names and values in the order to be read.
         references: Names of images, by category.
         skipped: Images that couldn't be read, and why.
-        metrics: A table of them.
+        metrics: Tables of them by what they tell.
         plots: Curves, by category.
         command: What was typed.
     """
@@ -64,7 +64,7 @@ class Summary:
     facts: Mapping[str, str]
     references: Mapping[str, Sequence[str]] = field(default_factory=dict)
     skipped: Sequence[tuple[str, str]] = ()
-    metrics: Table | None = None
+    metrics: Mapping[str, Table] = field(default_factory=dict)
     plots: Mapping[str, Sequence[Plot]] = field(default_factory=dict)
     command: str = ""
 

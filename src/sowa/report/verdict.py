@@ -9,7 +9,7 @@ from sowa.core.types import ABNORMAL
 from sowa.detector.prediction import Prediction
 from sowa.report.charts import octaves
 
-Kind = Literal["missed", "alarm", "found", "passed", "anomalous", "normal"]
+Kind = Literal["missed", "alarm", "found", "passed", "anomalous", "unsure", "normal"]
 """The first four where the truth is known, the others where it isn't."""
 
 TAGS: dict[Kind, str] = {
@@ -18,19 +18,22 @@ TAGS: dict[Kind, str] = {
     "found": "Defect found",
     "passed": "Normal, passed",
     "anomalous": "Anomalous",
+    "unsure": "Unsure",
     "normal": "Normal",
 }
-LABELLED_FILTERS: dict[str, tuple[Kind, ...]] = {
+LABELLED_FILTERS: dict[str, tuple[Kind, ...]] = {  # "unsure" lets through what is, whatever else it is
     "All": ("missed", "alarm", "found", "passed"),
     "Errors": ("missed", "alarm"),
     "Missed": ("missed",),
     "False alarms": ("alarm",),
+    "Unsure": ("unsure",),
     "Anomalous": ("missed", "found"),
     "Normal": ("alarm", "passed"),
 }
 FILTERS: dict[str, tuple[Kind, ...]] = {
-    "All": ("anomalous", "normal"),
+    "All": ("anomalous", "unsure", "normal"),
     "Anomalous": ("anomalous",),
+    "Unsure": ("unsure",),
     "Normal": ("normal",),
 }
 
@@ -41,6 +44,7 @@ class Entry:
 
     Attributes:
         kind: What its verdict is worth.
+        unsure: Whether that is "unsure".
         category: Its product.
         name: Its path.
         ratio: Of its raw score to the threshold.
@@ -49,11 +53,16 @@ class Entry:
     """
 
     kind: Kind
+    unsure: bool
     category: str
     name: str
     ratio: float
     start: int
     length: int
+
+    def passes(self, kinds: tuple[Kind, ...]) -> bool:
+        """Whether a filter of these kinds shows it."""
+        return self.kind in kinds or (self.unsure and "unsure" in kinds)
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -70,7 +79,7 @@ def kind_of(prediction: Prediction, label: int | None) -> Kind:
         label: 0 for normal, 1 for anomalous, None where unknown.
     """
     if label is None:
-        return "anomalous" if prediction.is_anomalous else "normal"
+        return prediction.verdict
     if label == ABNORMAL:
         return "found" if prediction.is_anomalous else "missed"
     return "alarm" if prediction.is_anomalous else "passed"

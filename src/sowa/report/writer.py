@@ -101,10 +101,11 @@ class ReportWriter:
             InputError: the image can't be read again.
         """
         kind, name = kind_of(prediction, label), "/".join(Path(prediction.image_path).parts[-2:])
+        unsure = prediction.verdict == "unsure"
         card = self._card.render(
             name=name,
             kind=kind,
-            tag=TAGS[kind],
+            tag=TAGS[kind] + (", unsure" if unsure and kind != "unsure" else ""),
             prediction=prediction,
             category=category,
             labelled=label is not None,
@@ -116,7 +117,7 @@ class ReportWriter:
         self._boxed |= boxes is not None
         data = _utf8(card)
         self._cards.write(data)
-        self._entries.append(Entry(kind, category, prediction.image_path, ratio, self._end, len(data)))
+        self._entries.append(Entry(kind, unsure, category, prediction.image_path, ratio, self._end, len(data)))
         self._end += len(data)
 
     def finish(self, summary: Summary) -> None:
@@ -127,7 +128,7 @@ class ReportWriter:
             for name in dict.fromkeys(sorted(entry.category for entry in self._entries))
         ]
         script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
-        index = [[entry.kind, entry.category, entry.name] for entry in self._entries]
+        index = [[entry.kind, entry.category, entry.name, int(entry.unsure)] for entry in self._entries]
         page = self._templates.get_template("page.html").generate(
             summary=summary,
             groups=groups,
@@ -157,7 +158,7 @@ class ReportWriter:
         """Names of filters, the kinds that pass, and how many images do."""
         labelled = any(entry.kind in LABELLED_FILTERS["All"] for entry in self._entries)
         return [
-            (name, " ".join(kinds), sum(entry.kind in kinds for entry in self._entries))
+            (name, " ".join(kinds), sum(entry.passes(kinds) for entry in self._entries))
             for name, kinds in (LABELLED_FILTERS if labelled else FILTERS).items()
         ]
 
@@ -176,12 +177,19 @@ class _Group:
 
     @property
     def labelled(self) -> bool:
-        return not self.counts["anomalous"] + self.counts["normal"]
+        return not any(self.counts[kind] for kind in FILTERS["All"])
+
+    @property
+    def unsure(self) -> int:
+        """How many images nobody should be told a verdict on."""
+        return sum(entry.unsure for entry in self.entries)
 
     @property
     def histogram(self) -> Markup:
-        up = [e.ratio for e in self.entries if e.kind in ("missed", "found", "anomalous")]
-        down = [e.ratio for e in self.entries if e.kind in ("alarm", "passed", "normal")]
+        truly = {"missed": True, "found": True, "alarm": False, "passed": False}
+        is_up = [truly.get(entry.kind, entry.ratio > 1) for entry in self.entries]
+        up = [entry.ratio for entry, above in zip(self.entries, is_up, strict=True) if above]
+        down = [entry.ratio for entry, above in zip(self.entries, is_up, strict=True) if not above]
         return histogram(down, up, self.labelled, 620 if self.labelled else 860)
 
     @property

@@ -9,8 +9,8 @@ import torch
 
 from sowa import Sowa
 from sowa.cli.app import run
-from sowa.core.calibration import from_references
 from sowa.core.config import Settings
+from sowa.core.normal_range import range_of_references
 from sowa.data.sources import ImageSource
 from sowa.errors import InputError
 from sowa.evaluation.config import EvaluationConfig
@@ -61,8 +61,8 @@ def test_so_many_tiles_at_most_are_encoded_and_the_threshold_is_made_in_the_same
     assert found[0].anomaly_map.shape == SIZE
     left_out = [some.image_judge.judge(image[None], index).raw_scores.item() for index, image in enumerate(images[:4])]
     if references > 1:
-        told = from_references(left_out, left_out, references)
-        assert some.calibration_.image.centre == pytest.approx(told.image.centre, abs=1e-5)
+        told = range_of_references(left_out, references)
+        assert some.calibration_.image.centre == pytest.approx(told.centre, abs=1e-5)
     assert some.calibration_.threshold != fitted(tiny_backbone, images, None, references).calibration_.threshold
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sowa.core.calibration import SMALLEST, from_references
+from sowa.core.normal_range import SMALLEST, range_of_references
 from sowa.core.scoring import few_shot_scores, top_mean
 from sowa.errors import InputError
 from sowa.extensions.glances.tiles import Mask, TileLayout
@@ -111,8 +111,7 @@ class ReferenceStatistics:
         peak_KT, mean_KT = _log_peaks_and_means(overview_KLP, layout)
         early_KT = _log_peaks(early_KP, layout)
         scores = scores_K.tolist()
-        image = from_references(scores, scores, references).image
-        assert image is not None
+        image = range_of_references(scores, references)
         return cls(
             tile_score=_centre_and_spread(np.log(np.exp(level_KTL).sum(axis=2))),
             level_score=np.stack([_centre_and_spread(values) for values in np.moveaxis(level_KTL, 2, 0)]),

@@ -4,7 +4,7 @@
 (() => {
   const CHUNK = 60; // a multiple of any number of columns from 1 to 6, so that chunks join without a gap
   const $ = (id) => document.getElementById(id);
-  const index = JSON.parse($("index").textContent); // [kind, category, path] in the order of the page
+  const index = JSON.parse($("index").textContent); // [kind, category, path, unsure] in the order of the page
   const cards = $("cards"), tools = $("tools"), dialog = $("enlarged");
   const first = [...cards.children].map((card) => card.outerHTML);
   const html = (i) => (i < first.length ? first[i] : $("card-" + i).textContent);
@@ -41,8 +41,9 @@
     const category = $("category")?.value;
     const words = $("name").value.toLowerCase().split(" ").filter(Boolean);
     shown = [];
-    index.forEach(([kind, of], i) => {
-      const fits = kinds.includes(kind) && (!category || category === of) && words.every((word) => paths[i].includes(word));
+    index.forEach(([kind, of, , unsure], i) => {
+      const passes = kinds.includes(kind) || (unsure && kinds.includes("unsure"));
+      const fits = passes && (!category || category === of) && words.every((word) => paths[i].includes(word));
       if (fits) shown.push(i);
     });
     near.disconnect();
