@@ -21,8 +21,9 @@ from few_shot import DATASETS, RESULTS, stamp
 from torch import Tensor
 
 from sowa import Sowa
-from sowa.core.calibration import Calibration, at_rate, from_references
+from sowa.core.calibration import Calibration, at_rate
 from sowa.core.memory import MemoryBank
+from sowa.core.normal_range import range_of_references
 from sowa.core.scoring import judge_few_shot
 from sowa.core.types import ABNORMAL, NORMAL, Features, Sample
 from sowa.data import draw, load
@@ -114,7 +115,8 @@ def rows(category: str, detector: Sowa, samples: Sequence[Sample]) -> list[str]:
             columns = draw(pool, shots, seed)
             search = product.search(detector, cache, columns)
             left_out = product.scores(detector, search, columns, own=True)
-            calibration = from_references(left_out.raw_scores, left_out.map_maxima, shots)
+            image, pixel = (range_of_references(v, shots) for v in (left_out.raw_scores, left_out.map_maxima))
+            calibration = Calibration(image=image, pixel=pixel)
             unseen = product.scores(detector, search, [number for number in pool if number not in columns])
             bad = product.scores(detector, search, anomalous)
             for rate in RATES:
