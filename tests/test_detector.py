@@ -406,7 +406,7 @@ def test_the_dictionary_has_exactly_the_documented_keys_and_is_json(fitted: sowa
     found = prediction.to_dict()
     assert list(found) == KEYS
     assert json.loads(json.dumps(found)) == found
-    assert [type(value) for value in found.values()] == [str, float, float, float, bool, float, float]
+    assert [type(value) for value in found.values()] == [str, float, float, float, str, bool, float, float]
     assert found["seconds"] >= 0
     assert found["raw_score"] == pytest.approx(prediction.raw_score, abs=1e-6)
 

@@ -29,22 +29,19 @@ class Traits:
     """What references tell of a product, in logarithms.
 
     Attributes:
-        damage: How far the median damaged reference lies above normal ones.
-        weak: How far the lower quartile does.
+        damage: How far damaged references lie above normal ones.
         spread: Of normal images, above 0.
         few: One over how many normal images were seen, of a single one's variants 1.
     """
 
     damage: float
-    weak: float
     spread: float
     few: float
 
     @classmethod
     def of(cls, damaged: Sequence[float], normal: NormalRange) -> Traits:
         """From logarithms of what ``damaged`` references show, and where normal ones lie."""
-        weak, median = np.quantile(damaged, (0.25, 0.5)) - normal.centre
-        return cls(float(median), float(weak), normal.width, 1 / (len(normal.logs) or 1))
+        return cls(float(np.mean(damaged)) - normal.centre, normal.width, 1 / (len(normal.logs) or 1))
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,10 @@ class DecisionRule:
     """What was learned.
 
     Attributes:
-        position: What the image's boundary lies above the centre of normal images: coefficients of the four traits.
+        position: What share of ``damage`` the image's boundary lies above the centre of normal images: where many
+            images were seen, and what is added times ``few``.
         width: Of the logarithm of how gently the chance rises: coefficients of the logarithms of ``damage`` and
-            ``spread``, and a constant.
+            ``spread`` and of ``few``, and a constant.
         pixel_position: As ``position``, for pixels.
         false_alarms: Constant and slope of what is added to the logit of the share of normal images above a threshold
             that their range tells, divided by how many were seen: few mislead, many don't.
@@ -67,9 +65,9 @@ class DecisionRule:
         products: How many products taught it.
     """
 
-    position: tuple[float, float, float, float]
-    width: tuple[float, float, float]
-    pixel_position: tuple[float, float, float, float]
+    position: tuple[float, float]
+    width: tuple[float, float, float, float]
+    pixel_position: tuple[float, float]
     false_alarms: tuple[float, float]
     missed: tuple[float, float]
     unsure: tuple[tuple[float, float, float], ...]
@@ -80,16 +78,14 @@ class DecisionRule:
 
     def place(self, traits: Traits, pixels: bool = False) -> float:
         """The boundary above the centre of normal images; never below it."""
-        along = self.pixel_position if pixels else self.position
-        told = (traits.damage, traits.weak, traits.spread, traits.few)
-        return max(sum(each * trait for each, trait in zip(along, told, strict=True)), 0.0)
+        share, more = self.pixel_position if pixels else self.position
+        return max(traits.damage * (share + more * traits.few), 0.0)
 
     def gentleness(self, traits: Traits) -> float:
         """The scale of the logistic curve by which the chance of a defect rises with the logarithm of a raw score."""
-        damage, spread, constant = self.width
-        return math.exp(
-            damage * math.log(max(traits.damage, LEAST_DAMAGE)) + spread * math.log(traits.spread) + constant
-        )
+        damage, spread, few, constant = self.width
+        logs = damage * math.log(max(traits.damage, LEAST_DAMAGE)) + spread * math.log(traits.spread)
+        return math.exp(logs + few * traits.few + constant)
 
     def expected_false_alarms(self, told: float, images: int) -> float:
         """Share of normal images to expect above a threshold, where their range, seen on ``images``, tells ``told``."""

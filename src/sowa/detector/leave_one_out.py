@@ -25,7 +25,9 @@ from sowa.metrics import PixelMetrics
 LEFT_OUT = 64
 """So many references are left out in turn at most; the range that they draw has settled long before."""
 DAMAGED = 4
-"""So many of them are damaged at most, each in every way."""
+"""So many of them are damaged at most."""
+DAMAGE = ("hole", "contamination") * 2
+"""What is done to each. Of nine types these two tell best where real defects lie (benchmarks/results/decision.md)."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ def score_references(judge: Judge, references: Sequence[ImageSource], seed: int)
 
 
 def score_damaged(judge: Judge, images: Sequence[ImageSource], seed: int, *, in_bank: bool = True) -> Damaged:
-    """What generated damage of every type does to normal images.
+    """What generated damage does to normal images.
 
     Args:
         judge: How they are judged.
@@ -110,16 +112,16 @@ def score_damaged(judge: Judge, images: Sequence[ImageSource], seed: int, *, in_
 def _damaged(
     image: NDArray[np.uint8], size: tuple[int, int], vary: bool, seed: Sequence[int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """An image, or variants of it, with every type of damage: images (N, H, W, 3) and masks (N, H, W) at ``size``."""
-    from sowa.synthetic import DAMAGE_TYPES, SMALLEST_SIZE, damage  # needs OpenCV, which judging doesn't
+    """An image, or variants of it, with each of `DAMAGE`: images (N, H, W, 3) and masks (N, H, W) at ``size``."""
+    from sowa.synthetic import SMALLEST_SIZE, damage  # needs OpenCV, which judging doesn't
 
     larger = max(1, math.ceil(SMALLEST_SIZE / min(size)))
     shown = resize_image(image, (larger * size[0], larger * size[1]))
     bases = variants(shown) if vary else shown[None]
-    seeds = np.random.default_rng(seed).integers(1 << 31, size=len(DAMAGE_TYPES)).tolist()
+    seeds = np.random.default_rng(seed).integers(1 << 31, size=len(DAMAGE)).tolist()
     found = [
         damage(bases[index % len(bases)], kind, seed=own)
-        for index, (kind, own) in enumerate(zip(DAMAGE_TYPES, seeds, strict=True))
+        for index, (kind, own) in enumerate(zip(DAMAGE, seeds, strict=True))
     ]
     images = [resize_image(one.image, size) for one in found]
     return np.stack(images), np.stack([resize_mask(one.mask, size) for one in found])
