@@ -210,20 +210,28 @@ def leave_products_out(products: Sequence[Product]) -> list[Judged]:
     return found
 
 
-def bands(parts: Sequence[tuple[str, Floats, Floats]]) -> tuple[tuple[float, float, float], ...]:
-    """For each of `SHARES` the narrowest band, even in logits, outside which no more verdicts are wrong."""
-    table = Table.of(parts)
-    sureness = np.abs(table.values - 0.5)
-    wrong = (table.values > 0.5) != (table.bad > 0)
-    order = np.argsort(-sureness)
-    shares = np.cumsum((table.weights * wrong)[order]) / np.cumsum(table.weights[order])
+def bands(parts: Sequence[tuple[str, Floats, Floats]]) -> list[tuple[float, float, float]]:
+    """For each of `SHARES` the narrowest band around a half outside which, on half of the products, no more verdicts
+    are wrong: on the hardest ones no band would do, and the others needn't suffer for them."""
+    table, names = Table.of(parts), [name for name, _, _ in parts]
+    sureness, wrong = np.abs(table.values - 0.5), (table.values > 0.5) != (table.bad > 0)
+    product = np.array([names.index(name) for name in names])[table.run]
+    halves, shares = np.linspace(0, 0.495, 100), []
+    for half in halves:
+        sure = sureness >= half
+        of_product = [
+            (table.weights * wrong)[own].sum() / table.weights[own].sum()
+            for own in (sure & (product == number) for number in set(product.tolist()))
+            if own.any()
+        ]
+        shares.append(float(np.median(of_product)) if of_product else 0.0)
+    widest = np.maximum.accumulate(shares[::-1])[::-1]  # what is wrong outside any wider band, too
     rows = []
     for share in SHARES:
-        allowed = np.flatnonzero(shares <= share)
-        half = float(sureness[order][allowed[-1]]) if len(allowed) and allowed[-1] + 1 < len(order) else 0.0
-        half = half if len(allowed) else 0.5
-        rows.append((share, round(0.5 - half, 4), round(0.5 + half, 4)))
-    return tuple(rows)
+        allowed = np.flatnonzero(widest <= share)
+        half = float(halves[allowed[0]]) if len(allowed) else 0.5
+        rows.append((share, round(0.5 - half, 3), round(0.5 + half, 3)))
+    return rows
 
 
 def fit_zero_shot(products: Sequence[Product]) -> tuple[float, float]:
