@@ -21,6 +21,7 @@ from rich.console import Console
 import sowa
 from sowa.cli.app import app, run
 from sowa.cli.predict import unique_names
+from sowa.core.decision import learned_rule
 from sowa.evaluation.results import METRICS
 
 KEYS = ["image_path", "score", "raw_score", "threshold", "verdict", "is_anomalous", "seconds", "normal_percentile"]
@@ -359,7 +360,8 @@ def test_predict_without_a_model_judges_zero_shot_with_the_embedded_one(sowa_com
     lines = sowa_command("predict", judged).lines
     assert len(lines) == 10
     # Up to 1 for the probability, up to 2 for the distance of each of four levels, which counts twice.
-    assert all(0 < line["raw_score"] < 17 and line["threshold"] == pytest.approx(2.66) for line in lines)
+    threshold = pytest.approx(0.5 + 2 * 4 * learned_rule().self_boundary)
+    assert all(0 < line["raw_score"] < 17 and line["threshold"] == threshold for line in lines)
 
 
 def test_predict_takes_patterns_options_and_its_source_as_a_flag(

@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from sowa.cli.app import run
+from sowa.core.calibration import verdict_of
 from sowa.detector.prediction import Prediction
 from sowa.metrics import image_curves
 from sowa.report import Plot, Summary, Table, open_report
@@ -76,7 +77,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
             anomaly_map = np.kron(grid.sum(axis=0), np.ones((16, 16), np.float32))
             name = f"parts/{EVIL}" if number == 7 else f"parts/{number:03d}.png"
             anomalous, mask = bool(ratio > 1), anomaly_map > 1
-            judged = (name, ratio / (1 + ratio), ratio, 99.0, 1.0, anomalous)
+            judged = (name, ratio / (1 + ratio), ratio, 99.0, 1.0, anomalous, verdict_of(ratio, 1.0, (0.9, 1.1)))
             verdict = (*judged, anomaly_map, mask, grid, 1.0, 0.1, piece.image)
             category = "capsule" if number % 2 else "pill"
             writer.add(Prediction(*verdict), category=category, label=label, true_mask=piece.mask)
@@ -84,7 +85,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         table = Table(["category", "shots", *("metric",) * 8], [["pill", 1, *("0.5000 ± 0.1000",) * 8]])
         facts = {"Backbone": "mini", "Data set": "a/very/long/name/without/any/space/" * 4}
         about = ("Evaluation report", "parts", "today", facts, {"": ["a.png"]}, [("b.png", "b.png is empty")])
-        writer.finish(Summary(*about, table, {"pill": plots, "capsule": plots}, "sowa test " + "--flag " * 40))
+        writer.finish(
+            Summary(*about, {"Metrics": table}, {"pill": plots, "capsule": plots}, "sowa test " + "--flag " * 40)
+        )
     return file.as_uri()
 
 
@@ -163,7 +166,7 @@ def test_a_name_of_markup_does_nothing(reader: webdriver.Chrome) -> None:
 
 def test_filters_show_what_they_say(reader: webdriver.Chrome) -> None:
     assert shown(reader) == f"{IMAGES} of {IMAGES}"
-    everything = {"Missed": ".missed", "False alarms": ".alarm", "Errors": ".missed, .alarm"}
+    everything = {"Missed": ".missed", "False alarms": ".alarm", "Errors": ".missed, .alarm", "Unsure": ".unsure"}
     for name, kinds in everything.items():
         choose(reader, name)
         number = int(shown(reader).split()[0])

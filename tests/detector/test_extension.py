@@ -108,7 +108,7 @@ def test_an_extension_that_is_not_here_is_one_clear_line(
     path = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal, k_shot=2).save(tmp_path / "parts.sowa")
     _, metadata = read_metadata(path)
     metadata["extensions"] = {"from_elsewhere": {}}
-    header = {"format": "sowa-detector", "version": "2", "sowa": json.dumps(metadata)}
+    header = {"format": "sowa-detector", "version": "3", "sowa": json.dumps(metadata)}
     save_file(load_file(path), path, metadata=header)
     assert run(["predict", str(normal), "--model", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -121,11 +121,11 @@ def test_a_file_of_the_version_before_is_one_clear_line(
 ) -> None:
     path = sowa.Sowa.from_pretrained(tiny_backbone).fit(normal, k_shot=2).save(tmp_path / "parts.sowa")
     _, metadata = read_metadata(path)
-    header = {"format": "sowa-detector", "version": "1", "sowa": json.dumps(metadata)}
+    header = {"format": "sowa-detector", "version": "2", "sowa": json.dumps(metadata)}
     save_file(load_file(path), path, metadata=header)
     assert run(["predict", str(normal), "--model", str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "has version 1 of sowa-detector, this package reads version 2; make it anew" in line
+    assert "has version 2 of sowa-detector, this package reads version 3; make it anew" in line
 
 
 def test_what_leaves_another_without_effect_is_refused(tiny_backbone: str) -> None:

@@ -105,7 +105,8 @@ class ReportWriter:
         card = self._card.render(
             name=name,
             kind=kind,
-            tag=TAGS[kind] + (", unsure" if unsure and kind != "unsure" else ""),
+            tag=TAGS[kind],
+            unsure=unsure,
             prediction=prediction,
             category=category,
             labelled=label is not None,
