@@ -120,7 +120,7 @@ def test_a_threshold_is_moved_as_said(here: Path, parts_detector: Path) -> None:
     for line in CALIBRATE:
         type_in(line)
         thresholds.append(sowa.Sowa.load("parts.sowa").calibration_.threshold)
-    assert len(set(thresholds)) == len(CALIBRATE) == 3
+    assert len(set(thresholds)) == len(CALIBRATE) == 4
 
 
 def test_images_are_judged_without_a_good_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
