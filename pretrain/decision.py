@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 RIDGE = 1e-2  # keeps coefficients near where they begin, where products say little
 SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)  # of wrong verdicts, for which a band is told
 RATES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)  # at which expected false alarms and misses are fitted
+FEWEST = 2  # references of a run that tells of bands: a single one shows nothing of how far apart pieces lie
 POSITION, WIDTH = (0.5, 0.0), (0.5, 0.5, 0.0, -0.5)  # where fitting begins
 
 
@@ -268,7 +269,8 @@ def learn(products: Sequence[Product], left_out: Sequence[Judged]) -> DecisionRu
         "self_width": self_width,
     }
     rounded: dict[str, Any] = {name: np.round(value, 4).tolist() for name, value in found.items()}
-    unsure, self_unsure = bands([(one.run.product, one.good, one.bad) for one in left_out]), bands(zero_shot)
+    several = [(one.run.product, one.good, one.bad) for one in left_out if one.run.shots >= FEWEST]
+    unsure, self_unsure = bands(several), bands(zero_shot)
     return from_dict(DecisionRule, rounded | {"unsure": unsure, "self_unsure": self_unsure, "products": len(products)})
 
 
