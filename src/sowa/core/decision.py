@@ -57,8 +57,8 @@ class DecisionRule:
         false_alarms: Constant and slope of what is added to the logit of the share of normal images above a threshold
             that their range tells, divided by how many were seen: few mislead, many don't.
         missed: Constant and slope: the logit of the share of bad images below it, from that of damaged references.
-        unsure: For a share of wrong verdicts, the scores outside which no more are wrong on half of the products: rows of
-            (share, low, high), the shares ascending.
+        unsure: Rows of (share, low, high), the shares ascending: outside these two scores fewer verdicts than that are
+            wrong on half of the products.
         self_boundary: Without references, of what an image's own patches show at each level, where normal ends.
         self_width: Without references, how gently the chance rises.
         self_unsure: As ``unsure``, without references.
