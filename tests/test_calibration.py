@@ -159,6 +159,12 @@ def test_a_share_outside_its_limits_is_refused(name, value):
         decide(calibrated([1.0, 2.0]), **{name: value})
 
 
+@pytest.mark.parametrize("values", [(), (math.nan,)])
+def test_damage_that_tells_nothing_is_refused(values):
+    with pytest.raises(ValueError, match="one or more"):
+        Damaged(values, (1.0,))
+
+
 def test_nothing_is_decided_where_no_normal_image_was_seen():
     for asked in (lambda: at_rate(Calibration(), 0.01), lambda: decide(Calibration())):
         with pytest.raises(InputError, match="seen no normal image"):

@@ -82,7 +82,7 @@ def test_predictions_are_those_of_the_original(prompted, exported, judged):
         assert one.raw_score == pytest.approx(other.raw_score, abs=1e-5)
         assert one.score == pytest.approx(other.score, abs=1e-4)
         assert one.normal_percentile == pytest.approx(other.normal_percentile, abs=0.05)
-        assert (one.is_anomalous, one.threshold) == (other.is_anomalous, other.threshold)
+        assert (one.is_anomalous, one.verdict, one.threshold) == (other.is_anomalous, other.verdict, other.threshold)
         np.testing.assert_allclose(one.anomaly_map, other.anomaly_map, atol=1e-5)
         np.testing.assert_allclose(one.level_maps, other.level_maps, atol=1e-5)
         assert one.mask.dtype == bool

@@ -26,10 +26,17 @@ class Damaged:
     Attributes:
         image: Of raw scores.
         pixel: Of the map's mean over the damaged pixels.
+
+    Raises:
+        ValueError: there is none, or a number isn't finite.
     """
 
     image: tuple[float, ...]
     pixel: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.image or not self.pixel or not all(map(math.isfinite, (*self.image, *self.pixel))):
+            raise ValueError("damaged references must be one or more, and their logarithms finite")
 
     @classmethod
     def of(cls, raw_scores: Sequence[float], damaged_maps: Sequence[float], references: int) -> Damaged:
