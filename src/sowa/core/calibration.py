@@ -14,7 +14,7 @@ from sowa.errors import InputError
 
 UNSEEN_WIDTH = 0.25  # how gently a score rises where nothing tells
 RATES = (1e-6, 1 - 1e-6)  # beyond, a bound is nothing but the tail of a formula
-DEFAULT_RULE = "halfway between normal images and generated damage, as other products taught"
+DEFAULT_RULE = "between normal images and generated damage, as other products taught"
 
 Verdict = Literal["normal", "unsure", "anomalous"]
 
