@@ -2,8 +2,8 @@
 
     python pretrain/build.py OUT TEXT src/sowa/weights/mini.safetensors
 
-Reads ``OUT/stem.safetensors`` and ``OUT/vision.safetensors``, ``TEXT/text.safetensors``; writes half precision, which
-halves the file; ``sowa`` computes with these values in full precision.
+Reads ``OUT/stem.safetensors`` and ``OUT/vision.safetensors``, ``TEXT/text.safetensors``; writes half precision and
+words in 8 bits, which more than halves the file; ``sowa`` computes with these values in full precision.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from sowa.core.files import replacing
-from sowa.model.mini import UNTRAINED, empty_clip
+from sowa.model.mini import UNTRAINED, compress, empty_clip
 
-LICENSES = "EfficientNet-Lite0, MobileSAM: Apache-2.0; see docs/MODEL_CARD.md for the data"
+LICENSES = "EfficientNet-Lite2, MobileSAM: Apache-2.0; see docs/MODEL_CARD.md for the data"
 
 
 def main(out: Path, text: Path, target: Path) -> None:
@@ -27,13 +26,8 @@ def main(out: Path, text: Path, target: Path) -> None:
     missing, unexpected = clip.load_state_dict(tensors, strict=False)
     if unexpected or set(missing) - set(UNTRAINED):
         raise SystemExit(f"the parts don't make the network: missing {missing[:3]}, unexpected {unexpected[:3]}")
-    halves = {
-        name: value.half().contiguous() if value.is_floating_point() else value for name, value in tensors.items()
-    }
-    if not all(value.isfinite().all() for value in halves.values() if value.dtype == torch.float16):
-        raise SystemExit("a value is too large for half precision")
     with replacing(target) as part:
-        save_file(halves, part, metadata={"license": LICENSES})
+        save_file(compress(tensors), part, metadata={"license": LICENSES})
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 

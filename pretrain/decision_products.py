@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from sowa.data import load, read_mask_at, resize_image
 from sowa.data.sampling import draw
 from sowa.data.sources import ImageSource
 from sowa.detector.detector import Sowa
+from sowa.detector.image_size import at_suited_size
 from sowa.detector.leave_one_out import Judge, score_damaged, score_references
 from sowa.detector.references import FeatureCache, References, Selection, build
 from sowa.synthetic import CATEGORIES, defect_types, generate
@@ -141,7 +143,7 @@ def runs(detector: Sowa, images: Images) -> Iterator[MeasuredRun]:
         cache = FeatureCache(detector.encoder)
         sources = [one.source for one in draw(train, len(train), seed)]
         for shots in (n for n in SHOTS if n <= len(train)):
-            found = build(detector.encoder, sources, Selection(shots, augment="auto"), cache=cache)
+            found = build(detector.encoder, sources, Selection(shots, augment="auto", seed=seed), cache=cache)
             yield run(detector, found, held, seed)
 
 
@@ -195,11 +197,13 @@ def measure(data: Path, out: Path, names: Sequence[str]) -> None:
         if target.exists():
             continue
         images = known[name]()
+        suited = copy(detector)
+        suited.encoder = at_suited_size(detector.encoder, [one.source for one in images[0]])
         zero_shot = [
             Held(detector, some).judge(lambda features: judge_zero_shot(features, detector.encoder.config))[0]
             for some in images[1:]
         ]
-        measured = [asdict(one) for one in runs(detector, images)]
+        measured = [asdict(one) for one in runs(suited, images)]
         found = {"name": name, "zero_shot_good": zero_shot[0], "zero_shot_bad": zero_shot[1], "runs": measured}
         write_bytes(target, (json.dumps(found) + "\n").encode())
         print(name, flush=True)

@@ -1,7 +1,7 @@
 """Few-shot tasks made up for training: references, normal and defective images of a product, with exact masks.
 
 A product is one of ``sowa.synthetic``, a surface laid out from an image of a texture, or a photograph of an object
-taken again and again. Images come from a folder ``objects/<category>``, ``textures/<attribute>``.
+taken again and again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from sowa.data import list_images, read_image
+from sowa.data import read_image
 from sowa.synthetic import CATEGORIES, DAMAGE_TYPES, damage, defect_types, generate
 
 Image = NDArray[np.uint8]
@@ -24,7 +24,7 @@ Take = Callable[[Generator], Image]
 
 SIZE = 384
 REFERENCES, NORMALS, DEFECTIVE = 4, 2, 4
-KINDS = {"product": 0.4, "surface": 0.35, "object": 0.25}
+KINDS = {"product": 0.5, "surface": 0.2, "object": 0.3}
 TRANSPLANT = "transplant"  # a piece of another image: the defect that no list foresees
 
 
@@ -38,14 +38,15 @@ class Episode:
     kind: str
 
 
-def images_of(root: Path, hold_out: Sequence[str]) -> dict[str, list[Path]]:
-    """Images of textures and objects below ``root``, without the categories held out."""
-    found = {"textures": list[Path](), "objects": list[Path]()}
-    for group, paths in found.items():
-        for folder in sorted((root / group).iterdir()):
-            if folder.name not in hold_out:
-                paths += list_images(folder)
-    return found
+def images_of(corpus: Path, data: Path, hold_out: Sequence[str]) -> dict[str, list[Path]]:
+    """Photographs of objects, without the categories held out, and of surfaces: those whose licence lets a business use
+    what was trained on them (Caltech-101, CC BY; ball screws, CC BY-SA; DeepPCB's templates, MIT)."""
+    folders = [folder for folder in sorted((corpus / "objects").iterdir()) if folder.name not in hold_out]
+    return {
+        "objects": [path for folder in folders for path in sorted(folder.glob("image_*.jpg"))],
+        "surfaces": sorted((data / "auxiliary" / "ballscrew" / "images").iterdir())
+        + sorted((data / "deeppcb").rglob("*_temp.jpg")),
+    }
 
 
 def episode(originals: dict[str, list[Path]], seed: int) -> Episode:
@@ -55,8 +56,9 @@ def episode(originals: dict[str, list[Path]], seed: int) -> Episode:
     if kind == "product":
         images, masks, types = _product(rng)
     else:
-        take = _surface(originals["textures"], rng) if kind == "surface" else _object(originals["objects"], rng)
-        images, masks, types = _damaged(take, originals["objects"] + originals["textures"], rng)
+        photographs = originals["objects"] + originals["surfaces"]
+        take = _surface(photographs, rng) if kind == "surface" else _object(originals["objects"], rng)
+        images, masks, types = _damaged(take, photographs, rng)
     return Episode(_develop(images, rng), masks, types, kind)
 
 
@@ -75,10 +77,10 @@ def _severity(rng: Generator) -> float:
     return float(rng.uniform(0, 1) ** 1.5)  # most defects are small
 
 
-def _surface(textures: Sequence[Path], rng: Generator) -> Take:
-    """Another stretch of an endless texture every time: the image, mirrored over and over."""
+def _surface(photographs: Sequence[Path], rng: Generator) -> Take:
+    """Another stretch of an endless surface every time: a photograph, mirrored over and over."""
     zoom = rng.uniform(0.9, 2.0)
-    tile = _zoomed(_pick(textures, rng), zoom)
+    tile = _zoomed(_pick(photographs, rng), zoom)
     turn, free = rng.uniform(0, 360), rng.uniform() < 0.25
     margin = round(SIZE * 0.75)
     canvas = np.pad(tile, ((0, 2 * SIZE), (0, 2 * SIZE), (0, 0)), mode="symmetric")

@@ -1,6 +1,6 @@
 """Caches what the frozen stem makes of every image that the transformer is trained on.
 
-    python pretrain/features.py CORPUS AUXILIARY OUT [HOLD_OUT]
+    python pretrain/features.py CORPUS DATA OUT [HOLD_OUT]
 
 Reads ``OUT/stem.safetensors`` and ``OUT/teacher.safetensors``; writes shards below ``OUT/features``. Run again, it goes
 on where it was.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from boards import tested_boards
 from episodes import SIZE, Episode, Image, episode, images_of
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -27,10 +28,11 @@ from torch import Tensor, nn
 
 from sowa.core.files import replacing
 from sowa.data import load, read_image, read_mask_at, resize_image
+from sowa.data.images import resize_mask
 from sowa.model.mini import SUMMARY, empty_clip, fold_norms
 
 EPISODES, SHARD = 500, 20
-AUXILIARY = ("crackforest", "glass174", "kolektorsdd", "neu_seg", "sdu_fibre")
+AUXILIARY = ("ballscrew", "glass174", "kolektorsdd", "sdu_fibre")
 MASK = 96
 
 
@@ -51,7 +53,8 @@ class Teacher(nn.Module):
         """(B, SIZE, SIZE, 3) uint8 to tokens and class scores, both in half precision."""
         tokens, scores = [], []
         for part in torch.split(as_input(images), 8):
-            patches, summary, pooled = self.stem.read(part)
+            with torch.autocast("cpu", torch.bfloat16):  # as a detector computes by default
+                patches, summary, pooled = self.stem.read(part)
             tokens.append(torch.cat([summary[:, None], patches.flatten(2).transpose(1, 2)], dim=1).half())
             scores.append(self.classifier(pooled).half())
         return torch.cat(tokens), torch.cat(scores)
@@ -93,22 +96,36 @@ def photographs(teacher: Teacher, paths: list[Path], seed: int) -> dict[str, Ten
 def auxiliary(teacher: Teacher, root: Path, category: str) -> dict[str, Tensor]:
     """Tokens, masks and labels of a real data set."""
     samples = load("pairs", root, category)
-    tokens, masks = [], []
-    for sample in samples:
-        image = read_image(sample.image_path)
-        tokens.append(teacher(resize_image(image, (SIZE, SIZE))[None])[0][0])
-        masks.append(read_mask_at(sample.mask_path, (SIZE, SIZE), (image.shape[0], image.shape[1])))
-    labels = torch.tensor([int(sample.label or 0) for sample in samples])
-    return {"tokens": torch.stack(tokens), "masks": shrink(np.stack(masks)), "labels": labels}
+    images = [read_image(sample.image_path) for sample in samples]
+    masks = [
+        read_mask_at(sample.mask_path, (SIZE, SIZE), (image.shape[0], image.shape[1]))
+        for sample, image in zip(samples, images, strict=True)
+    ]
+    return real(teacher, images, masks, [int(sample.label or 0) for sample in samples])
+
+
+def boards(teacher: Teacher, root: Path) -> dict[str, Tensor]:
+    """The same of DeepPCB's tested boards."""
+    found = list(tested_boards(root))
+    masks = [resize_mask(mask, (SIZE, SIZE)) for _, _, mask in found]
+    return real(teacher, [image for image, _, _ in found], masks, [1] * len(found))
+
+
+def real(
+    teacher: Teacher, images: Sequence[Image], masks: Sequence[NDArray[np.bool_]], labels: list[int]
+) -> dict[str, Tensor]:
+    """What is kept of a real data set."""
+    tokens = [teacher(resize_image(image, (SIZE, SIZE))[None])[0][0] for image in images]
+    return {"tokens": torch.stack(tokens), "masks": shrink(np.stack(masks)), "labels": torch.tensor(labels)}
 
 
 _state: dict[str, Any] = {}
 
 
-def start_worker(corpus: Path, out: Path, hold_out: list[str]) -> None:
+def start_worker(corpus: Path, data: Path, out: Path, hold_out: list[str]) -> None:
     """One thread each: two that share a busy machine wait for each other."""
     torch.set_num_threads(1)
-    _state["teacher"], _state["images"] = Teacher(out), images_of(corpus, hold_out)
+    _state["teacher"], _state["images"] = Teacher(out), images_of(corpus, data, hold_out)
 
 
 def write_episodes(path: Path, start: int) -> None:
@@ -119,21 +136,27 @@ def write_episodes(path: Path, start: int) -> None:
 
 def write_photographs(path: Path, start: int) -> None:
     """A shard of photographs, none where the corpus has ended."""
-    everything = _state["images"]["objects"] + _state["images"]["textures"]
+    everything = _state["images"]["objects"] + _state["images"]["surfaces"]
     part = everything[start : start + 10 * SHARD]
     cache(path, lambda: photographs(_state["teacher"], part, start))
 
 
-def write_auxiliary(path: Path, root: Path) -> None:
+def write_auxiliary(path: Path, data: Path) -> None:
     """A real data set."""
-    cache(path, lambda: auxiliary(_state["teacher"], root, path.stem))
+    if path.stem == "deeppcb":
+        cache(path, lambda: boards(_state["teacher"], data / "deeppcb"))
+    else:
+        cache(path, lambda: auxiliary(_state["teacher"], data / "auxiliary", path.stem))
 
 
-def main(corpus: Path, root: Path, out: Path, hold_out: list[str]) -> None:
-    shards, count = out / "features", sum(len(paths) for paths in images_of(corpus, hold_out).values())
+def main(corpus: Path, data: Path, out: Path, hold_out: list[str]) -> None:
+    shards, count = out / "features", sum(len(paths) for paths in images_of(corpus, data, hold_out).values())
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context, start_worker, (corpus, out, hold_out)) as pool:
-        jobs = [pool.submit(write_auxiliary, shards / "auxiliary" / f"{name}.safetensors", root) for name in AUXILIARY]
+    with ProcessPoolExecutor(os.cpu_count(), context, start_worker, (corpus, data, out, hold_out)) as pool:
+        jobs = [
+            pool.submit(write_auxiliary, shards / "auxiliary" / f"{name}.safetensors", data)
+            for name in (*AUXILIARY, "deeppcb")
+        ]
         for start in range(0, EPISODES, SHARD):
             jobs.append(pool.submit(write_episodes, shards / "episodes" / f"{start:05d}.safetensors", start))
         for start in range(0, count, 10 * SHARD):

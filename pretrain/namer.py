@@ -1,10 +1,11 @@
 """Trains what tells defects by their names through ``mini``: patches of generated defects, and words for them.
 
-    python pretrain/namer.py CORPUS BUILD/namer src/sowa/weights/mini-namer.safetensors [HOLD_OUT]
+    python pretrain/namer.py CORPUS DATA BUILD/namer src/sowa/weights/mini-namer.safetensors HOLD_OUT
 
-CORPUS holds ``objects/<category>`` and ``textures/<attribute>``; defects are drawn onto some of these, and come on
-generated products besides. What the backbone makes of them is cached in BUILD/namer, so a run that was stopped goes on
-where it was. Every fifth image is held out, and told what it's called at the end.
+Defects are drawn onto some of the photographs of CORPUS and DATA that a business may train on
+(`episodes.images_of`), and come on generated products besides. What the backbone makes of them is cached in
+BUILD/namer, so a run that was stopped goes on where it was. Every fifth image is held out, and told what it's called at
+the end.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from episodes import images_of
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sowa.core.files import replacing
-from sowa.data import list_images, read_image, resize_image
+from sowa.data import read_image, resize_image
 from sowa.encoders.torch_encoder import TorchEncoder
 from sowa.extensions.names.config import NamerConfig
 from sowa.extensions.names.namer import FLAWLESS, Namer
@@ -75,18 +77,15 @@ class Job:
         return made.image, np.zeros((SIZE, SIZE), bool) if made.mask is None else made.mask > 0
 
 
-def jobs(corpus: Path) -> list[Job]:
+def jobs(photographs: dict[str, list[Path]]) -> list[Job]:
     random, found = np.random.default_rng(0), list[Job]()
     for style in STYLES:
         for category in CATEGORIES:
             for kind in defect_types(category):
                 found += [Job(category, kind, style, int(random.integers(1 << 30))) for _ in range(2)]
             found.append(Job(category, None, style, int(random.integers(1 << 30))))
-    for kind, every in (("textures", 3), ("objects", 8)):
-        for folder in sorted((corpus / kind).iterdir()):
-            for path in list_images(folder)[::every]:
-                chosen = str(random.choice(DAMAGE_TYPES))
-                found.append(Job(str(path), chosen, None, int(random.integers(1 << 30))))
+    for path in [*photographs["surfaces"][::2], *photographs["objects"][::5]]:
+        found.append(Job(str(path), str(random.choice(DAMAGE_TYPES)), None, int(random.integers(1 << 30))))
     return [found[index] for index in random.permutation(len(found))][: SHARD * SHARDS]
 
 
@@ -180,14 +179,13 @@ def told(namer: Namer, tower: Any, examples: Examples) -> tuple[float, int]:
     return float(np.mean(right)), len(right)
 
 
-def main(corpus: Path, build: Path, out: Path, hold_out: Sequence[str] = (), steps: int = STEPS) -> None:
+def main(photographs: dict[str, list[Path]], build: Path, out: Path, steps: int = STEPS) -> None:
     build.mkdir(parents=True, exist_ok=True)
-    encoder, wanted = TorchEncoder.from_pretrained("mini"), jobs(corpus)
+    encoder, wanted = TorchEncoder.from_pretrained("mini"), jobs(photographs)
     for start in range(0, len(wanted), SHARD):
         path = build / f"{start:05d}.npz"
         if not path.exists():
-            part = [job for job in wanted[start : start + SHARD] if Path(job.source).parent.name not in hold_out]
-            encode(encoder, part, path)
+            encode(encoder, wanted[start : start + SHARD], path)
             print(path.name, flush=True)
     backbone, examples = encoder.network.backbone, Examples.read(build)
     torch.manual_seed(0)
@@ -202,5 +200,5 @@ def main(corpus: Path, build: Path, out: Path, hold_out: Sequence[str] = (), ste
 
 
 if __name__ == "__main__":
-    names = Path(sys.argv[4]).read_text().splitlines() if len(sys.argv) > 4 else []
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), names)
+    corpus, data, build, out, hold_out = (Path(argument) for argument in sys.argv[1:])
+    main(images_of(corpus, data, hold_out.read_text().splitlines()), build, out)

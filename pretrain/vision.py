@@ -4,7 +4,7 @@
 
 Reads ``OUT/features`` and the text tower in TEXT; writes ``OUT/vision.safetensors``. Three tasks at once: a defective
 patch is farther from four references than a normal one (few-shot), says so by itself (zero-shot), and the class token
-names what is seen as EfficientNet-Lite0 does. A run that was stopped goes on.
+names what is seen as EfficientNet-Lite2 does. A run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sowa.model.mini import LAYERS, WIDTH, emphases, empty_clip
 
 STEPS, WARM_UP, LEARNING_RATE, WEIGHT_DECAY = 300, 50, 5e-4, 0.05
 EPISODES, PHOTOGRAPHS, REAL = 3, 6, 2  # per step
-SEEN = ("crackforest", "neu_seg")  # auxiliary data that is trained on
+SEEN = ("ballscrew", "deeppcb")  # auxiliary data that is trained on
 UNSEEN = ("glass174", "kolektorsdd", "sdu_fibre")  # auxiliary data that settings are judged by
 KEEP = 3.0  # weight of staying where the stem was
 SHOTS = 4

@@ -376,9 +376,10 @@ def test_a_category_s_mean_is_of_its_own_runs(both: Evaluation) -> None:
 def test_the_json_has_the_documented_schema(both: Evaluation) -> None:
     found = json.loads(json.dumps(both.to_dict(), allow_nan=False))
     documented = {"dataset", "backbone", "scoring", "runs", "mean", "images_per_second"}
-    assert set(found) == documented | {"aupro", "prompts_trained", "image_size", "tiled", "skipped"}
+    assert set(found) == documented | {"aupro", "prompts_trained", "tiled", "skipped"}
     for run in found["runs"]:
-        assert set(run) == {"category", "k_shot", "seed", "metrics", "references", "why"}
+        assert set(run) == {"category", "k_shot", "seed", "metrics", "references", "image_size", "why"}
+        assert run["image_size"] == [64, 64]
         assert list(run["metrics"]) == [*METRICS, *DECISIONS]
         assert all(value is None or 0 <= value <= 1 for value in run["metrics"].values())
         assert len(run["references"]) == run["k_shot"]
@@ -416,7 +417,7 @@ def test_the_random_state_of_the_caller_is_left_alone(detector: sowa.Sowa, sampl
 def test_undefined_is_never_zero() -> None:
     config = EvaluationConfig()
     nothing = {name: MetricValue.undefined("nothing there") for name in (*METRICS, *DECISIONS)}
-    evaluation = Evaluation("x", "y", False, config, [Run("c", 1, 0, nothing, [])], math.pi, (8, 8), False, [])
+    evaluation = Evaluation("x", "y", False, config, [Run("c", 1, 0, nothing, [], (8, 8))], math.pi, False, [])
     assert evaluation.to_dict()["mean"][0]["metrics"]["image_AUROC"] == {"mean": None, "std": None}
 
 

@@ -218,3 +218,14 @@ def test_half_precision_errs_by_thousandths_of_a_distance() -> None:
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, exact, rtol=0.006, atol=0)
     assert not torch.equal(half, exact)
+
+
+def test_weights_multiply_what_each_level_finds_however_it_is_asked():
+    query, memory = patches(2, 3, 5, 8), patches(2, 4, 5, 8, seed=1)
+    plain, weighed = bank_of(memory), bank_of(memory)
+    weighed.weights = (2.0, 0.5)
+    expected = plain.distances(query) * torch.tensor([2.0, 0.5])[:, None, None]
+    torch.testing.assert_close(weighed.distances(query), expected)
+    torch.testing.assert_close(weighed.distances_by_image(query).amin(dim=-1), expected, atol=1e-6, rtol=1e-5)
+    as_arrays = MemoryBank(weighed.features.numpy(), weighed.weights)
+    np.testing.assert_allclose(as_arrays.distances([part.numpy() for part in query]), expected.numpy(), atol=1e-6)

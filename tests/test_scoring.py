@@ -14,6 +14,7 @@ from sowa.core.scoring import (
     few_shot_scores,
     judge_few_shot,
     judge_zero_shot,
+    level_scores,
     paper_scores,
     self_distances,
     top_mean,
@@ -194,3 +195,8 @@ def test_no_images_verdict_depends_on_the_others_of_its_batch(bank, prompts, wit
 def test_with_neither_bank_nor_prompts_there_is_nothing_to_judge_by():
     with pytest.raises(ValueError, match="prompts are needed"):
         judge_zero_shot(observation(prompts=False), CONFIG)
+
+
+def test_level_scores_add_up_to_the_score():
+    distances = random(3, 2, 200)
+    torch.testing.assert_close(level_scores(distances).sum(dim=0), few_shot_scores(distances))

@@ -17,7 +17,18 @@ from torch import Tensor
 
 from sowa.errors import InputError
 from sowa.model.backbone import Backbone
-from sowa.model.mini import PARTS, UNTRAINED, empty_clip, fold_norms, trained_weights_path, weights_path
+from sowa.model.mini import (
+    PARTS,
+    UNTRAINED,
+    WORD_STEPS,
+    WORDS,
+    compress,
+    empty_clip,
+    fold_norms,
+    read_weights,
+    trained_weights_path,
+    weights_path,
+)
 from sowa.model.pretrained import build_backbone
 
 
@@ -254,8 +265,8 @@ def under_own_names(tensors: dict[str, Tensor], places: dict[str, str]) -> dict[
 
 
 def things(images: Tensor, tensors: dict[str, Tensor]) -> tuple[np.ndarray, Tensor]:
-    """What timm's own EfficientNet-Lite0 sees at four depths, normalised, weighed, joined; and its pooled features."""
-    network = timm.create_model("tf_efficientnet_lite0").eval()
+    """What timm's own EfficientNet-Lite2 sees at four depths, normalised, weighed, joined; and its pooled features."""
+    network = timm.create_model("tf_efficientnet_lite2").eval()
     places = {"entry.0.": "conv_stem.", "entry.1.": "bn1.", "middle.": "blocks.3.", "coarse.": "blocks.4."}
     places |= {f"{part}.{stage}.": f"blocks.{stage}." for part, stages in STAGES.items() for stage in stages}
     places |= {"head.0.": "conv_head.", "head.1.": "bn2."}
@@ -335,13 +346,24 @@ def test_minis_levels_weigh_the_parts_of_a_token(mini):
 
 
 def test_the_package_has_all_of_minis_weights_and_no_other(mini):
-    stored = load_file(weights_path())
+    stored = read_weights(weights_path())
     assert stored.keys() == empty_clip().state_dict().keys() - set(UNTRAINED)
     there = mini.text.state_dict()
     for name, value in stored.items():
         if not name.startswith("visual.conv1."):  # where normalisations are folded into convolutions
             torch.testing.assert_close(there[name], value.to(there[name].dtype))
     assert weights_path().stat().st_size + trained_weights_path().stat().st_size < 40e6
+
+
+def test_words_in_8_bits_are_off_by_half_a_step():
+    words = torch.randn(50, 128, generator=torch.Generator().manual_seed(0))
+    words[7] = 0
+    kept = compress({WORDS: words, "other": torch.tensor([1.5])})
+    assert kept[WORDS].dtype == torch.int8
+    found = kept[WORDS].float() * kept[WORD_STEPS].float()[:, None]
+    assert bool(((found - words).abs() <= words.abs().amax(dim=1, keepdim=True) / 127 * 0.51).all())
+    with pytest.raises(ValueError, match="too large for half precision"):
+        compress({WORDS: words, "other": torch.tensor([1e6])})
 
 
 def test_folded_normalisations_change_nothing_but_the_work():
@@ -358,7 +380,7 @@ def test_folded_normalisations_change_nothing_but_the_work():
     fold_norms(plain)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in plain.modules())
     with torch.inference_mode():
-        torch.testing.assert_close(plain(images), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(plain(images), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_mini_has_its_own_size_and_normalisation(mini):

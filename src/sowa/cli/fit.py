@@ -10,15 +10,15 @@ from sowa.cli.options import (
     BOUNDARY,
     COMPUTE,
     NETWORK,
+    SEEING,
     Augment,
     BoundaryFlags,
     ComputeFlags,
     Expect,
-    ImageSize,
     NetworkFlags,
     Normal,
     SaliencyWeight,
-    Tiled,
+    SeeingFlags,
     advanced,
     augmentation,
     basic,
@@ -39,8 +39,7 @@ def fit(
     out: Annotated[Path, basic("the detector's file, *.sowa")],
     k_shot: Annotated[KShot, basic("references, drawn by the seed; all by default, auto finds out how many")] = None,
     boundary: BoundaryFlags = BOUNDARY,
-    image_size: ImageSize = None,
-    tiled: Tiled = False,
+    seeing: SeeingFlags = SEEING,
     category: Annotated[str | None, basic("class whose prompts are used, where the weights know several")] = None,
     network: NetworkFlags = NETWORK,
     seed: Annotated[int, advanced("seed of the draw")] = 0,
@@ -58,7 +57,7 @@ def fit(
 
     check_shares(boundary.false_positive_rate, boundary.prior, boundary.unsure)
     console = Console()
-    named, settings = network.arguments(), compute.settings(image_size, tiled, category)
+    named, settings = network.arguments(), seeing.settings(compute, category)
     detector = Sowa.from_pretrained(**named, settings=settings, extensions=extensions(saliency_weight, expect, glances))
     if k_shot == "auto":
         k_shot = chosen_shots(detector, normal, seed, compute.batch_size, console)

@@ -5,7 +5,7 @@ Loads neither torch nor numpy, as all of the command line: those are imported wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -116,7 +116,9 @@ class Machine:
         search: str = "exact",
     ) -> Settings:
         """With the flags of a command that sees images. Raises InputError for an image size that isn't one."""
-        return Settings(self.device, self.precision, size(image_size), tiled, category, search)
+        return Settings(
+            self.device, self.precision, image_size=size(image_size), tiled=tiled, category=category, search=search
+        )
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,24 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Seeing:
+    """At which size the images of a product are seen, for commands that learn from references."""
+
+    image_size: Annotated[
+        str, basic("auto (as the images are, up to the pixels of 640x640), a side in pixels, or HEIGHTxWIDTH")
+    ] = "auto"
+    fast: Annotated[bool, basic("with an automatic size, at most the pixels of 384x384")] = False
+    seconds_per_image: Annotated[float | None, basic("with an automatic size, what the network may take")] = None
+    tiled: Tiled = False
+
+    def settings(self, machine: Machine, category: str | None = None) -> Settings:
+        """With the others. Raises InputError for an image size that isn't one."""
+        chosen = None if self.image_size == "auto" else self.image_size
+        found = machine.settings(chosen, self.tiled, category)
+        return replace(found, fast=self.fast, seconds_per_image=self.seconds_per_image)
+
+
+@dataclass(frozen=True)
 class Boundary:
     """Where normal ends, for commands that set it."""
 
@@ -167,8 +187,9 @@ class Boundary:
 MachineFlags = Annotated[Machine, Parameter(name="*")]
 ComputeFlags = Annotated[Compute, Parameter(name="*")]
 NetworkFlags = Annotated[Network, Parameter(name="*")]
+SeeingFlags = Annotated[Seeing, Parameter(name="*")]
 BoundaryFlags = Annotated[Boundary, Parameter(name="*")]
-MACHINE, COMPUTE, NETWORK, BOUNDARY = Machine(), Compute(), Network(), Boundary()
+MACHINE, COMPUTE, NETWORK, SEEING, BOUNDARY = Machine(), Compute(), Network(), Seeing(), Boundary()
 
 
 def numbers(flag: str, text: str) -> tuple[int, ...]:

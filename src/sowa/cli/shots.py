@@ -11,11 +11,11 @@ from sowa.cli.console import Console
 from sowa.cli.options import (
     COMPUTE,
     NETWORK,
+    SEEING,
     ComputeFlags,
-    ImageSize,
     JsonFile,
     NetworkFlags,
-    Tiled,
+    SeeingFlags,
     advanced,
     basic,
     load_product,
@@ -52,8 +52,7 @@ def shots(
     candidates: Annotated[str, basic("numbers of reference images to compare, with commas")] = "1,2,4,8,16",
     out: Annotated[Path | None, basic("PNG file for the curves")] = None,
     json_file: JsonFile = None,
-    image_size: ImageSize = None,
-    tiled: Tiled = False,
+    seeing: SeeingFlags = SEEING,
     work: Annotated[Path | None, basic("folder for encoded images, so that a stopped run goes on where it was")] = None,
     network: NetworkFlags = NETWORK,
     folds: Annotated[int, advanced("parts of the images, each judged once by references from the others")] = 5,
@@ -65,6 +64,7 @@ def shots(
     compute: ComputeFlags = COMPUTE,
 ) -> None:
     """Find out how many reference images a product needs."""
+    from sowa.detector.image_size import at_suited_size
     from sowa.encoders.torch_encoder import TorchEncoder
     from sowa.shots.feature_folder import FeatureFolder
     from sowa.shots.methods import METHODS
@@ -72,8 +72,8 @@ def shots(
 
     config = ShotsConfig(numbers("candidates", candidates), folds, draws, tolerance, patience, seed)
     good, bad = _sources(normal, dataset, root, category, labels, at_most, seed)
-    settings = compute.settings(image_size, tiled)
-    encoder = TorchEncoder.from_pretrained(**network.arguments(), settings=settings)
+    settings = seeing.settings(compute)
+    encoder = at_suited_size(TorchEncoder.from_pretrained(**network.arguments(), settings=settings), good)
     folder = FeatureFolder(work, encoder) if work else None
     pool = Pool(encoder, good, bad, seed=seed, batch_size=compute.batch_size, folder=folder)
     _choose(pool, list(METHODS) if method == "all" else [method], config, out, json_file)
@@ -116,12 +116,13 @@ def _sources(
 
 def chosen_shots(detector: Sowa, normal: Path, seed: int, batch_size: int, console: Console) -> int:
     """For ``sowa fit --k-shot auto``: by cross-validation on generated defects, with what the images allow."""
+    from sowa.detector.image_size import at_suited_size
     from sowa.shots.folds import cross_validate, suited
     from sowa.shots.pool import Pool
 
     good, _ = _sources(normal, None, None, None, "generated", AT_MOST, seed)
     config = suited(ShotsConfig(seed=seed), len(good))
-    pool = Pool(detector.encoder, good, seed=seed, batch_size=batch_size)
+    pool = Pool(at_suited_size(detector.encoder, good), good, seed=seed, batch_size=batch_size)
     with console.progress() as report:
         pool.report = report
         choice = cross_validate(pool, config, report)

@@ -13,13 +13,13 @@ from sowa.cli.console import Console
 from sowa.cli.options import (
     COMPUTE,
     NETWORK,
+    SEEING,
     Augment,
     Aupro,
     Category,
     ComputeFlags,
     Dataset,
     Expect,
-    ImageSize,
     JsonFile,
     KShots,
     NetworkFlags,
@@ -27,7 +27,7 @@ from sowa.cli.options import (
     SaliencyWeight,
     Scoring,
     Seeds,
-    Tiled,
+    SeeingFlags,
     Typed,
     advanced,
     augmentation,
@@ -53,8 +53,7 @@ def run_test(
     category: Category = None,
     k_shot: KShots = "0,1,2,4",
     seeds: Seeds = "0,1,2",
-    image_size: ImageSize = None,
-    tiled: Tiled = False,
+    seeing: SeeingFlags = SEEING,
     json_file: JsonFile = None,
     report: Annotated[Path | None, basic("HTML file with metrics, curves and the verdict on every image")] = None,
     network: NetworkFlags = NETWORK,
@@ -74,7 +73,7 @@ def run_test(
 
     shots, draws, views = numbers("k-shot", k_shot), numbers("seeds", seeds), check(augmentation(augment))
     config = EvaluationConfig(shots, draws, scoring, aupro, compute.batch_size, bootstrap, views)
-    samples, settings = load(dataset, root, category), compute.settings(image_size, tiled)
+    samples, settings = load(dataset, root, category), seeing.settings(compute)
     plugged = extensions(saliency_weight, expect)
     detector = Sowa.from_pretrained(**network.arguments(), settings=settings, extensions=plugged)
     console = Console()

@@ -25,7 +25,11 @@ class Settings:
     Attributes:
         device: "auto" (the best there is), "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto" (bf16 where the processor is faster with it), "fp32" or "bf16".
-        image_size: (H, W) in pixels at which images are seen; None means the backbone's own.
+        image_size: (H, W) in pixels at which images are seen. None means that `Sowa.fit` chooses where the backbone
+            sees images at any size, as "mini" does: their own aspect, their own number of pixels, at most those of a
+            square of 640. Otherwise, and without references, it's the backbone's own.
+        fast: Whether it then chooses at most as many as a square of 384 has.
+        seconds_per_image: Or at most so many that the network takes no longer for an image here; None sets no limit.
         tiled: Whether a larger image, by default of twice the sides, is seen through overlapping windows of the
             backbone's size, for small defects.
         category: The class whose prompts are used, where they know several; None means the first.
@@ -38,6 +42,8 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     image_size: tuple[int, int] | None = None
+    fast: bool = False
+    seconds_per_image: float | None = None
     tiled: bool = False
     category: str | None = None
     search: str = "exact"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sowa.core.config import from_dict
 from sowa.core.files import packaged
@@ -39,7 +40,7 @@ class Traits:
     few: float
 
     @classmethod
-    def of(cls, damaged: Sequence[float], normal: NormalRange) -> Traits:
+    def of(cls, damaged: Sequence[float] | NDArray[np.float64], normal: NormalRange) -> Traits:
         """From logarithms of what ``damaged`` references show, and where normal ones lie."""
         return cls(float(np.mean(damaged)) - normal.centre, normal.width, 1 / (len(normal.logs) or 1))
 

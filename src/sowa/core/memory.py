@@ -17,6 +17,7 @@ class MemoryBank:
 
     Attributes:
         features: (L, K, P, E); P is smaller than an image's number of patches where only some are held.
+        weights: What each level's distances are multiplied by, (L,); None leaves them as they are, as published.
         index: Searched in place of all features where it's there.
 
     Raises:
@@ -32,12 +33,13 @@ class MemoryBank:
 
     index: Index | None = None
 
-    def __init__(self, features: Array) -> None:
+    def __init__(self, features: Array, weights: Sequence[float] | None = None) -> None:
         if features.ndim != 4:
             raise ValueError(
                 f"memory bank of shape {tuple(features.shape)}, needed is (levels, images, patches, width)"
             )
         self.features = features
+        self.weights = weights
 
     @classmethod
     def build(cls, batches: Iterable[Sequence[Array]], at_most: int, patch_fraction: float = 1.0) -> MemoryBank:
@@ -92,7 +94,7 @@ class MemoryBank:
                 distance.
 
         Returns:
-            1 - cosine in 0..2, (L, B, P, K).
+            1 - cosine in 0..2 times the level's weight, (L, B, P, K).
         """
         query, memory, one = normalise(patches), self.features, 1
         xp = namespace(query)
@@ -102,7 +104,7 @@ class MemoryBank:
             xp.concat([nearest_by_image(query_BPE, chunk) for chunk in chunks(query_BPE, memory_KPE)], axis=-1)
             for query_BPE, memory_KPE in zip(query, memory, strict=True)
         ]
-        return (one - xp.astype(xp.stack(nearest), xp.float32, copy=False)).clip(min=0)
+        return self.weigh((one - xp.astype(xp.stack(nearest), xp.float32, copy=False)).clip(min=0))
 
     def distances(
         self, patches: Sequence[Array], leave_out: Array | int | None = None, precision: str = "fp32"
@@ -119,11 +121,11 @@ class MemoryBank:
                 then of a patch that's some thousandths farther.
 
         Returns:
-            min(1 - cosine) in 0..2, (L, B, P).
+            min(1 - cosine) in 0..2 times the level's weight, (L, B, P).
         """
         query = normalise(patches)
         if self.index is not None and leave_out is None:
-            return (1 - self.index.nearest(query)).clip(min=0)
+            return self.weigh((1 - self.index.nearest(query)).clip(min=0))
 
         def nearest(part_BPE: Array, level: int) -> Array:
             if precision == "bf16":
@@ -135,7 +137,14 @@ class MemoryBank:
             xp.concat([nearest(part, level) for part in parts(query_BPE, self.features[level])], axis=1)
             for level, query_BPE in enumerate(query)
         ]
-        return (1 - xp.stack(levels)).clip(min=0)
+        return self.weigh((1 - xp.stack(levels)).clip(min=0))
+
+    def weigh(self, distances: Array) -> Array:
+        """Distances (L, ...) of any shape, each level's times its weight."""
+        if self.weights is None:
+            return distances
+        weights = namespace(distances).asarray(self.weights, dtype=distances.dtype, device=distances.device)
+        return distances * weights.reshape(-1, *(1 for _ in distances.shape[1:]))
 
 
 def normalise(patches: Sequence[Array]) -> Array:

@@ -28,6 +28,9 @@ SMALLEST = 1e-6  # keeps the logarithm of a distance of zero finite
 SAME = 1e-4  # nearer than this lies only a copy of a reference, which says nothing of other pieces
 
 
+Values = Sequence[float] | NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class NormalRange:
     """What one more normal image is expected to show, as far as the normal images seen so far tell.
@@ -98,7 +101,7 @@ class NormalRange:
         return float(np.interp(log, logs, np.linspace(1 - end, end, len(logs))))
 
 
-def range_of(values: Sequence[float], shift: float = 0.0) -> NormalRange:
+def range_of(values: Values, shift: float = 0.0) -> NormalRange:
     """Of one more image, with a scaled-inverse-chi-squared prior on the variance of the logarithm.
 
     Args:
@@ -112,7 +115,7 @@ def range_of(values: Sequence[float], shift: float = 0.0) -> NormalRange:
     return NormalRange(float(logs.mean()) + shift, width, freedom, tuple((logs + shift).tolist()))
 
 
-def range_of_references(values: Sequence[float], references: int) -> NormalRange:
+def range_of_references(values: Values, references: int) -> NormalRange:
     """Of one more image, from references left out of a bank of so many, or from variants of a single one.
 
     Variants show neither the spread nor the centre of other pieces.
@@ -128,6 +131,6 @@ def bank_shift(references: int) -> float:
     return -BANK_GAIN * math.log(references / (references - 1)) if references > 1 else 0.0
 
 
-def logarithms(values: Sequence[float]) -> NDArray[np.float64]:
+def logarithms(values: Values) -> NDArray[np.float64]:
     """Of values (N,), those of zero finite."""
     return np.log(np.maximum(np.asarray(values, dtype=np.float64), SMALLEST))

@@ -84,12 +84,17 @@ def few_shot_map(distances_LBP: Array, grid: tuple[int, int], size: tuple[int, i
 
 
 def few_shot_scores(distances_LBP: Array) -> Array:
-    """Scores (B,) by the distances of patches (L, B, P): sum over levels of the mean of the highest hundredth.
+    """Scores (B,) by the distances of patches (L, B, P): the sum of `level_scores`."""
+    scores_LB = level_scores(distances_LBP)
+    return namespace(scores_LB).sum(scores_LB, axis=0)
+
+
+def level_scores(distances_LBP: Array) -> Array:
+    """What each level says of images, (L, B), by the distances of patches (L, B, P): the mean of the highest hundredth.
 
     Each level finds its own worst patches.
     """
-    xp = namespace(distances_LBP)
-    return xp.sum(xp.stack([top_mean(distances_LBP[level]) for level in range(len(distances_LBP))]), axis=0)
+    return namespace(distances_LBP).stack([top_mean(distances_LBP[level]) for level in range(len(distances_LBP))])
 
 
 def self_distances(patches: Sequence[Array]) -> Array:

@@ -18,6 +18,7 @@ from sowa.detector.calibrated import CalibratedDetector
 from sowa.detector.coreset import CANDIDATES
 from sowa.detector.extension import Extension, find
 from sowa.detector.file import DetectorFile, DetectorHeader, read_detector, write_detector
+from sowa.detector.image_size import at_suited_size
 from sowa.detector.leave_one_out import calibrate_on_references, score_damaged, score_images
 from sowa.detector.references import References, Selection, build, check_bank, cover
 from sowa.encoders.base import Encoder
@@ -94,6 +95,9 @@ class Sowa(CalibratedDetector):
     ) -> Self:
         """Builds the memory bank and the calibration from normal images; an earlier bank is replaced.
 
+        Where the settings leave it open, the images' own sizes tell at which size they are seen
+        (`sowa.detector.image_size`).
+
         The thresholds lie where a good and a bad image are equally likely, as many other products taught
         (`sowa.core.decision`): above what normal images show, those that the coreset left or else up to 64 references
         left out of the bank in turn, a single one varied, and below what generated damage on references shows.
@@ -121,17 +125,36 @@ class Sowa(CalibratedDetector):
         if k_shot is not None and not 1 <= k_shot <= len(available):
             raise InputError(f"k-shot is {k_shot}, allowed is 1 to {len(available)}, the images that there are")
         drawn = draw(available, len(available), seed) if k_shot else available
+        selection = Selection(k_shot or len(available), batch_size, patch_fraction, kinds, seed)
+        before = self.encoder
+        self.encoder = at_suited_size(before, available)
+        try:
+            self._fit(drawn, selection, seed, k_shot, coreset, report)
+        except BaseException:
+            self.encoder = before
+            raise
+        return self
+
+    def _fit(
+        self,
+        drawn: Sequence[ImageSource],
+        selection: Selection,
+        seed: int,
+        k_shot: int | None,
+        coreset: bool,
+        report: Report,
+    ) -> None:
         others: list[ImageSource] = []
         self.skipped_ = skipped = list[tuple[str, str]]()
+        available, batch_size = len(drawn), selection.batch_size
         if coreset and k_shot:
             drawn, others, broken = cover(self.encoder, drawn, k_shot, batch_size, report)
             skipped += broken
-        selection = Selection(k_shot or len(available), batch_size, patch_fraction, kinds)
         found = build(self.encoder, drawn, selection, report)
         skipped += found.skipped
         if len(found.images) < (k_shot or 1):
             raise InputError(
-                f"only {len(found.images)} of {len(available)} images can be read, needed are {k_shot or 1}; first "
+                f"only {len(found.images)} of {available} images can be read, needed are {k_shot or 1}; first "
                 f"problem: {skipped[0][1]}"
             )
         calibration = self._calibrate_on(found, others, seed, batch_size, report)
@@ -139,7 +162,6 @@ class Sowa(CalibratedDetector):
         self.seed_, self.calibration_ = seed, calibration
         self.references_, self.augment_ = found.names, found.augment
         self.annotators = []  # what they have looked at was judged with the bank before
-        return self
 
     def _calibrate_on(
         self, found: References, others: Sequence[ImageSource], seed: int, batch_size: int, report: Report
@@ -180,6 +202,7 @@ class Sowa(CalibratedDetector):
             references=self.references_,
             seed=self.seed_,
             augment=self.augment_,
+            weights=None if self.bank_.weights is None else tuple(self.bank_.weights),
             extensions={extension.name: extension.settings() for extension in self.extensions},
         )
         known = {extension.name: extension.tensors() for extension in self.extensions}
@@ -220,7 +243,7 @@ class Sowa(CalibratedDetector):
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         detector = cls(encoder, extensions)
-        bank = MemoryBank(encoder.place(file.bank))
+        bank = MemoryBank(encoder.place(file.bank), header.weights)
         _restore_extensions(detector, file, bank, Path(path))
         detector.bank_, detector.calibration_ = detector._searchable(bank), header.calibration
         detector.references_, detector.seed_, detector.augment_ = header.references, header.seed, header.augment

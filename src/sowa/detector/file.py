@@ -34,6 +34,7 @@ class DetectorHeader:
         references: Names of the reference images, in the bank's order.
         seed: That drew them.
         augment: Kinds of their views in the bank.
+        weights: What each level's distances count; None for as much as they are.
         extensions: Settings by the name of the extension.
     """
 
@@ -49,6 +50,7 @@ class DetectorHeader:
     references: list[str]
     seed: int | None
     augment: tuple[str, ...] = ()
+    weights: tuple[float, ...] | None = None
     extensions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

@@ -100,7 +100,7 @@ def score_damaged(judge: Judge, images: Sequence[ImageSource], seed: int, *, in_
     chosen = sorted(draw(range(len(images)), min(len(images), DAMAGED), seed))
     raw_scores, damaged_maps = list[float](), list[float]()
     for done, index in enumerate(chosen, start=1):
-        shown, masks = _damaged(images[index].read(), judge.size, alone, [seed, index])
+        shown, masks = damaged_images(images[index].read(), judge.size, alone, [seed, index])
         judgement = judge.judge(shown, index if in_bank and not alone else None)
         raw_scores += judgement.raw_scores.tolist()
         maps = zip(to_numpy(judgement.maps), masks, strict=True)
@@ -109,7 +109,7 @@ def score_damaged(judge: Judge, images: Sequence[ImageSource], seed: int, *, in_
     return Damaged.of(raw_scores, damaged_maps, len(images) if in_bank else 1)
 
 
-def _damaged(
+def damaged_images(
     image: NDArray[np.uint8], size: tuple[int, int], vary: bool, seed: Sequence[int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """An image, or variants of it, with each of `DAMAGE`: images (N, H, W, 3) and masks (N, H, W) at ``size``."""

@@ -5,6 +5,7 @@ Shapes: L levels, B or K images, P patches of an image, V views of it, E joint w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from sowa.data.sources import Image, ImageSource
 from sowa.data.views import check, count, nearer, views
 from sowa.detector.coreset import CANDIDATES, choose
 from sowa.detector.file import DetectorFile
+from sowa.detector.level_weights import weigh_levels
 from sowa.encoders.base import Encoder
 from sowa.errors import InputError
 
@@ -68,12 +70,14 @@ class Selection:
         patch_fraction: Share of each one's patches that the bank holds; None means all of up to `FULL_IMAGES` images,
             and of more so many that the bank grows no further.
         augment: Kinds of views that are held too, or "auto": up to `FEW` references tell which are normal.
+        seed: Draws damage that tells what each level counts.
     """
 
     at_most: int
     batch_size: int = 8
     patch_fraction: float | None = None
     augment: str | Sequence[str] = ()
+    seed: int = 0
 
 
 class FeatureCache:
@@ -160,6 +164,8 @@ def build(
     fraction = min(1.0, FULL_IMAGES / at_most) if fraction is None else fraction
     fraction *= min(1.0, HELD / count(encoder.image_size, kinds))
     bank = MemoryBank.build((list(part) for part in parts), at_most, fraction)
+    if encoder.balanced:
+        bank.weights = weigh_levels(encoder, bank, taken, selection.seed, report)
     return References(taken, bank, kinds, skipped)
 
 
@@ -222,6 +228,9 @@ def check_bank(file: DetectorFile, encoder: Encoder, path: Path) -> None:
     patches = count(encoder.image_size, check(header.augment)) * encoder.grid[0] * encoder.grid[1]
     held = min(bank.shape[2], patches) if bank.ndim == 4 else patches  # of each reference all patches, or some
     expected = (encoder.levels, len(header.references), held, encoder.width)
+    weights = header.weights or (1.0,) * encoder.levels
+    if len(weights) != encoder.levels or not all(0 < weight < math.inf for weight in weights):
+        raise InputError(f"{path} weighs levels by {list(weights)}, needed are {encoder.levels} numbers above 0")
     if tuple(bank.shape) != expected or 0 in expected or not np.isfinite(to_numpy(bank)).all():
         raise InputError(
             f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "

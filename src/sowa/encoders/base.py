@@ -58,6 +58,21 @@ class Encoder(Protocol):
         ...
 
     @property
+    def any_size(self) -> bool:
+        """Whether images are seen as well at one size as at another, and nobody has said at which."""
+        ...
+
+    @property
+    def balanced(self) -> bool:
+        """Whether references tell what each level's distances count; otherwise they are summed as they are."""
+        ...
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """(h, w) of a patch in pixels."""
+        ...
+
+    @property
     def grid(self) -> tuple[int, int]:
         """(h, w) patches of an image."""
         ...
@@ -81,6 +96,14 @@ class Encoder(Protocol):
 
     def at_precision(self, precision: Literal["fp32", "bf16"]) -> Self:
         """The same encoder, sharing its weights, at another precision."""
+        ...
+
+    def at_size(self, image_size: tuple[int, int]) -> Self:
+        """The same encoder, sharing its weights, for images of another size (H, W).
+
+        Raises:
+            InputError: patches of the network don't fit into it.
+        """
         ...
 
     def place(self, array: Array) -> Array:

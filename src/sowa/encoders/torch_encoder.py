@@ -142,6 +142,21 @@ class TorchEncoder:
         return self.windows.tiled
 
     @property
+    def any_size(self) -> bool:
+        """Whether images are seen as well at one size as at another, and nobody has said at which."""
+        return self.network.backbone.any_size and self.settings.image_size is None and not self.tiled
+
+    @property
+    def balanced(self) -> bool:
+        """Whether references tell what each level's distances count; otherwise they are summed as they are."""
+        return self.network.backbone.balanced
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """(h, w) of a patch in pixels."""
+        return self.network.backbone.patch_size
+
+    @property
     def grid(self) -> tuple[int, int]:
         """(h, w) patches of an image."""
         return self.network.backbone.grid(self.image_size)
@@ -160,6 +175,17 @@ class TorchEncoder:
         """The same encoder, sharing its weights, at another precision."""
         other = copy(self)
         other.precision = precision
+        return other
+
+    def at_size(self, image_size: tuple[int, int]) -> Self:
+        """The same encoder, sharing its weights, for images of another size (H, W).
+
+        Raises:
+            InputError: patches of the network don't fit into it.
+        """
+        other = copy(self)
+        other.windows = WindowedNetwork(self.network, image_size, self.tiled).eval()
+        other.windows.patch_readers = self.windows.patch_readers
         return other
 
     def place(self, array: Tensor) -> Tensor:

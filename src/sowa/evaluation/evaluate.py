@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -19,6 +20,7 @@ from sowa.data.batches import Batch, none_readable, read_batches
 from sowa.data.sources import sample_sources
 from sowa.data.views import check
 from sowa.detector.detector import Sowa
+from sowa.detector.image_size import at_suited_size
 from sowa.detector.leave_one_out import Judge, calibrate_on_references
 from sowa.detector.references import FEW, FeatureCache, References, Selection, build
 from sowa.encoders.base import Encoder
@@ -63,9 +65,11 @@ def evaluate(
     truths = []
     for category in dict.fromkeys(sample.category for sample in samples):
         of_category = [sample for sample in samples if sample.category == category]
-        found, truth = _Pass(detector, of_category, config, report).run(inspect)
-        runs += found
-        truths.append(truth)
+        for each in _passes(detector, of_category, config, report):
+            shown = inspect if max(each.config.k_shots) == max(config.k_shots) else None
+            found, truth = each.run(shown)
+            runs += found
+            truths.append(truth)
     seconds = sum(truth.seconds for truth in truths)
     rate = sum(len(truth.labels) for truth in truths) / seconds if seconds else 0.0
     encoder = detector.encoder
@@ -76,15 +80,28 @@ def evaluate(
         config=config,
         runs=runs,
         images_per_second=rate,
-        image_size=encoder.image_size,
         tiled=encoder.settings.tiled,
         skipped=[skip for truth in truths for skip in truth.skipped],
     )
 
 
+def _passes(detector: Sowa, samples: Sequence[Sample], config: EvaluationConfig, report: Report) -> Iterator[_Pass]:
+    """Over the images of one category: one, or two where references choose another size than zero shots have."""
+    shots = tuple(k_shot for k_shot in config.k_shots if k_shot)
+    normal = [sample for sample in samples if sample.split == "train" and sample.label == NORMAL]
+    suited = copy(detector)
+    if shots:
+        suited.encoder = at_suited_size(detector.encoder, sample_sources(normal))
+    if shots and suited.image_size != detector.image_size:
+        if 0 in config.k_shots:
+            yield _Pass(detector, samples, replace(config, k_shots=(0,)), report)
+        config = replace(config, k_shots=shots)
+    yield _Pass(suited, samples, config, report)
+
+
 @dataclass
 class _Pass:
-    """The pass over the images of one category."""
+    """One over the images of one category, seen at one size."""
 
     detector: Sowa
     samples: Sequence[Sample]
@@ -98,7 +115,7 @@ class _Pass:
         if not test:
             raise InputError(f"category {category!r} has no labelled test image; add normal and anomalous ones")
         has_masks = all(sample.mask_path for sample in test if sample.label == ABNORMAL)
-        self.truth = truth = Truth(has_masks)
+        self.truth = truth = Truth(has_masks, self.detector.image_size)
         banks = self._banks()
         calibrations = self._calibrations(banks)
         metrics = [
@@ -172,7 +189,7 @@ class _Pass:
                 continue
             choose_references(self.samples, k_shot, seed)  # says what's wrong where there are too few
             normal = sample_sources(choose_references(self.samples, there, seed))
-            selection = Selection(k_shot, config.batch_size, augment=kinds)
+            selection = Selection(k_shot, config.batch_size, augment=kinds, seed=seed)
             found = build(encoder, normal, selection, cache=caches[seed])
             if k_shot == max(config.k_shots):
                 del caches[seed]  # what it keeps is large

@@ -34,6 +34,7 @@ class Run:
         seed: That drew them.
         metrics: By name, in 0..1.
         references: Their paths.
+        image_size: (H, W) in pixels at which images were seen.
         intervals: By name, where `EvaluationConfig.bootstrap` asks.
         curves: By name, where the run was inspected.
     """
@@ -43,6 +44,7 @@ class Run:
     seed: int
     metrics: dict[str, MetricValue]
     references: list[str]
+    image_size: tuple[int, int]
     intervals: dict[str, Interval] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
 
@@ -58,7 +60,6 @@ class Evaluation:
         config: How the data set was judged.
         runs: One for each category, number of shots and seed.
         images_per_second: The rate of the network, which all runs share.
-        image_size: (H, W) in pixels at which images were seen.
         tiled: Whether through windows.
         skipped: Images that couldn't be read, and why.
     """
@@ -69,7 +70,6 @@ class Evaluation:
     config: EvaluationConfig
     runs: list[Run]
     images_per_second: float
-    image_size: tuple[int, int]
     tiled: bool
     skipped: list[tuple[str, str]]
 
@@ -95,7 +95,6 @@ class Evaluation:
             "prompts_trained": self.trained,
             "scoring": self.config.scoring,
             "aupro": self.config.aupro,
-            "image_size": list(self.image_size),
             "tiled": self.tiled,
             "runs": [
                 {
@@ -105,6 +104,7 @@ class Evaluation:
                     "metrics": {name: value.to_json() for name, value in run.metrics.items()},
                     "why": {name: value.why for name, value in run.metrics.items() if value.why},
                     "references": run.references,
+                    "image_size": list(run.image_size),
                     **({"intervals": _to_json(run.intervals)} if self.config.bootstrap else {}),
                 }
                 for run in self.runs

@@ -33,6 +33,7 @@ class Truth:
 
     Attributes:
         has_masks: Whether every anomalous image has one.
+        image_size: (H, W) in pixels at which images are seen.
         labels: Of the images judged so far.
         probabilities: What the prompts say of each, 0..1; empty where they weren't asked.
         skipped: Names of images that couldn't be read, and why.
@@ -40,6 +41,7 @@ class Truth:
     """
 
     has_masks: bool
+    image_size: tuple[int, int]
     labels: list[bool] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
@@ -112,7 +114,7 @@ class RunMetrics:
             pro = self.pixels.pro_curve() if truth.has_masks else None
             curves = image_curves(scores, truth.labels) | ({"PRO": pro} if pro else {})
         intervals = self._intervals(scores, truth)
-        return Run(category, self.k_shot, self.seed, metrics, self.references, intervals, curves)
+        return Run(category, self.k_shot, self.seed, metrics, self.references, truth.image_size, intervals, curves)
 
     def _decisions(self, truth: Truth) -> dict[str, MetricValue]:
         """What the thresholds make of the run."""

@@ -31,6 +31,7 @@ class DetectorGraph(nn.Module):
     """
 
     class_text: Tensor
+    weights: Tensor | None
 
     def __init__(self, detector: Sowa, half: bool = False) -> None:
         super().__init__()
@@ -43,6 +44,8 @@ class DetectorGraph(nn.Module):
         self.prompts = encoder.trained
         text_1SE = encoder.class_text([encoder.category or ""]).detach().clone()
         self.register_buffer("class_text", text_1SE)
+        weights = detector.bank_.weights
+        self.register_buffer("weights", None if weights is None else torch.tensor(weights).view(-1, 1, 1))
         patches = math.prod(encoder.grid)
         self.step = max(1, CHUNK // 4 // (patches * detector.bank_.features.shape[2]))
         self.levels, self.chunks = len(detector.bank_.features), 0
@@ -58,6 +61,8 @@ class DetectorGraph(nn.Module):
         query_LBPE = normalise(features.patches)
         nearest = [search(query_LBPE[level], self._chunks(level)) for level in range(self.levels)]
         distances_LBP = (1 - torch.stack(nearest)).clamp(min=0)
+        if self.weights is not None:
+            distances_LBP = distances_LBP * self.weights
         judgement = judge_weighed(features, distances_LBP, self.windows.network.config, self.extensions)
         return judgement.raw_scores, judgement.maps, judgement.level_maps
 

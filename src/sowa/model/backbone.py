@@ -42,6 +42,11 @@ class Backbone(nn.Module):
         InputError: another image tower, or levels that the transformer doesn't have.
     """
 
+    any_size = False
+    """Whether images are seen as well at any other size as at its own: positions that were learned for one are not."""
+    balanced = False
+    """Whether its levels see so differently that references tell what the distances of each count
+    (`sowa.core.levels`); as published they are summed as they are."""
     mean: Tensor
     std: Tensor
 

@@ -1,13 +1,13 @@
 """``mini``, the embedded default: a hybrid vision-language transformer that needs no download.
 
-Its patch embedding is two frozen networks, EfficientNet-Lite0 with ImageNet weights and MobileSAM's TinyViT (both
+Its patch embedding is two frozen networks, EfficientNet-Lite2 with ImageNet weights and MobileSAM's TinyViT (both
 Apache-2.0); transformer blocks and text tower are trained by the scripts in ``pretrain/``. ``docs/MODEL_CARD.md`` says
 on what, and what it is good for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,9 +34,10 @@ MEAN = STD = (0.5, 0.5, 0.5)
 SEED = 0
 # Not in the file of weights: these are as `empty_clip` makes them.
 UNTRAINED = ("visual.class_embedding", "visual.proj", "visual.positional_embedding", "logit_scale")
-# Channels of blocks 4 (folded), 7, 10 and 15 of EfficientNet-Lite0 and what each counts for in the joined vector.
+WORDS, WORD_STEPS = "token_embedding.weight", "token_embedding.steps"
+# Channels of blocks 4 (folded), 7, 10 and 15 of EfficientNet-Lite2 and what each counts for in the joined vector.
 # These four tell more than blocks 4 and 10 alone (benchmarks/results/options-development.md).
-SOURCES = {"fine": (160, 0.7), "middle": (80, 1.0), "coarse": (112, 1.0), "deep": (320, 1.0)}
+SOURCES = {"fine": (192, 0.7), "middle": (88, 1.0), "coarse": (120, 1.0), "deep": (352, 1.0)}
 JOINED = sum(channels for channels, _ in SOURCES.values())
 EDGES, REGIONS, SUMMARY = 160, 320, 1280
 
@@ -59,9 +60,9 @@ class Part:
 # Fine first, coarse last: what is deep in a network says which region a patch belongs to, what is early how its surface
 # looks. Every level sees all of it, each with its own emphasis.
 PARTS = {
-    "edges": Part(EDGES, 64, (2.0, 2.0, 2.0, 0.5)),
-    "things": Part(JOINED, 112, (0.3, 1.0, 1.0, 0.3)),
-    "regions": Part(REGIONS, 80, (0.3, 0.3, 0.5, 2.0)),
+    "edges": Part(EDGES, 64, (2.0, 1.0, 0.1, 0.5)),
+    "things": Part(JOINED, 128, (1.0, 1.0, 1.0, 0.3)),
+    "regions": Part(REGIONS, 64, (0.3, 0.1, 1.0, 2.0)),
 }
 
 
@@ -77,7 +78,7 @@ class WindowAttention(timm_tiny_vit.Attention):
 class HybridStem(nn.Module):
     """Images (B, 3, H, W) to patch tokens (B, 256, H / 16, W / 16) and summaries (B, 256).
 
-    Two frozen networks look at an image. EfficientNet-Lite0 knows what things are: four of its depths are each
+    Two frozen networks look at an image. EfficientNet-Lite2 knows what things are: four of its depths are each
     L2-normalised and joined, since standardising them costs accuracy (benchmarks/results/options-development.md).
     MobileSAM's TinyViT, which learned to outline anything, knows where one thing ends and the next begins: "edges" are
     what enters its third stage, "regions" what leaves its last. Fixed projections keep the directions in which each
@@ -110,32 +111,31 @@ class HybridStem(nn.Module):
         return patches, summary
 
     def read(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As ``forward``, and Lite0's pooled features (B, 1280)."""
+        """As ``forward``, and Lite2's pooled features (B, 1280)."""
         sources, pooled = self.sources(images)
         with torch.autocast(images.device.type, enabled=False):
             parts = [projection(sources[name]) for name, projection in self.projections.items()]
             return torch.cat(parts, dim=1), self.summary(pooled), pooled
 
     def sources(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """What each of ``PARTS`` is made of, (B, C, h, w), and Lite0's pooled features (B, 1280).
+        """What each of ``PARTS`` is made of, (B, C, h, w), and Lite2's pooled features (B, 1280).
 
-        Only the last stages of TinyViT are as precise as what calls this: the other parts show in accuracy when they
-        are rounded, these stages hardly (benchmarks/results/options-development.md).
+        All of it is as precise as what calls this: rounded to bf16, no source tells less
+        (benchmarks/results/mini-lite2.md).
         """
-        with torch.autocast(images.device.type, enabled=False):
-            things, pooled = self.things(images)
-            edges = self.outline(images)
+        things, pooled = self.things(images)
         height, width = things.shape[-2:]
+        edges = self.outline(images)
         regions = self.segment(edges)
         sources = {
-            "edges": F.normalize(edges[..., :height, :width], dim=1),
+            "edges": F.normalize(edges[..., :height, :width].to(images.dtype), dim=1),
             "things": things,
             "regions": F.normalize(regions[..., :height, :width].to(images.dtype), dim=1),
         }
         return sources, pooled
 
     def things(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Lite0's depths joined, (B, 672, h, w), and its pooled features (B, 1280)."""
+        """Lite2's depths joined, (B, 752, h, w), and its pooled features (B, 1280)."""
         fine = self.fine(self.entry(images))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
@@ -149,8 +149,10 @@ class HybridStem(nn.Module):
             F.interpolate(deep, size=(height, width), mode="bilinear", align_corners=False),
         )
         scales = (scale for _, scale in SOURCES.values())
-        joined = torch.cat([scale * F.normalize(x, dim=1) for scale, x in zip(scales, depths, strict=True)], dim=1)
-        return joined, self.head(deep).mean(dim=(2, 3))
+        joined = torch.cat(
+            [scale * F.normalize(x.to(images.dtype), dim=1) for scale, x in zip(scales, depths, strict=True)], dim=1
+        )
+        return joined, self.head(deep).to(images.dtype).mean(dim=(2, 3))
 
 
 class EmphasisBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip isn't typed
@@ -179,13 +181,16 @@ def emphases() -> list[Tensor]:
 class MiniBackbone(Backbone):
     """``mini`` as a backbone: its class token begins with what the stem makes of the whole image."""
 
+    any_size = True
+    balanced = True
+
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         patches_BDhw, summary_BD = self.visual.conv1(images)
         tokens = torch.cat([summary_BD.unsqueeze(1), patches_BDhw.flatten(2).transpose(1, 2)], dim=1)
         return tokens
 
     def early(self, images: Tensor) -> Tensor:
-        """As `Backbone.early`: here Lite0's first two stages, at a quarter of an image's sides."""
+        """As `Backbone.early`: here Lite2's first two stages, at a quarter of an image's sides."""
         stem = self.visual.conv1
         features: Tensor = stem.fine[:2](stem.entry(images))
         return features
@@ -199,6 +204,31 @@ def weights_path() -> Path:
 def trained_weights_path() -> Path:
     """Where the package keeps the adapters and prompts that were trained on this backbone."""
     return packaged("mini-sowa.safetensors")
+
+
+def compress(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as the package keeps them: in half precision, words in steps of a 127th of each one's largest value.
+
+    Half of all weights are the words'.
+
+    Raises:
+        ValueError: a value is too large for half precision.
+    """
+    kept = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    words = tensors[WORDS]
+    steps = (words.abs().amax(dim=1) / 127).half()
+    kept[WORDS] = (words / steps[:, None].float()).nan_to_num().round().clamp(-127, 127).to(torch.int8)
+    kept[WORD_STEPS] = steps
+    if not all(bool(value.isfinite().all()) for value in kept.values()):
+        raise ValueError("a value is too large for half precision")
+    return {name: value.contiguous() for name, value in kept.items()}
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `compress` made, by name, the words in full."""
+    tensors = load_file(path)
+    tensors[WORDS] = tensors[WORDS].float() * tensors.pop(WORD_STEPS).float()[:, None]
+    return tensors
 
 
 def empty_clip() -> Any:
@@ -217,7 +247,7 @@ def empty_clip() -> Any:
         torch.manual_seed(SEED)
         clip = CLIP(WIDTH, vision_cfg=vision, text_cfg=TEXT)
         clip.visual.conv1 = HybridStem(
-            timm.create_model("tf_efficientnet_lite0"), timm.create_model("tiny_vit_5m_224", num_classes=0)
+            timm.create_model("tf_efficientnet_lite2"), timm.create_model("tiny_vit_5m_224", num_classes=0)
         )
         clip.visual.transformer.resblocks = nn.ModuleList(EmphasisBlock(each) for each in emphases())
     # The joint space is the vision space, and positions add nothing: what a patch is doesn't depend on where it lies.
@@ -235,7 +265,7 @@ def build_mini(levels: Sequence[int] | None = None, random: bool = False) -> Bac
     """
     clip = empty_clip()
     if not random:
-        clip.load_state_dict(load_file(weights_path()), strict=False)  # strict but for UNTRAINED: a test sees to it
+        clip.load_state_dict(read_weights(weights_path()), strict=False)  # strict but for UNTRAINED: a test sees to it
     fold_norms(clip.visual.conv1)
     clip.visual.conv1 = clip.visual.conv1.to(memory_format=torch.channels_last)  # twice as fast on a CPU
     return MiniBackbone(clip, "mini:random" if random else "mini", levels, mean=MEAN, std=STD)

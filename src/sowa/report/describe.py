@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ def describe_predictions(
 
 def _fitted(detector: Sowa) -> dict[str, str]:
     method = "memory of the references" if detector.is_fitted else "no reference (zero-shot)"
-    return _network(detector) | {
+    return _network(detector, [detector.image_size]) | {
         "Judged by": method + (" and trained prompts" if detector.is_fitted and detector.encoder.trained else ""),
         "Seed": "–" if detector.seed_ is None else str(detector.seed_),
         "Augmented by": ", ".join(detector.augment_) or "–",
@@ -79,7 +79,7 @@ def describe_evaluation(evaluation: Evaluation, detector: Sowa, root: Path, comm
     shown = [run for run in evaluation.runs if run.curves]
     categories = list(dict.fromkeys(run.category for run in evaluation.runs))
     config = evaluation.config
-    facts = _network(detector) | {
+    facts = _network(detector, [run.image_size for run in evaluation.runs]) | {
         "Data set": f"{evaluation.dataset}, {root}",
         "Categories": ", ".join(categories),
         "Shots": ", ".join(str(k_shot) for k_shot in config.k_shots),
@@ -161,13 +161,13 @@ def _interval(runs: list[Run], metric: str) -> str:
     return "–" if np.isnan(low) else f"{low:.4f}–{high:.4f}"
 
 
-def _network(detector: Sowa) -> dict[str, str]:
+def _network(detector: Sowa, sizes: Iterable[tuple[int, int]]) -> dict[str, str]:
     encoder = detector.encoder
     tiles = ", in tiles" if encoder.settings.tiled else ""
     return {
         "Backbone": encoder.name,
         "Prompts": "trained" if encoder.trained else "not trained",
-        "Image size": "{} × {} pixels".format(*detector.image_size) + tiles,
+        "Image size": ", ".join(f"{height} × {width}" for height, width in dict.fromkeys(sizes)) + " pixels" + tiles,
     }
 
 

@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sowa.core.levels import level_weights
 from sowa.core.memory import MemoryBank, normalise
 from sowa.core.progress import Report, silent
+from sowa.core.scoring import level_scores
 from sowa.data.batches import read_batches
 from sowa.data.sources import ImageSource
 from sowa.encoders.base import Encoder
@@ -93,7 +95,7 @@ class Pool:
 
     @torch.inference_mode()
     def distances(self, references: Sequence[int], judged: Sequence[int]) -> Tensor:
-        """Distance of each patch of judged images to each reference, (L, Q, P, K) in 0..2.
+        """Distance of each patch of judged images to each reference, weighed as a detector does, (L, Q, P, K).
 
         What a bank of some of them finds nearest is the minimum over these.
 
@@ -101,7 +103,11 @@ class Pool:
             references: Numbers of K images, `readable`.
             judged: Numbers of Q images, `readable`.
         """
-        bank, precision = MemoryBank(self.features(references)), self.encoder.precision
+        bank, precision = MemoryBank(held := self.features(references)), self.encoder.precision
+        if self.encoder.balanced and len(bank) > 1:
+            some = list(held[:, :JUDGED])
+            left_out = level_scores(bank.distances(some, torch.arange(len(some[0])), precision))
+            bank.weights = level_weights(left_out.double().numpy(), None, len(bank))
         parts = [self.features(judged[start : start + JUDGED]) for start in range(0, len(judged), JUDGED)]
         return torch.cat([bank.distances_by_image(tuple(part), precision) for part in parts], dim=1)
 

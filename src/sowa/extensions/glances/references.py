@@ -160,7 +160,7 @@ class FittedReferences:
             encoded = list(encoded)
             joined = (_batch_of_one(each.joined(encoder.layout)) for each in encoded)
             bank = MemoryBank.build(joined, len(images), patch_fraction)
-        banks = ReferenceBanks(encoder, bank, *_overview_banks(encoder, images, augment))
+        banks = ReferenceBanks(encoder, bank, *_overview_banks(encoder, images, augment, bank.weights))
         left_out: Iterable[tuple[EncodedImage, int | None]] = ((each, index) for index, each in enumerate(encoded))
         if len(images) == 1:
             left_out = ((encoder.encode(image), None) for image in variants(images[0]))
@@ -185,7 +185,7 @@ class FittedReferences:
             raise InputError("overviews hold numbers that aren't finite; fit the detector anew")
         device = bank.features.device
         early = EarlyFeatureBank.from_tensors(tensors, (images, *encoder.early_shape)).to(device)
-        banks = ReferenceBanks(encoder, bank, MemoryBank(overviews.to(device)), early)
+        banks = ReferenceBanks(encoder, bank, MemoryBank(overviews.to(device), bank.weights), early)
         return cls(banks, ReferenceStatistics.from_tensors(tensors, levels, len(encoder.layout)))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -217,9 +217,9 @@ def _encoded(encoder: TileEncoder, images: Sequence[Image], report: Report) -> I
 
 
 def _overview_banks(
-    encoder: TileEncoder, images: Sequence[Image], augment: Sequence[str]
+    encoder: TileEncoder, images: Sequence[Image], augment: Sequence[str], weights: Sequence[float] | None
 ) -> tuple[MemoryBank, EarlyFeatureBank]:
-    """Banks of the overviews of references and of their views, and of their early features."""
+    """Banks of the overviews of references and of their views, levels weighed as given, and of their early features."""
     early = list[Tensor]()
 
     def patches() -> Iterator[tuple[Tensor, ...]]:
@@ -229,6 +229,7 @@ def _overview_banks(
             yield _batch_of_one(torch.cat([overview.patches for overview in overviews], dim=1))
 
     bank = MemoryBank.build(patches(), len(images))
+    bank.weights = weights
     return bank, EarlyFeatureBank(torch.stack(early))
 
 

@@ -1,0 +1,45 @@
+"""What each level counts, as a product's references tell.
+
+A level whose patches differ much anyway would drown one where a defect alone stands out, and one that doesn't see
+defects of this product at all would only add noise. Left-out references show the first, the same with generated damage
+the second (benchmarks/results/levels.md).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sowa.core.decision import Traits
+from sowa.core.normal_range import bank_shift, logarithms, range_of_references
+
+POWER = 4
+"""Of how far damage stands out at a level, in standard deviations: levels that tell count, others hardly."""
+LEAST = 0.1
+"""Standard deviations: damage that stands out less doesn't take a level out altogether."""
+
+
+def level_weights(
+    normal_LB: NDArray[np.float64], damaged_LN: NDArray[np.float64] | None, references: int
+) -> tuple[float, ...]:
+    """What to multiply each level's distances by, so that together they show as much of normal images as before.
+
+    Args:
+        normal_LB: What each level says of references left out of the bank, or of variants of a single one.
+        damaged_LN: What it says of the same with generated damage; without it all levels count alike.
+        references: So many the bank holds.
+
+    Example:
+        >>> normal = np.array([[0.1, 0.11], [0.4, 0.44]])  # one level shows everything fourfold
+        >>> level_weights(normal, 2 * normal, 2)  # both see damage as well
+        (2.5, 0.625)
+    """
+    usual_L = np.exp([logarithms(own).mean() for own in normal_LB])
+    evidence_L = np.ones(len(normal_LB))
+    if damaged_LN is not None:
+        seen = [range_of_references(own, references) for own in normal_LB]
+        told = [Traits.of(logarithms(own) + bank_shift(references), r) for own, r in zip(damaged_LN, seen, strict=True)]
+        evidence_L = np.array([max(traits.damage / traits.spread, LEAST) for traits in told])
+    shares_L = evidence_L**POWER
+    weights_L = usual_L.sum() * shares_L / shares_L.sum() / usual_L
+    return tuple(float(f"{weight:.6g}") for weight in weights_L.tolist())
