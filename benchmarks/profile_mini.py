@@ -73,7 +73,7 @@ def watched(detector: Sowa) -> Clock:
     clock, visual = Clock(), detector.encoder.network.backbone.visual
     stem = visual.conv1
     parts: dict[str, list[Any]] = {
-        "EfficientNet-Lite0": [stem.entry, stem.fine, stem.middle, stem.coarse, stem.deep, stem.head],
+        "EfficientNet-Lite2": [stem.entry, stem.fine, stem.middle, stem.coarse, stem.deep, stem.head],
         "TinyViT, first stages": [stem.outline],
         "TinyViT, last stages": [stem.segment],
         "transformer blocks": list(visual.transformer.resblocks),

@@ -35,9 +35,9 @@ PROMPT = (
 )
 OPTIONS = {
     "demo": "--out --seed --size",
-    "fit": "--augment --backbone --batch-size --category --coreset --expect --false-positive-rate --glances "
-    "--image-size --k-shot --model --no-coreset --no-tiled --normal --out --patch-fraction --prior --saliency-weight "
-    f"--seed --tiled --unsure {COMMON}",
+    "fit": "--augment --backbone --batch-size --category --coreset --expect --false-positive-rate --fast --glances "
+    "--image-size --k-shot --model --no-coreset --no-fast --no-tiled --normal --out --patch-fraction --prior "
+    f"--saliency-weight --seed --seconds-per-image --tiled --unsure {COMMON}",
     "calibrate": "--backbone --batch-size --category --dataset --false-positive-rate --missed-cost --model --normal "
     f"--out --prior --root --rule --unsure {COMMON}",
     "predict": "--backbone --batch-size --boxes --defect --examples --json --model --out --report --search --source "
@@ -49,15 +49,17 @@ OPTIONS = {
         f"--adapter.{ADAPTER.replace(' ', ' --adapter.')} --prompt.{PROMPT.replace(' ', ' --prompt.')} {COMMON}"
     ),
     "test": (
-        "--augment --aupro --backbone --batch-size --bootstrap --category --dataset --expect --image-size --json "
-        f"--k-shot --model --no-tiled --report --root --saliency-weight --scoring --seed --seeds --tiled {COMMON}"
+        "--augment --aupro --backbone --batch-size --bootstrap --category --dataset --expect --fast --image-size "
+        "--json --k-shot --model --no-fast --no-tiled --report --root --saliency-weight --scoring --seconds-per-image "
+        f"--seed --seeds --tiled {COMMON}"
     ),
     "benchmark": (
         "--aupro --backbone --batch-size --datasets --epochs --image-size --k-shot --model --no-train --out --root "
         f"--scoring --seed --seeds --suite {COMMON}"
     ),
-    "shots": "--at-most --backbone --batch-size --candidates --category --dataset --draws --folds --image-size --json "
-    f"--labels --method --model --no-tiled --normal --out --patience --root --seed --tiled --tolerance --work {COMMON}",
+    "shots": "--at-most --backbone --batch-size --candidates --category --dataset --draws --fast --folds --image-size "
+    "--json --labels --method --model --no-fast --no-tiled --normal --out --patience --root --seconds-per-image --seed "
+    f"--tiled --tolerance --work {COMMON}",
     "export": "--backbone --format --model --out --images --precision --tolerance",
     "gaze record": "--blur --host --least --observer --out --port --radius --source",
     "gaze train": "--backbone --batch-size --device --fixations --held-out --model --out --images "
@@ -250,7 +252,11 @@ def test_fit_writes_a_detector_and_says_so_in_one_json_line(
     out = tmp_path / "new" / "wood.sowa"
     result = sowa_command("fit", "--normal", normal, "--backbone", tiny_backbone, "--out", out)
     (line,) = result.lines
-    assert set(line) == {"event", "out", "references", "threshold", "false_alarms", "missed"}
+    assert set(line) == {
+        *("event", "out", "references", "image_size", "seconds_per_image", "threshold", "false_alarms", "missed")
+    }
+    assert line["image_size"] == [64, 64]
+    assert 0 < line["seconds_per_image"] < 60
     assert (line["event"], line["out"]) == ("fit", str(out))
     loaded = sowa.Sowa.load(out)
     assert loaded.references_ == line["references"]

@@ -34,25 +34,55 @@ def scripts(monkeypatch):
             del sys.modules[name]
 
 
+FILES = {
+    "objects/gear/image_0001.jpg": "gear",
+    "objects/gear/n01440764_1.jpg": "gear",  # not of Caltech-101
+    "objects/screw/image_0001.jpg": "screw",
+    "textures/wood/1.png": "wood",
+    "auxiliary/ballscrew/images/1.png": "brushed_metal",
+    "deeppcb/group1/1/1_temp.jpg": "leather",
+    "deeppcb/group1/1/1_test.jpg": "leather",
+}
+
+
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    for index, (group, category) in enumerate([("objects", "gear"), ("objects", "screw"), ("textures", "wood")]):
-        folder = tmp_path / group / category
-        folder.mkdir(parents=True)
-        cv2.imwrite(str(folder / "1.png"), generate(category, size=208, seed=index).image[..., ::-1])
+def photographs(tmp_path: Path) -> Path:
+    """A folder with what is read of the corpus and of the real data sets."""
+    for index, (name, category) in enumerate(FILES.items()):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), generate(category, size=208, seed=index).image[..., ::-1])
     return tmp_path
 
 
-def test_categories_held_out_are_never_read(corpus):
+def test_only_what_a_business_may_train_on_is_read_and_no_category_held_out(photographs):
     from episodes import images_of
 
-    assert [path.parent.name for path in images_of(corpus, ["screw"])["objects"]] == ["gear"]
+    found = images_of(photographs, photographs, ["screw"])
+    assert [str(path.relative_to(photographs)) for path in found["objects"]] == ["objects/gear/image_0001.jpg"]
+    assert [path.name for path in found["surfaces"]] == ["1.png", "1_temp.jpg"]
 
 
-def test_an_episode_is_four_references_two_normal_and_four_defective_images(corpus):
+def test_a_board_s_mask_is_where_it_differs_from_its_template_inside_its_boxes(tmp_path):
+    from boards import tested_boards
+
+    template = np.zeros((64, 64, 3), np.uint8)
+    tested = template.copy()
+    tested[10:20, 10:20] = tested[40:50, 40:50] = 255
+    for folder in ("group1/1", "group1/1_not"):
+        (tmp_path / folder).mkdir(parents=True)
+    for kind, image in (("temp", template), ("test", tested)):
+        cv2.imwrite(str(tmp_path / f"group1/1/7_{kind}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 100])
+    (tmp_path / "group1/1_not/7.txt").write_text("5 5 25 25 3\n")
+    ((_, _, mask),) = tested_boards(tmp_path)
+    expected = np.zeros((64, 64), bool)
+    expected[10:20, 10:20] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_an_episode_is_four_references_two_normal_and_four_defective_images(photographs):
     from episodes import KINDS, SIZE, episode, images_of
 
-    images, kinds = images_of(corpus, []), set()
+    images, kinds = images_of(photographs, photographs, []), set()
     for seed in range(8):
         made = episode(images, seed)
         kinds.add(made.kind)
@@ -148,7 +178,7 @@ def write_features(folder: Path) -> None:
     save_file({"tokens": tokens(1, 10), "masks": masks(1, 10)}, folder / "features/episodes/0.safetensors")
     scores = torch.randn(2, 1000, generator=draw).half()
     save_file({"tokens": tokens(2), "scores": scores}, folder / "features/photographs/0.safetensors")
-    for name in ("crackforest", "neu_seg", "glass174", "kolektorsdd", "sdu_fibre"):
+    for name in ("ballscrew", "deeppcb", "glass174", "kolektorsdd", "sdu_fibre"):
         real = {"tokens": tokens(2), "masks": masks(2), "labels": torch.tensor([0, 1])}
         save_file(real, folder / f"features/auxiliary/{name}.safetensors")
     tower = {name: value for name, value in empty_clip().state_dict().items() if not name.startswith("visual.")}
@@ -191,8 +221,9 @@ def test_products_that_were_measured_are_not_measured_again(tiny_backbone, tmp_p
     assert len(learned.tasks[0].traits) == len(learned.traits)
 
 
-def test_the_namer_learns_from_what_it_has_cached(corpus, tmp_path, tiny_backbone, monkeypatch):
+def test_the_namer_learns_from_what_it_has_cached(photographs, tmp_path, tiny_backbone, monkeypatch):
     import namer
+    from episodes import images_of
 
     from sowa.extensions.names.weights import load_namer
 
@@ -202,13 +233,14 @@ def test_the_namer_learns_from_what_it_has_cached(corpus, tmp_path, tiny_backbon
     monkeypatch.setattr(namer, "STYLES", (1,))
     monkeypatch.setattr(namer, "SHARDS", 2)
     monkeypatch.setattr(namer, "SHARD", 10)
-    kinds = {job.defect_type for job in namer.jobs(corpus)} - {None}
+    images = images_of(photographs, photographs, ["screw"])
+    kinds = {job.defect_type for job in namer.jobs(images)} - {None}
     build, out = tmp_path / "build", tmp_path / "namer.safetensors"
-    namer.main(corpus, build, out, ["screw"], steps=3)
+    namer.main(images, build, out, steps=3)
     first = load_file(out)
     assert load_namer(encoder.network.backbone, out).config.length == 4
     monkeypatch.setattr(namer, "encode", None)  # everything is there already
-    namer.main(corpus, build, out, ["screw"], steps=3)
+    namer.main(images, build, out, steps=3)
     assert all(torch.equal(value, first[name]) for name, value in load_file(out).items())
     examples = namer.Examples.read(build)
     assert set(examples.shown) <= kinds | {FLAWLESS}

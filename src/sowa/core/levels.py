@@ -2,7 +2,7 @@
 
 A level whose patches differ much anyway would drown one where a defect alone stands out, and one that doesn't see
 defects of this product at all would only add noise. Left-out references show the first, the same with generated damage
-the second (benchmarks/results/levels.md).
+the second (benchmarks/results/mini.md).
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ SEED = 0
 # Not in the file of weights: these are as `empty_clip` makes them.
 UNTRAINED = ("visual.class_embedding", "visual.proj", "visual.positional_embedding", "logit_scale")
 WORDS, WORD_STEPS = "token_embedding.weight", "token_embedding.steps"
-# Channels of blocks 4 (folded), 7, 10 and 15 of EfficientNet-Lite2 and what each counts for in the joined vector.
-# These four tell more than blocks 4 and 10 alone (benchmarks/results/options-development.md).
+# Channels of blocks 6 (folded), 10, 14 and 20 of EfficientNet-Lite2 and what each counts for in the joined vector. Four
+# depths tell more than two (benchmarks/results/options-development.md, measured with Lite0).
 SOURCES = {"fine": (192, 0.7), "middle": (88, 1.0), "coarse": (120, 1.0), "deep": (352, 1.0)}
 JOINED = sum(channels for channels, _ in SOURCES.values())
 EDGES, REGIONS, SUMMARY = 160, 320, 1280
@@ -121,7 +121,7 @@ class HybridStem(nn.Module):
         """What each of ``PARTS`` is made of, (B, C, h, w), and Lite2's pooled features (B, 1280).
 
         All of it is as precise as what calls this: rounded to bf16, no source tells less
-        (benchmarks/results/mini-lite2.md).
+        (benchmarks/results/mini.md).
         """
         things, pooled = self.things(images)
         height, width = things.shape[-2:]
