@@ -135,7 +135,7 @@ def _network_facts(detector: Sowa) -> Row:
         "network": to_dict(encoder.config),
         "backbone": to_dict(encoder.identity),
         "weights": weights.hexdigest(),
-        "image_size": encoder.image_size,
+        "image_size": encoder.settings.image_size,  # None where images tell, or the backbone
         "precision": encoder.precision,
     }
 
