@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +34,8 @@ from sowa.detector.prediction import Boundary, Prediction, predictions
 from sowa.detector.predictor import Predictor
 from sowa.encoders.base import Encoder
 from sowa.errors import InputError
+
+Encode = Callable[[NDArray[np.uint8]], Features]
 
 
 class CalibratedDetector(Predictor):
@@ -103,12 +105,17 @@ class CalibratedDetector(Predictor):
         return judge_weighed(features, distances, self.encoder.config, self.extensions)
 
     def judge_images(
-        self, images: NDArray[np.uint8], bank: MemoryBank | None = None, leave_out: int | None = None
+        self,
+        images: NDArray[np.uint8],
+        bank: MemoryBank | None = None,
+        leave_out: int | None = None,
+        encode: Encode | None = None,
     ) -> Judgement:
-        """As `judge`, of images (B, H, W, 3) uint8 at ``image_size``; an `ImageJudge` does it itself."""
+        """As `judge`, of images (B, H, W, 3) uint8 at ``image_size``; an `ImageJudge` does it itself. ``encode`` stands
+        in for the encoder where it may know them."""
         if self.image_judge and self.image_judge.is_fitted:
             return self.image_judge.judge(images, leave_out)
-        return self.judge(self.encoder.encode(images), bank, leave_out)
+        return self.judge((encode or self.encoder.encode)(images), bank, leave_out)
 
     def calibrate(
         self,
@@ -201,10 +208,13 @@ class CalibratedDetector(Predictor):
         self.calibration_ = moved(self.calibration_, threshold, pixel_threshold, told)
         return self
 
-    def _judge_with(self, bank: MemoryBank | None, batch_size: int, report: Report) -> Judge:
-        return Judge(
-            lambda images, leave_out: self.judge_images(images, bank, leave_out), self.image_size, batch_size, report
-        )
+    def _judge_with(
+        self, bank: MemoryBank | None, batch_size: int, report: Report, encode: Encode | None = None
+    ) -> Judge:
+        def judge(images: NDArray[np.uint8], leave_out: int | None) -> Judgement:
+            return self.judge_images(images, bank, leave_out, encode)
+
+        return Judge(judge, self.image_size, batch_size, report)
 
     def _current_boundary(self) -> Calibration:
         return self.calibration_

@@ -19,8 +19,8 @@ from sowa.detector.coreset import CANDIDATES
 from sowa.detector.extension import Extension, find
 from sowa.detector.file import DetectorFile, DetectorHeader, read_detector, write_detector
 from sowa.detector.image_size import at_suited_size
-from sowa.detector.leave_one_out import calibrate_on_references, score_damaged, score_images
-from sowa.detector.references import References, Selection, build, check_bank, cover
+from sowa.detector.leave_one_out import Judge, calibrate_on_references, score_damaged, score_images
+from sowa.detector.references import FeatureCache, References, Selection, build, check_bank, cover
 from sowa.encoders.base import Encoder
 from sowa.errors import InputError
 
@@ -150,26 +150,25 @@ class Sowa(CalibratedDetector):
         if coreset and k_shot:
             drawn, others, broken = cover(self.encoder, drawn, k_shot, batch_size, report)
             skipped += broken
-        found = build(self.encoder, drawn, selection, report)
+        cache = FeatureCache(self.encoder, enabled=False)
+        found = build(self.encoder, drawn, selection, report, cache)
         skipped += found.skipped
         if len(found.images) < (k_shot or 1):
             raise InputError(
                 f"only {len(found.images)} of {available} images can be read, needed are {k_shot or 1}; first "
                 f"problem: {skipped[0][1]}"
             )
-        calibration = self._calibrate_on(found, others, seed, batch_size, report)
+        judge = self._judge_with(found.bank, batch_size, report, cache.encoded.take)
+        calibration = self._calibrate_on(found, others, seed, judge)
         self.bank_ = self._searchable(found.bank)
         self.seed_, self.calibration_ = seed, calibration
         self.references_, self.augment_ = found.names, found.augment
         self.annotators = []  # what they have looked at was judged with the bank before
 
-    def _calibrate_on(
-        self, found: References, others: Sequence[ImageSource], seed: int, batch_size: int, report: Report
-    ) -> Calibration:
+    def _calibrate_on(self, found: References, others: Sequence[ImageSource], seed: int, judge: Judge) -> Calibration:
         """What new references tell of normal, or else the ``others`` where those are at least as many."""
         if self.image_judge:
-            self.image_judge.fit(found.images, found.bank, found.augment, report)
-        judge = self._judge_with(found.bank, batch_size, report)
+            self.image_judge.fit(found.images, found.bank, found.augment, judge.report)
         if len(others) >= len(found.images):  # fewer tell less than the references themselves do
             scores = score_images(judge, others, self.skipped_)
             damaged = score_damaged(judge, found.images, seed)

@@ -21,6 +21,7 @@ from sowa.data.batches import Batch, none_readable, read_batches
 from sowa.data.sources import Image, ImageSource
 from sowa.data.views import check, count, nearer, views
 from sowa.detector.coreset import CANDIDATES, choose
+from sowa.detector.encoded import Encoded
 from sowa.detector.file import DetectorFile
 from sowa.detector.level_weights import weigh_levels
 from sowa.encoders.base import Encoder
@@ -87,10 +88,13 @@ class FeatureCache:
     Args:
         encoder: What encodes them.
         enabled: Whether anything is kept.
+
+    Attributes:
+        encoded: Features of references, as they are and damaged, by which levels were weighed.
     """
 
     def __init__(self, encoder: Encoder, enabled: bool = True) -> None:
-        self.encoder, self.enabled = encoder, enabled
+        self.encoder, self.enabled, self.encoded = encoder, enabled, Encoded(encoder)
         self._cached: dict[tuple[str, tuple[str, ...]], Array] = {}
 
     def encode(self, batch: Batch, kinds: tuple[str, ...], *, own: bool) -> Array:
@@ -165,7 +169,7 @@ def build(
     fraction *= min(1.0, HELD / count(encoder.image_size, kinds))
     bank = MemoryBank.build((list(part) for part in parts), at_most, fraction)
     if encoder.balanced:
-        bank.weights = weigh_levels(encoder, bank, taken, selection.seed, report)
+        bank.weights = weigh_levels(features.encoded, bank, taken, selection.seed, report)
     return References(taken, bank, kinds, skipped)
 
 
@@ -189,16 +193,17 @@ def _choose_views(
     there is a single one, hardly farther from it than it's from itself a little nearer. All views of all products would
     gain a little more (benchmarks/results/choices.md); but a part that lies upside down is a defect where none has.
     """
+    precision = features.encoder.precision
     xp = namespace(own_LKPE := _joined(features.encode(batch, (), own=True) for batch in batches))
     if own_LKPE.shape[1] == 1:
-        usual = _apart(own_LKPE, _joined(features.encode_nearer(batch) for batch in batches))
+        usual = _apart(own_LKPE, _joined(features.encode_nearer(batch) for batch in batches), precision)
     else:
-        usual = _apart(own_LKPE, own_LKPE)
+        usual = _apart(own_LKPE, own_LKPE, precision)
     chosen = {}
     for done, kind in enumerate(TRIED, start=1):
         if count(features.encoder.image_size, (kind,)) > 1:
             views_LKPE = _joined(features.encode(batch, (kind,), own=False) for batch in batches)
-            if _apart(own_LKPE, views_LKPE) <= ALIKE * usual < np.inf:
+            if _apart(own_LKPE, views_LKPE, precision) <= ALIKE * usual < np.inf:
                 chosen[kind] = views_LKPE
         report("augment", done, len(TRIED))
     return tuple(chosen), [xp.concat([own_LKPE, *chosen.values()], axis=2)]
@@ -209,14 +214,14 @@ def _joined(parts: Iterable[Array]) -> Array:
     return namespace(found[0]).concat(found, axis=1)
 
 
-def _apart(own_LKPE: Array, views_LKPE: Array) -> float:
+def _apart(own_LKPE: Array, views_LKPE: Array, precision: str) -> float:
     """How far references are from views of the others, a single one from its own: geometric mean of their scores.
 
     Copies of references are left out, infinity where there is nothing else.
     """
     xp, images = namespace(own_LKPE), own_LKPE.shape[1]
     leave_out = xp.arange(images, device=own_LKPE.device) if images > 1 else None
-    distances_LKP = MemoryBank(views_LKPE).distances(list(own_LKPE), leave_out)
+    distances_LKP = MemoryBank(views_LKPE).distances(list(own_LKPE), leave_out, precision)
     scores = few_shot_scores(distances_LKP)
     scores = scores[scores > SAME]
     return float(xp.exp(xp.mean(xp.log(scores)))) if len(scores) else float(np.inf)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,10 @@ from sowa.data.batches import Batch, none_readable, read_batches
 from sowa.data.sources import sample_sources
 from sowa.data.views import check
 from sowa.detector.detector import Sowa
+from sowa.detector.encoded import Encoded
 from sowa.detector.image_size import at_suited_size
 from sowa.detector.leave_one_out import Judge, calibrate_on_references
 from sowa.detector.references import FEW, FeatureCache, References, Selection, build
-from sowa.encoders.base import Encoder
 from sowa.errors import InputError
 from sowa.evaluation.config import EvaluationConfig
 from sowa.evaluation.inspection import Inspected, Inspection
@@ -209,26 +208,6 @@ class _Pass:
                 yield self.detector.judge(few_shot, banks[run].bank)
             else:
                 yield judge_zero_shot(features, encoder.config)
-
-
-class Encoded:
-    """Features of images, each batch encoded once: all banks of one seed are calibrated on the same ones.
-
-    Args:
-        encoder: What encodes them.
-        category: Whose prompts are used.
-    """
-
-    def __init__(self, encoder: Encoder, category: str) -> None:
-        self.encoder, self.category = encoder, category
-        self._features: dict[bytes, Features] = {}
-
-    def __call__(self, images: NDArray[np.uint8]) -> Features:
-        """Of images (B, H, W, 3) uint8."""
-        key = sha256(images.tobytes()).digest()
-        if key not in self._features:
-            self._features[key] = self.encoder.encode(images, categories=[self.category] * len(images))
-        return self._features[key]
 
 
 def _runs(config: EvaluationConfig) -> Iterator[tuple[int, int]]:
