@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sowa.core.arrays import to_numpy
 from sowa.core.levels import level_weights
 from sowa.core.memory import MemoryBank, normalise
 from sowa.core.progress import Report, silent
@@ -106,8 +107,9 @@ class Pool:
         bank, precision = MemoryBank(held := self.features(references)), self.encoder.precision
         if self.encoder.balanced and len(bank) > 1:
             some = list(held[:, :JUDGED])
-            left_out = level_scores(bank.distances(some, torch.arange(len(some[0])), precision))
-            bank.weights = level_weights(left_out.double().numpy(), None, len(bank))
+            left_out = torch.arange(len(some[0]), device=held.device)
+            scores_LB = to_numpy(level_scores(bank.distances(some, left_out, precision)))
+            bank.weights = level_weights(scores_LB, None, len(bank))
         parts = [self.features(judged[start : start + JUDGED]) for start in range(0, len(judged), JUDGED)]
         return torch.cat([bank.distances_by_image(tuple(part), precision) for part in parts], dim=1)
 
