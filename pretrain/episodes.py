@@ -1,7 +1,7 @@
 """Few-shot tasks made up for training: references, normal and defective images of a product, with exact masks.
 
-A product is one of ``sowa.synthetic``, a surface laid out from an image of a texture, or a photograph of an object
-taken again and again.
+A product is one of ``sowa.synthetic``, a surface laid out from a photograph, or a photograph of an object taken again
+and again.
 """
 
 from __future__ import annotations

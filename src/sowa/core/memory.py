@@ -33,7 +33,7 @@ class MemoryBank:
 
     index: Index | None = None
 
-    def __init__(self, features: Array, weights: Sequence[float] | None = None) -> None:
+    def __init__(self, features: Array, weights: tuple[float, ...] | None = None) -> None:
         if features.ndim != 4:
             raise ValueError(
                 f"memory bank of shape {tuple(features.shape)}, needed is (levels, images, patches, width)"

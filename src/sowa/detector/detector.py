@@ -129,7 +129,7 @@ class Sowa(CalibratedDetector):
         before = self.encoder
         self.encoder = at_suited_size(before, available)
         try:
-            self._fit(drawn, selection, seed, k_shot, coreset, report)
+            self._fit(drawn, selection, k_shot, coreset, report)
         except BaseException:
             self.encoder = before
             raise
@@ -139,14 +139,13 @@ class Sowa(CalibratedDetector):
         self,
         drawn: Sequence[ImageSource],
         selection: Selection,
-        seed: int,
         k_shot: int | None,
         coreset: bool,
         report: Report,
     ) -> None:
         others: list[ImageSource] = []
         self.skipped_ = skipped = list[tuple[str, str]]()
-        available, batch_size = len(drawn), selection.batch_size
+        available, batch_size, seed = len(drawn), selection.batch_size, selection.seed
         if coreset and k_shot:
             drawn, others, broken = cover(self.encoder, drawn, k_shot, batch_size, report)
             skipped += broken
@@ -201,7 +200,7 @@ class Sowa(CalibratedDetector):
             references=self.references_,
             seed=self.seed_,
             augment=self.augment_,
-            weights=None if self.bank_.weights is None else tuple(self.bank_.weights),
+            weights=self.bank_.weights,
             extensions={extension.name: extension.settings() for extension in self.extensions},
         )
         known = {extension.name: extension.tensors() for extension in self.extensions}

@@ -147,10 +147,19 @@ def build(
     Raises:
         InputError: none can be read.
     """
+    features = cache or FeatureCache(encoder, enabled=False)
+    found = _gather(features, wanted, selection, report)
+    if encoder.balanced:
+        found.bank.weights = weigh_levels(features.encoded, found.bank, found.images, selection.seed, report)
+    return found
+
+
+def _gather(features: FeatureCache, wanted: Sequence[ImageSource], selection: Selection, report: Report) -> References:
+    """As `build`, levels not yet weighed."""
     taken: list[ImageSource] = []
     skipped: list[tuple[str, str]] = []
-    at_most, batch_size = min(selection.at_most, len(wanted)), selection.batch_size
-    features = cache or FeatureCache(encoder, enabled=False)
+    encoder, batch_size = features.encoder, selection.batch_size
+    at_most = min(selection.at_most, len(wanted))
 
     def batches() -> Iterator[Batch]:
         for batch in read_batches(wanted, encoder.image_size, batch_size, skipped, limit=at_most):
@@ -168,8 +177,6 @@ def build(
     fraction = min(1.0, FULL_IMAGES / at_most) if fraction is None else fraction
     fraction *= min(1.0, HELD / count(encoder.image_size, kinds))
     bank = MemoryBank.build((list(part) for part in parts), at_most, fraction)
-    if encoder.balanced:
-        bank.weights = weigh_levels(features.encoded, bank, taken, selection.seed, report)
     return References(taken, bank, kinds, skipped)
 
 
@@ -177,7 +184,7 @@ def cover(
     encoder: Encoder, drawn: Sequence[ImageSource], shots: int, batch_size: int, report: Report = silent
 ) -> tuple[list[ImageSource], list[ImageSource], list[tuple[str, str]]]:
     """Of readable candidates those ``shots`` that the others lie nearest to, the others, and what was skipped."""
-    candidates = build(encoder, drawn, Selection(CANDIDATES, batch_size), report)
+    candidates = _gather(FeatureCache(encoder, enabled=False), drawn, Selection(CANDIDATES, batch_size), report)
     chosen = choose(candidates.bank.features, min(shots, len(candidates.images)), report)
     images = candidates.images
     others = [one for index, one in enumerate(images) if index not in chosen]

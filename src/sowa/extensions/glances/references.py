@@ -217,7 +217,7 @@ def _encoded(encoder: TileEncoder, images: Sequence[Image], report: Report) -> I
 
 
 def _overview_banks(
-    encoder: TileEncoder, images: Sequence[Image], augment: Sequence[str], weights: Sequence[float] | None
+    encoder: TileEncoder, images: Sequence[Image], augment: Sequence[str], weights: tuple[float, ...] | None
 ) -> tuple[MemoryBank, EarlyFeatureBank]:
     """Banks of the overviews of references and of their views, levels weighed as given, and of their early features."""
     early = list[Tensor]()
