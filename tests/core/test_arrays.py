@@ -50,14 +50,13 @@ def close(one: Any, other: Any, atol: float = 2e-5) -> None:
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.3])
-@pytest.mark.parametrize("leave_out", [None, 2, [0, 3]])
-def test_banks_are_built_and_searched_alike(fraction: float, leave_out: int | list[int] | None) -> None:
+@pytest.mark.parametrize("leave_out", [None, 2])
+def test_banks_are_built_and_searched_alike(fraction: float, leave_out: int | None) -> None:
     found = []
     for kind in (0, 1):
         bank = MemoryBank.build([both(*patches(40 + 10 * part))[kind] for part in range(2)], 4, fraction)
-        left = both(np.array(leave_out))[kind][0] if isinstance(leave_out, list) else leave_out
         query = both(*patches(7))[kind]
-        found.append((bank.features, bank.distances(query, left), bank.distances_by_image(query)))
+        found.append((bank.features, bank.distances(query, leave_out), bank.distances_by_image(query)))
     for one, other in zip(*found, strict=True):
         close(one, other)
 

@@ -106,17 +106,14 @@ class MemoryBank:
         ]
         return self.weigh((one - xp.astype(xp.stack(nearest), xp.float32, copy=False)).clip(min=0))
 
-    def distances(
-        self, patches: Sequence[Array], leave_out: Array | int | None = None, precision: str = "fp32"
-    ) -> Array:
+    def distances(self, patches: Sequence[Array], leave_out: int | None = None, precision: str = "fp32") -> Array:
         """Distance of each patch to the nearest normal one.
 
         The search is exact, unless there is an ``index`` and nothing is left out.
 
         Args:
             patches: Raw patches, L times (B, P, E).
-            leave_out: Number of a reference image that nothing is compared with, or one for each of the B images
-                (leave-one-out).
+            leave_out: Number of a reference image that nothing is compared with (leave-one-out).
             precision: "bf16" takes half the time where the processor has it: distances are still exact, but now and
                 then of a patch that's some thousandths farther.
 
@@ -128,9 +125,19 @@ class MemoryBank:
             return self.weigh((1 - self.index.nearest(query)).clip(min=0))
 
         def nearest(part_BPE: Array, level: int) -> Array:
-            if precision == "bf16":
-                return search_rounded(part_BPE, self.features[level], self.rounded[level], leave_out)
-            return search(part_BPE, chunks(part_BPE, self.features[level]), leave_out)
+            best = -xp.ones_like(part_BPE[..., 0])
+            for some in kept:
+                if not len(memory_KPE := self.features[level][some]):
+                    continue
+                if precision == "bf16":
+                    found = search_rounded(part_BPE, memory_KPE, self.rounded[level][some])
+                else:
+                    found = search(part_BPE, chunks(part_BPE, memory_KPE))
+                best = xp.maximum(best, found)
+            return best
+
+        xp, images = namespace(query), len(self)
+        kept = [slice(0, images)] if leave_out is None else [slice(0, leave_out), slice(leave_out + 1, images)]
 
         xp = namespace(query)
         levels = [

@@ -22,44 +22,35 @@ class Index(Protocol):
         ...
 
 
-def search(query_BPE: Array, chunks_kPE: Iterable[Array], leave_out: Array | int | None = None) -> Array:
+def search(query_BPE: Array, chunks_kPE: Iterable[Array]) -> Array:
     """Highest cosine of each patch with one level's bank.
 
     Args:
         query_BPE: Unit vectors of the patches, (B, P, E).
         chunks_kPE: The bank in chunks (k, P, E) of any number of images.
-        leave_out: Number of the reference image that counts for nothing, or one for each of the B images.
 
     Returns:
-        Cosines (B, P); -1 where nothing is left to compare with.
+        Cosines (B, P).
 
     Raises:
         ValueError: there is no chunk.
     """
-    xp, best, start = namespace(query_BPE), None, 0
+    xp, best = namespace(query_BPE), None
     for chunk_kPE in chunks_kPE:
-        nearest_BPk = nearest_by_image(query_BPE, chunk_kPE)
-        if leave_out is not None:
-            images_k = xp.arange(start, start + len(chunk_kPE), device=query_BPE.device)
-            nearest_BPk = xp.where(_left_out(leave_out, images_k), -1.0, nearest_BPk)
-        nearest_BP = xp.max(nearest_BPk, axis=-1)
+        nearest_BP = xp.max(nearest_by_image(query_BPE, chunk_kPE), axis=-1)
         best = nearest_BP if best is None else xp.maximum(best, nearest_BP)
-        start += len(chunk_kPE)
     if best is None:
         raise ValueError("a memory bank needs at least one image")
     return best
 
 
-def search_rounded(
-    query_BPE: Array, memory_KPE: Array, rounded_KPE: Array, leave_out: Array | int | None = None
-) -> Array:
+def search_rounded(query_BPE: Array, memory_KPE: Array, rounded_KPE: Array) -> Array:
     """As `search`, of tensors: which patch is nearest is found in bf16, how near it is in full.
 
     Args:
         query_BPE: Unit vectors of the patches, (B, P, E).
         memory_KPE: The level's whole bank, (K, P, E).
         rounded_KPE: The same as `rounded_bank` has it, (K, P, E + 1).
-        leave_out: As of `search`.
 
     Returns:
         Cosines (B, P); now and then of a patch that is some thousandths farther than the nearest.
@@ -67,19 +58,14 @@ def search_rounded(
     xp, rounded_BPE = namespace(query_BPE), rounded_query(query_BPE)
     best, where, start, per_image = None, None, 0, memory_KPE.shape[1]
     for chunk_kPE in chunks(rounded_BPE, rounded_KPE):
-        near_BPn = rounded_BPE @ chunk_kPE.reshape(-1, chunk_kPE.shape[2]).T
-        if leave_out is not None:
-            images_n = xp.repeat(xp.arange(start, start + len(chunk_kPE), device=query_BPE.device), per_image)
-            near_BPn = xp.where(_left_out(leave_out, images_n), -xp.inf, near_BPn)
-        nearest_BP, place_BP = highest(near_BPn)
+        nearest_BP, place_BP = highest(rounded_BPE @ chunk_kPE.reshape(-1, chunk_kPE.shape[2]).T)
         place_BP = place_BP + start * per_image
         where = place_BP if best is None else xp.where(nearest_BP > best, place_BP, where)
         best = nearest_BP if best is None else xp.maximum(best, nearest_BP)
         start += len(chunk_kPE)
-    if best is None:
+    if where is None:
         raise ValueError("a memory bank needs at least one image")
-    cosine_BP = xp.sum(query_BPE * memory_KPE.reshape(-1, memory_KPE.shape[2])[where], axis=-1)
-    return xp.where(best == -xp.inf, -1.0, cosine_BP)
+    return xp.sum(query_BPE * memory_KPE.reshape(-1, memory_KPE.shape[2])[where], axis=-1)
 
 
 def nearest_by_image(query_BPE: Array, chunk_kPE: Array) -> Array:
@@ -115,8 +101,3 @@ def rounded_bank(features: Array) -> Array:
     rounded = features.new_ones((*shape, width + 1)).bfloat16()
     rounded[..., :width] = features
     return rounded
-
-
-def _left_out(leave_out: Array | int, images: Array) -> Array:
-    """Where ``images`` (n,) are left out: (B, 1, n) for one number per test image, (n,) for a single number."""
-    return images == leave_out if isinstance(leave_out, int) else (leave_out[:, None] == images)[:, None]

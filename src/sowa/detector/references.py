@@ -226,10 +226,12 @@ def _apart(own_LKPE: Array, views_LKPE: Array, precision: str) -> float:
 
     Copies of references are left out, infinity where there is nothing else.
     """
-    xp, images = namespace(own_LKPE), own_LKPE.shape[1]
-    leave_out = xp.arange(images, device=own_LKPE.device) if images > 1 else None
-    distances_LKP = MemoryBank(views_LKPE).distances(list(own_LKPE), leave_out, precision)
-    scores = few_shot_scores(distances_LKP)
+    xp, bank, images = namespace(own_LKPE), MemoryBank(views_LKPE), own_LKPE.shape[1]
+    left_out = [
+        bank.distances(list(own_LKPE[:, one : one + 1]), one if images > 1 else None, precision)
+        for one in range(images)
+    ]
+    scores = few_shot_scores(xp.concat(left_out, axis=1))
     scores = scores[scores > SAME]
     return float(xp.exp(xp.mean(xp.log(scores)))) if len(scores) else float(np.inf)
 

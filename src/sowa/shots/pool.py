@@ -106,10 +106,9 @@ class Pool:
         """
         bank, precision = MemoryBank(held := self.features(references)), self.encoder.precision
         if self.encoder.balanced and len(bank) > 1:
-            some = list(held[:, :JUDGED])
-            left_out = torch.arange(len(some[0]), device=held.device)
-            scores_LB = to_numpy(level_scores(bank.distances(some, left_out, precision)))
-            bank.weights = level_weights(scores_LB, None, len(bank))
+            some = range(min(len(bank), JUDGED))
+            left_out = [bank.distances(list(held[:, one : one + 1]), one, precision) for one in some]
+            bank.weights = level_weights(to_numpy(level_scores(torch.cat(left_out, dim=1))), None, len(bank))
         parts = [self.features(judged[start : start + JUDGED]) for start in range(0, len(judged), JUDGED)]
         return torch.cat([bank.distances_by_image(tuple(part), precision) for part in parts], dim=1)
 
