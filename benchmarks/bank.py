@@ -32,7 +32,7 @@ from sowa.data import load
 from sowa.data.batches import read_batches
 from sowa.data.images import read_mask_at
 from sowa.data.sources import sample_sources
-from sowa.detector.references import FULL_IMAGES
+from sowa.detector.references import MOST_PATCHES
 from sowa.extensions.faiss import ApproximateIndex
 from sowa.metrics import pixel_metrics
 
@@ -63,7 +63,7 @@ def banks(patches_LKPE: Tensor) -> Iterator[tuple[str, MemoryBank]]:
     yield "every patch, exact", whole
     whole.index = ApproximateIndex(whole.features)
     yield "every patch, faiss", whole
-    default = FULL_IMAGES / references
+    default = MOST_PATCHES / (references * patches_LKPE.shape[2])
     for keep in (default, 0.1, 0.05, 0.02):
         yield f"{keep:.2g} of the patches" + (", as by default" if keep == default else "") + ", exact", built(keep)
     few = MemoryBank(whole.features[:, : round(0.1 * references)])
@@ -126,7 +126,7 @@ def at_paper_size() -> list[str]:
             made = gathered(50 * PATCHES, 1000 * level + start)
             features[level, start : start + 50] = made.unflatten(0, (50, PATCHES))
     query = tuple(gathered(PATCHES, 7_000_000 + level)[None] for level in range(LEVELS))
-    kept = round(PATCHES * FULL_IMAGES / REFERENCES)
+    kept = round(MOST_PATCHES / REFERENCES)
     whole, fewer = MemoryBank(features), MemoryBank(features[:, :, :kept].contiguous())
     indexed = MemoryBank(features)
     started = time.perf_counter()

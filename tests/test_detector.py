@@ -155,7 +155,7 @@ def test_the_bank_grows_no_further_with_many_references(
 ) -> None:
     references = [noise(64, 64, 3, seed=index) for index in range(8)]
     patches = detector.fit(references).bank_.features.shape[2]
-    monkeypatch.setattr("sowa.detector.references.FULL_IMAGES", 4)
+    monkeypatch.setattr("sowa.detector.references.MOST_PATCHES", 4 * patches)
     assert detector.fit(references).bank_.features.shape[1:3] == (8, patches // 2)
     assert detector.fit(references, patch_fraction=1.0).bank_.features.shape[2] == patches
     assert detector.fit(references, patch_fraction=1e-9).bank_.features.shape[2] == 1

@@ -45,7 +45,7 @@ def fit(
     network: NetworkFlags = NETWORK,
     seed: Annotated[int, advanced("seed of the draw")] = 0,
     coreset: Annotated[bool, advanced("with --k-shot, take the images that the others look most like")] = False,
-    patch_fraction: Annotated[float | None, advanced("share of patches to keep; all of up to 64 images")] = None,
+    patch_fraction: Annotated[float | None, advanced("share of patches to keep; all of some dozen images")] = None,
     augment: Augment = "auto",
     saliency_weight: SaliencyWeight = 0.0,
     expect: Expect = None,

@@ -110,8 +110,8 @@ class Sowa(CalibratedDetector):
             seed: That draws them.
             coreset: Whether, of up to `CANDIDATES` drawn images, those are taken that the others lie nearest to.
             patch_fraction: Share of each reference's patches that the bank holds, above 0 up to 1: those that differ
-                most from what it holds already. None means all of up to 64 references, and of more so many that the
-                bank grows no further.
+                most from what it holds already. None means all of up to 64 references of 384 x 384 pixels, or
+                23 of 640 x 640, and of more so many that the bank grows no further.
             augment: Kinds of views of the references that are normal too, of `sowa.data.views.VIEWS`; "auto" has the
                 references, up to eight, tell which are. A reference with views is held as twice as many patches.
             batch_size: So many images are encoded at once.

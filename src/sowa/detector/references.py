@@ -27,8 +27,9 @@ from sowa.detector.level_weights import weigh_levels
 from sowa.encoders.base import Encoder
 from sowa.errors import InputError
 
-FULL_IMAGES = 64
-"""References of which the bank holds every patch; searching it takes less than half of the paper's encoder's time."""
+MOST_PATCHES = 64 * 576
+"""Of a level, that the bank holds at most: all of 64 images of 384 x 384, or of 23 of 640 x 640. So many are searched
+in less than half of the time that the paper's encoder takes."""
 FEW = 8
 """References: more show by themselves what a view could add."""
 TRIED = ("hflip", "vflip", "rotate90", "rotate180", "tilt")
@@ -68,8 +69,8 @@ class Selection:
     Attributes:
         at_most: The first so many readable ones are taken.
         batch_size: So many are encoded at once.
-        patch_fraction: Share of each one's patches that the bank holds; None means all of up to `FULL_IMAGES` images,
-            and of more so many that the bank grows no further.
+        patch_fraction: Share of each one's patches that the bank holds; None means all, as long as the bank
+            has no more than `MOST_PATCHES` of a level, and then so many that it grows no further.
         augment: Kinds of views that are held too, or "auto": up to `FEW` references tell which are normal.
         seed: Draws damage that tells what each level counts.
     """
@@ -174,7 +175,7 @@ def _gather(features: FeatureCache, wanted: Sequence[ImageSource], selection: Se
     if selection.augment == "auto" and at_most <= FEW:
         kinds, parts = _choose_views(features, list(batches()), report)
     fraction = selection.patch_fraction
-    fraction = min(1.0, FULL_IMAGES / at_most) if fraction is None else fraction
+    fraction = min(1.0, MOST_PATCHES / (at_most * math.prod(encoder.grid))) if fraction is None else fraction
     fraction *= min(1.0, HELD / count(encoder.image_size, kinds))
     bank = MemoryBank.build((list(part) for part in parts), at_most, fraction)
     return References(taken, bank, kinds, skipped)
