@@ -65,8 +65,11 @@ def judge_few_shot(
     if features.level_maps is None or not use_prompts:
         return Judgement(scores, maps, level_maps)
     prompt_maps, prompt_levels = _prompt_maps(features, config.sigma)
-    weight = config.prompt.map_weight
-    return Judgement(scores, maps + weight * prompt_maps, level_maps + weight * prompt_levels)
+    if zero_shot_weight:
+        scores = scores + zero_shot_weight * _zero_shot_scores(features, prompt_maps, config.prompt.self_weight)
+    weight, own = config.prompt.map_weight, len(features.level_maps)
+    parts = (level_maps[:, :own] + weight * prompt_levels, level_maps[:, own:])  # a whole seen small asks no prompts
+    return Judgement(scores, maps + weight * prompt_maps, namespace(maps).concat(parts, axis=1))
 
 
 def zero_shot_map(level_maps: Sequence[Array], sigma: float) -> Array:
@@ -157,3 +160,11 @@ def _prompt_maps(features: Features, sigma: float) -> tuple[Array, Array]:
     assert features.level_maps is not None
     stacked_BLHW = namespace(features.level_maps[0]).stack(tuple(features.level_maps), axis=1)
     return zero_shot_map(features.level_maps, sigma), average_pool(stacked_BLHW, features.grid)
+def _zero_shot_scores(features: Features, maps: Array, self_weight: float) -> Array:
+    """(B,), see `judge_zero_shot`; ``maps`` are those of `zero_shot_map`."""
+    assert features.level_maps is not None
+    levels = len(features.level_maps)
+    scores = 0.5 * (features.abnormal_probability + top_mean(maps) / levels)
+    return scores + self_weight * few_shot_scores(self_distances(features.patches[:levels])) if self_weight else scores
+
+

@@ -73,7 +73,7 @@ class CalibratedDetector(Predictor):
     @property
     def zero_shot_calibration(self) -> Calibration:
         """Where normal ends without references."""
-        return zero_shot(self.encoder.levels, self.encoder.config.prompt.self_weight)
+        return zero_shot(self.encoder.prompt_levels, self.encoder.config.prompt.self_weight)
 
     @property
     def is_fitted(self) -> bool:

@@ -53,6 +53,11 @@ class Encoder(Protocol):
         ...
 
     @property
+    def prompt_levels(self) -> int:
+        """How many of them, the first ones, the prompts are asked of."""
+        ...
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """(H, W) in pixels at which images are seen."""
         ...

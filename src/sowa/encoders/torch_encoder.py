@@ -46,7 +46,7 @@ class TorchEncoder:
         self.trained = trained
         self.category = _check_category(self.settings.category, network)
         windows = WindowedNetwork(network.to(self.device), self.settings.image_size, self.settings.tiled)
-        self.windows: WindowedNetwork = windows.eval()
+        self.windows: WindowedNetwork = windows.to(self.device).eval()
 
     @classmethod
     def from_pretrained(
@@ -123,7 +123,12 @@ class TorchEncoder:
 
     @property
     def levels(self) -> int:
-        """How many levels are read, L."""
+        """How many levels are read, L; of the whole of a large image one more."""
+        return self.prompt_levels + (self.windows.whole is not None)
+
+    @property
+    def prompt_levels(self) -> int:
+        """How many of them, the first ones, the prompts are asked of."""
         return len(self.network.backbone.levels)
 
     @property
@@ -184,7 +189,7 @@ class TorchEncoder:
             InputError: patches of the network don't fit into it.
         """
         other = copy(self)
-        other.windows = WindowedNetwork(self.network, image_size, self.tiled).eval()
+        other.windows = WindowedNetwork(self.network, image_size, self.tiled).to(self.device).eval()
         other.windows.patch_readers = self.windows.patch_readers
         return other
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sowa.core.tiling import check_image_size, join_windows, window_places
 from sowa.core.types import ABNORMAL, Features
+from sowa.encoders.whole import WholeImage
 from sowa.model.sowa import SowaNetwork
 
 
@@ -24,6 +25,7 @@ class WindowedNetwork(nn.Module):
         tiled: Whether images are seen through overlapping windows of the backbone's size.
 
     Attributes:
+        whole: Of large images, reads one more level; None where there is none.
         patch_readers: What extensions read of each patch of a window, by their names: a module takes normalised pixels
             (B, 3, H, W) and the window's `Features`, and gives (B, P).
         batch_windows: Whether all windows are one batch: one network in an exported graph instead of many.
@@ -38,6 +40,7 @@ class WindowedNetwork(nn.Module):
         self.network = network
         self.image_size = check_image_size(image_size, backbone.image_size, backbone.patch_size, tiled)
         self.tiled = tiled
+        self.whole = WholeImage.where_it_tells(backbone, self.image_size, tiled)
         self.patch_readers = nn.ModuleDict()
         self.batch_windows = False
 
@@ -77,7 +80,8 @@ class WindowedNetwork(nn.Module):
                 saliency=output.saliency,
             )
         values = {name: reader(pixels, features) for name, reader in self.patch_readers.items()}
-        patches = tuple(level.float() for level in features.patches)
+        levels = features.patches + ((self.whole(self.network.backbone, pixels),) if self.whole else ())
+        patches = tuple(level.float() for level in levels)
         return replace(features, patches=patches, patch_values=values)
 
 

@@ -50,6 +50,14 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
+    @property
+    def whole_level(self) -> int | None:
+        """Number of the level that is also read of a large image made small (`sowa.encoders.whole`), None for none.
+
+        Only where positions add nothing: an export knows those of one grid.
+        """
+        return None
+
     def __init__(
         self,
         clip: Any,

@@ -40,6 +40,7 @@ WORDS, WORD_STEPS = "token_embedding.weight", "token_embedding.steps"
 SOURCES = {"fine": (192, 0.7), "middle": (88, 1.0), "coarse": (120, 1.0), "deep": (352, 1.0)}
 JOINED = sum(channels for channels, _ in SOURCES.values())
 EDGES, REGIONS, SUMMARY = 160, 320, 1280
+THINGS_LEVEL = 2
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,11 @@ class MiniBackbone(Backbone):
 
     any_size = True
     balanced = True
+
+    @property
+    def whole_level(self) -> int | None:
+        """The level that knows best what things are."""
+        return self.levels.index(THINGS_LEVEL) if THINGS_LEVEL in self.levels else None
 
     def _embed(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         patches_BDhw, summary_BD = self.visual.conv1(images)

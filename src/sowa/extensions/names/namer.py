@@ -35,7 +35,7 @@ class Namer(nn.Module):
 
     def __init__(self, config: NamerConfig, levels: int, tower: TextTower) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.levels = config, levels
         width = tower.embed_dim
         self.context = nn.Parameter(torch.empty(config.length, tower.text_width).normal_(std=0.02))
         self.linear = nn.Linear(width, width)
@@ -56,8 +56,8 @@ class Namer(nn.Module):
         return self.scale.exp().clamp(max=SHARPEST)
 
     def encode_patches(self, patches: Sequence[Tensor]) -> Tensor:
-        """Raw patches, L times (B, P, E), to unit vectors (B, P, E)."""
-        unit_LBPE = F.normalize(torch.stack(tuple(patches)).float(), dim=-1)
+        """Raw patches, L times (B, P, E) and more, to unit vectors (B, P, E); those behind the first L are left out."""
+        unit_LBPE = F.normalize(torch.stack(tuple(patches[: self.levels])).float(), dim=-1)
         return self.encode_unit_patches(unit_LBPE, unit_LBPE.mean(dim=2, keepdim=True))
 
     def encode_unit_patches(self, unit_LBPE: Tensor, typical_LB1E: Tensor) -> Tensor:
