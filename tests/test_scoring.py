@@ -56,6 +56,17 @@ def bank() -> MemoryBank:
     return MemoryBank.build([tuple(random(2, 12, 8, seed=20 + level) - 0.5 for level in range(2))], 2)
 
 
+def test_the_zero_shot_score_counts_as_much_as_is_said(bank: MemoryBank) -> None:
+    features, config = observation(), ModelConfig(prompt=PromptConfig(self_weight=2.0))
+    distances = bank.distances(features.patches)
+    plain, weighed = (judge_few_shot(features, distances, config, zero_shot_weight=weight) for weight in (0.0, 0.3))
+    expected = plain.raw_scores + 0.3 * judge_zero_shot(features, config).raw_scores
+    torch.testing.assert_close(weighed.raw_scores, expected)
+    torch.testing.assert_close(weighed.maps, plain.maps)
+    with pytest.raises(ValueError, match="encode with prompts"):
+        judge_few_shot(observation(prompts=False), distances, config, zero_shot_weight=0.3)
+
+
 def test_the_zero_shot_map_is_the_smoothed_sum_over_levels():
     levels = [random(2, *SIZE), random(2, *SIZE, seed=1)]
     expected = [

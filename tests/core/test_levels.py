@@ -1,6 +1,7 @@
 """What levels count: alike where nothing tells, more where damage stands out."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,3 +37,21 @@ def test_how_large_a_level_s_distances_are_doesn_t_matter():
 def test_copies_among_references_and_a_single_one_have_weights():
     assert np.isfinite(level_weights(np.zeros((2, 3)), NORMAL, 3)).all()
     assert np.isfinite(level_weights(NORMAL, 2 * NORMAL, 1)).all()
+
+
+BESIDE_LEVELS = np.vstack([NORMAL, [[5.0, 5.5, 5.2]]])  # two levels, and what else is told of an image
+
+
+@pytest.mark.parametrize(("stands_out", "expected"), [(1.01, 0.0), (1.5, None), (9.0, 0.5)])
+def test_what_is_told_beside_the_levels_counts_within_limits_and_changes_none(
+    stands_out: float, expected: float | None
+) -> None:
+    damaged = BESIDE_LEVELS * np.array([[1.5], [1.5], [stands_out]])
+    *levels, beside = level_weights(BESIDE_LEVELS, damaged, 3, levels=2)
+    assert tuple(levels) == level_weights(NORMAL, damaged[:2], 3)
+    usual = np.exp(np.log(BESIDE_LEVELS).mean(axis=1))
+    share = beside * usual[2] / (np.array(levels) * usual[:2]).sum()
+    if expected is None:
+        assert 0.1 < share < 0.5
+    else:
+        assert share == pytest.approx(expected, rel=1e-4)

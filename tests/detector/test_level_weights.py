@@ -65,6 +65,29 @@ def test_a_file_keeps_the_weights_and_refuses_what_are_none(tmp_path: Path) -> N
             sowa.Sowa.load(broken)
 
 
+def test_the_zero_shot_score_counts_where_references_vouch_for_it(tmp_path: Path) -> None:
+    detector = fitted("mini")
+    assert detector.bank_ is not None
+    assert detector.bank_.zero_shot_weight > 0  # generated leather, whose damage `mini`'s prompts were trained on
+    path = detector.save(tmp_path / "part.sowa")
+    loaded, image = sowa.Sowa.load(path), generate("leather", size=96, seed=9).image
+    assert loaded.predict(image)[0].raw_score == pytest.approx(detector.predict(image)[0].raw_score, abs=1e-6)
+    with safe_open(path, "numpy") as file:
+        metadata = dict(file.metadata())
+    for wrong in ({"zero_shot_weight": -1.0}, {"trained": False}):
+        told = json.loads(metadata["sowa"]) | wrong
+        broken = tmp_path / "broken.sowa"
+        save_file(load_file(path), broken, metadata | {"sowa": json.dumps(told)})
+        with pytest.raises(InputError, match="zero-shot weight"):
+            sowa.Sowa.load(broken)
+
+
+def test_without_trained_prompts_or_with_a_single_reference_it_doesn_t_count() -> None:
+    for detector in (fitted("mini:random"), fitted("mini", 1)):
+        assert detector.bank_ is not None
+        assert detector.bank_.zero_shot_weight == 0
+
+
 def test_the_bank_itself_isn_t_weighed() -> None:
     bank = fitted("mini:random").bank_
     assert bank is not None

@@ -18,6 +18,7 @@ class MemoryBank:
     Attributes:
         features: (L, K, P, E); P is smaller than an image's number of patches where only some are held.
         weights: What each level's distances are multiplied by, (L,); None leaves them as they are, as published.
+        zero_shot_weight: What an image's zero-shot score is multiplied by before it's added to that of the distances.
         index: Searched in place of all features where it's there.
 
     Raises:
@@ -33,13 +34,16 @@ class MemoryBank:
 
     index: Index | None = None
 
-    def __init__(self, features: Array, weights: tuple[float, ...] | None = None) -> None:
+    def __init__(
+        self, features: Array, weights: tuple[float, ...] | None = None, zero_shot_weight: float = 0.0
+    ) -> None:
         if features.ndim != 4:
             raise ValueError(
                 f"memory bank of shape {tuple(features.shape)}, needed is (levels, images, patches, width)"
             )
         self.features = features
         self.weights = weights
+        self.zero_shot_weight = zero_shot_weight
 
     @classmethod
     def build(cls, batches: Iterable[Sequence[Array]], at_most: int, patch_fraction: float = 1.0) -> MemoryBank:
@@ -118,11 +122,15 @@ class MemoryBank:
                 then of a patch that's some thousandths farther.
 
         Returns:
-            min(1 - cosine) in 0..2 times the level's weight, (L, B, P).
+            min(1 - cosine) in 0..2 times the level's weight, (L, B, P); 2 times it where nothing is left to compare
+            with.
         """
         query = normalise(patches)
         if self.index is not None and leave_out is None:
             return self.weigh((1 - self.index.nearest(query)).clip(min=0))
+
+        xp, images = namespace(query), len(self)
+        kept = [slice(0, images)] if leave_out is None else [slice(0, leave_out), slice(leave_out + 1, images)]
 
         def nearest(part_BPE: Array, level: int) -> Array:
             best = -xp.ones_like(part_BPE[..., 0])
@@ -136,10 +144,6 @@ class MemoryBank:
                 best = xp.maximum(best, found)
             return best
 
-        xp, images = namespace(query), len(self)
-        kept = [slice(0, images)] if leave_out is None else [slice(0, leave_out), slice(leave_out + 1, images)]
-
-        xp = namespace(query)
         levels = [
             xp.concat([nearest(part, level) for part in parts(query_BPE, self.features[level])], axis=1)
             for level, query_BPE in enumerate(query)

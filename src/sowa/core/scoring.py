@@ -37,32 +37,40 @@ def judge_zero_shot(features: Features, config: ModelConfig) -> Judgement:
     if features.level_maps is None or features.abnormal_probability is None:
         raise ValueError("without a memory bank prompts are needed: encode with prompts, or fit first")
     maps, level_maps = _prompt_maps(features, config.sigma)
-    scores = 0.5 * (features.abnormal_probability + top_mean(maps) / len(features.level_maps))
-    if self_weight := config.prompt.self_weight:
-        scores = scores + self_weight * few_shot_scores(self_distances(features.patches))
-    return Judgement(scores, maps, level_maps)
+    return Judgement(_zero_shot_scores(features, maps, config.prompt.self_weight), maps, level_maps)
 
 
 def judge_few_shot(
-    features: Features, distances_LBP: Array, config: ModelConfig, use_prompts: bool = True
+    features: Features,
+    distances_LBP: Array,
+    config: ModelConfig,
+    use_prompts: bool = True,
+    zero_shot_weight: float = 0.0,
 ) -> Judgement:
     """The verdict of a memory bank, with the prompts' map where they were asked.
 
     The map is the published one, few-shot plus ``config.prompt.map_weight`` times zero-shot. The score is that of the
-    distances alone, of patches, since enlarging flattens a defect of one patch, and since adding the prompts' score
-    lowered accuracy (benchmarks/results/choices.md).
+    distances, of patches, since enlarging flattens a defect of one patch. Adding the prompts' score everywhere lowered
+    accuracy (benchmarks/results/choices.md), so it counts only as references say (`sowa.core.levels`).
 
     Args:
         features: What was encoded.
         distances_LBP: Of patches to the memory bank, (L, B, P) in 0..2.
         config: For ``sigma`` and ``prompt.map_weight``.
         use_prompts: Whether the prompts' map is added where there is one.
+        zero_shot_weight: What the score of `judge_zero_shot` is multiplied by before it's added to that of the
+            distances, 0 and more.
+
+    Raises:
+        ValueError: the zero-shot score counts, but the prompts weren't asked.
     """
     scores = few_shot_scores(distances_LBP)
     maps = few_shot_map(distances_LBP, features.grid, features.size)
     by_image_BLP = namespace(distances_LBP).permute_dims(distances_LBP, (1, 0, 2))
     level_maps = by_image_BLP.reshape(*by_image_BLP.shape[:2], *features.grid)
     if features.level_maps is None or not use_prompts:
+        if zero_shot_weight:
+            raise ValueError("the zero-shot score counts beside this memory bank: encode with prompts")
         return Judgement(scores, maps, level_maps)
     prompt_maps, prompt_levels = _prompt_maps(features, config.sigma)
     if zero_shot_weight:
@@ -155,11 +163,6 @@ def paper_scores(abnormal_probability: Array, map_maximum: Array) -> Array:
     return 0.5 * (abnormal_probability + (map_maximum - low) / spread)
 
 
-def _prompt_maps(features: Features, sigma: float) -> tuple[Array, Array]:
-    """The prompts' map (B, H, W), and what each level shows on the grid of patches, (B, L, h, w)."""
-    assert features.level_maps is not None
-    stacked_BLHW = namespace(features.level_maps[0]).stack(tuple(features.level_maps), axis=1)
-    return zero_shot_map(features.level_maps, sigma), average_pool(stacked_BLHW, features.grid)
 def _zero_shot_scores(features: Features, maps: Array, self_weight: float) -> Array:
     """(B,), see `judge_zero_shot`; ``maps`` are those of `zero_shot_map`."""
     assert features.level_maps is not None
@@ -168,3 +171,8 @@ def _zero_shot_scores(features: Features, maps: Array, self_weight: float) -> Ar
     return scores + self_weight * few_shot_scores(self_distances(features.patches[:levels])) if self_weight else scores
 
 
+def _prompt_maps(features: Features, sigma: float) -> tuple[Array, Array]:
+    """The prompts' map (B, H, W), and what each level shows on the grid of patches, (B, L, h, w)."""
+    assert features.level_maps is not None
+    stacked_BLHW = namespace(features.level_maps[0]).stack(tuple(features.level_maps), axis=1)
+    return zero_shot_map(features.level_maps, sigma), average_pool(stacked_BLHW, features.grid)

@@ -102,7 +102,7 @@ class CalibratedDetector(Predictor):
         if bank is None:
             return judge_zero_shot(features, self.encoder.config)
         distances = bank.distances(features.patches, leave_out, self.encoder.precision)
-        return judge_weighed(features, distances, self.encoder.config, self.extensions)
+        return judge_weighed(features, distances, self.encoder.config, self.extensions, bank.zero_shot_weight)
 
     def judge_images(
         self,
@@ -252,18 +252,25 @@ class CalibratedDetector(Predictor):
 
 
 def judge_weighed(
-    features: Features, distances_LBP: Array, config: ModelConfig, extensions: Sequence[Extension] = ()
+    features: Features,
+    distances_LBP: Array,
+    config: ModelConfig,
+    extensions: Sequence[Extension] = (),
+    zero_shot_weight: float = 0.0,
 ) -> Judgement:
     """The verdict of a memory bank, whose distances some of the extensions may weigh.
+
+    Where one does, the zero-shot score has no say: it knows nothing of what counts where.
 
     Args:
         features: With what the extensions read of each patch.
         distances_LBP: To the memory bank, (L, B, P).
         config: The network's.
         extensions: Those of the detector.
+        zero_shot_weight: The bank's.
     """
     weights = [each for each in extensions if isinstance(each, DistanceWeight)]
     for each in weights:
         distances_LBP = distances_LBP * each.factors(features.patch_values[each.name])
     use_prompts = not any(each.replaces_prompts for each in weights)
-    return judge_few_shot(features, distances_LBP, config, use_prompts)
+    return judge_few_shot(features, distances_LBP, config, use_prompts, 0.0 if weights else zero_shot_weight)

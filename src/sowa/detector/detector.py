@@ -201,6 +201,7 @@ class Sowa(CalibratedDetector):
             seed=self.seed_,
             augment=self.augment_,
             weights=self.bank_.weights,
+            zero_shot_weight=self.bank_.zero_shot_weight,
             extensions={extension.name: extension.settings() for extension in self.extensions},
         )
         known = {extension.name: extension.tensors() for extension in self.extensions}
@@ -241,7 +242,7 @@ class Sowa(CalibratedDetector):
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         detector = cls(encoder, extensions)
-        bank = MemoryBank(encoder.place(file.bank), header.weights)
+        bank = MemoryBank(encoder.place(file.bank), header.weights, header.zero_shot_weight)
         _restore_extensions(detector, file, bank, Path(path))
         detector.bank_, detector.calibration_ = detector._searchable(bank), header.calibration
         detector.references_, detector.seed_, detector.augment_ = header.references, header.seed, header.augment

@@ -35,6 +35,7 @@ class DetectorHeader:
         seed: That drew them.
         augment: Kinds of their views in the bank.
         weights: What each level's distances count; None for as much as they are.
+        zero_shot_weight: What an image's zero-shot score counts beside them.
         extensions: Settings by the name of the extension.
     """
 
@@ -51,6 +52,7 @@ class DetectorHeader:
     seed: int | None
     augment: tuple[str, ...] = ()
     weights: tuple[float, ...] | None = None
+    zero_shot_weight: float = 0.0
     extensions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

@@ -1,4 +1,4 @@
-"""What each level of a memory bank counts, as its references tell."""
+"""What each level of a memory bank counts, and the zero-shot score beside them, as its references tell."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sowa.core.arrays import to_numpy
 from sowa.core.levels import level_weights
 from sowa.core.memory import MemoryBank
 from sowa.core.progress import Report, silent
-from sowa.core.scoring import level_scores
+from sowa.core.scoring import judge_zero_shot, level_scores
 from sowa.data.images import resize_image
 from sowa.data.sampling import draw
 from sowa.data.sources import ImageSource
@@ -20,10 +20,13 @@ from sowa.detector.encoded import Encoded
 from sowa.detector.leave_one_out import DAMAGED, damaged_images
 
 
-def weigh_levels(
+def weigh(
     encoded: Encoded, bank: MemoryBank, references: Sequence[ImageSource], seed: int = 0, report: Report = silent
-) -> tuple[float, ...]:
-    """The weights of a bank's levels, by up to `DAMAGED` references, each as it is and damaged.
+) -> None:
+    """Weighs a bank's levels by up to `DAMAGED` references, each as it is and damaged.
+
+    So is the zero-shot score, where the prompts are trained: where it tells damage of this product from its references
+    it counts. Variants of a single one are too alike to tell how differently it speaks of normal images.
 
     Args:
         encoded: Keeps what their images are, which ranges and damage are told by afterwards; of the bank's encoder.
@@ -33,15 +36,22 @@ def weigh_levels(
         report: Told of the progress.
     """
     alone, encoder = len(references) == 1, encoded.encoder
+    asked = encoder.trained and not alone
     normal, damaged = list[NDArray[np.float64]](), list[NDArray[np.float64]]()
     chosen = sorted(draw(range(len(references)), min(len(references), DAMAGED), seed))
     for done, index in enumerate(chosen, start=1):
         image = references[index].read()
         own = resize_image(image, encoder.image_size)
-        worse, _ = damaged_images(image, encoder.image_size, alone, [seed, index])
-        for images, scores in ((variants(own) if alone else own[None], normal), (worse, damaged)):
-            patches = encoded(images).patches
-            distances = bank.distances(patches, None if alone else index, encoder.precision)
-            scores.append(to_numpy(level_scores(distances)).astype(np.float64))
+        spoilt, _ = damaged_images(image, encoder.image_size, alone, [seed, index])
+        for images, scores in ((variants(own) if alone else own[None], normal), (spoilt, damaged)):
+            features = encoded(images)
+            distances = bank.distances(features.patches, None if alone else index, encoder.precision)
+            rows = [to_numpy(level_scores(distances))]
+            if asked:
+                rows.append(to_numpy(judge_zero_shot(features, encoder.config).raw_scores)[None])
+            scores.append(np.concatenate(rows).astype(np.float64))
         report("weigh levels", done, len(chosen))
-    return level_weights(np.concatenate(normal, axis=1), np.concatenate(damaged, axis=1), len(references))
+    levels = len(bank.features)
+    left_out, worse = (np.concatenate(each, axis=1) for each in (normal, damaged))
+    found = level_weights(left_out, worse, len(references), levels)
+    bank.weights, bank.zero_shot_weight = found[:levels], found[levels] if asked else 0.0

@@ -23,7 +23,7 @@ from sowa.data.views import check, count, nearer, views
 from sowa.detector.coreset import CANDIDATES, choose
 from sowa.detector.encoded import Encoded
 from sowa.detector.file import DetectorFile
-from sowa.detector.level_weights import weigh_levels
+from sowa.detector.level_weights import weigh
 from sowa.encoders.base import Encoder
 from sowa.errors import InputError
 
@@ -151,7 +151,7 @@ def build(
     features = cache or FeatureCache(encoder, enabled=False)
     found = _gather(features, wanted, selection, report)
     if encoder.balanced:
-        found.bank.weights = weigh_levels(features.encoded, found.bank, found.images, selection.seed, report)
+        weigh(features.encoded, found.bank, found.images, selection.seed, report)
     return found
 
 
@@ -250,4 +250,9 @@ def check_bank(file: DetectorFile, encoder: Encoder, path: Path) -> None:
         raise InputError(
             f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "
             "fit it anew"
+        )
+    if not 0 <= header.zero_shot_weight < math.inf or (header.zero_shot_weight and not encoder.trained):
+        raise InputError(
+            f"{path} has zero-shot weight {header.zero_shot_weight}, allowed is 0 and more, and only 0 without trained "
+            "prompts; fit it anew"
         )

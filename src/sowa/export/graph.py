@@ -44,7 +44,7 @@ class DetectorGraph(nn.Module):
         self.prompts = encoder.trained
         text_1SE = encoder.class_text([encoder.category or ""]).detach().clone()
         self.register_buffer("class_text", text_1SE)
-        weights = detector.bank_.weights
+        weights, self.zero_shot_weight = detector.bank_.weights, detector.bank_.zero_shot_weight
         self.register_buffer("weights", None if weights is None else torch.tensor(weights).view(-1, 1, 1))
         patches = math.prod(encoder.grid)
         self.step = max(1, CHUNK // 4 // (patches * detector.bank_.features.shape[2]))
@@ -63,7 +63,9 @@ class DetectorGraph(nn.Module):
         distances_LBP = (1 - torch.stack(nearest)).clamp(min=0)
         if self.weights is not None:
             distances_LBP = distances_LBP * self.weights
-        judgement = judge_weighed(features, distances_LBP, self.windows.network.config, self.extensions)
+        judgement = judge_weighed(
+            features, distances_LBP, self.windows.network.config, self.extensions, self.zero_shot_weight
+        )
         return judgement.raw_scores, judgement.maps, judgement.level_maps
 
     def _chunks(self, level: int) -> list[Tensor]:
