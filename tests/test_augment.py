@@ -83,6 +83,18 @@ def test_what_a_product_never_does_is_left_out(tiny_backbone: str, tmp_path: Pat
     assert not {"vflip", "rotate180"} & chosen
 
 
+@pytest.mark.parametrize("category", ["connector", "capsule", "printed_board"])
+def test_mini_mirrors_no_part_that_lies_one_way(category: str) -> None:
+    good = [generate(category, size=256, seed=seed).image for seed in range(4)]
+    chosen = sowa.Sowa.from_pretrained("mini").fit(good, augment="auto").augment_
+    assert not {"hflip", "vflip", "rotate90", "rotate180"} & set(chosen)
+
+
+def test_mini_mirrors_what_lies_anyhow() -> None:
+    good = [generate("washer_tray", size=256, seed=seed).image for seed in range(4)]
+    assert {"hflip", "vflip"} <= set(sowa.Sowa.from_pretrained("mini").fit(good, augment="auto").augment_)
+
+
 def test_many_references_need_no_views(tiny_backbone: str, tmp_path: Path) -> None:
     good = write(tmp_path / "good", [original(seed=seed) for seed in range(FEW + 1)])
     detector = sowa.Sowa.from_pretrained(tiny_backbone).fit(good, augment="auto")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -34,6 +34,10 @@ class Batch:
     sources: list[ImageSource]
     sizes: list[tuple[int, int]]
     images: NDArray[np.uint8]
+
+    def at_size(self, size: tuple[int, int]) -> Batch:
+        """The same images at another size (H, W)."""
+        return replace(self, images=np.stack([resize_image(image, size) for image in self.images]))
 
 
 def read_batches(

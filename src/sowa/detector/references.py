@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from sowa.core.arrays import Array, namespace, to_numpy
+from sowa.core.image_size import SIDES, fitted_size
 from sowa.core.memory import MemoryBank, normalise
 from sowa.core.normal_range import SAME
 from sowa.core.progress import Report, silent
@@ -36,8 +38,9 @@ TRIED = ("hflip", "vflip", "rotate90", "rotate180", "tilt")
 """What is tried where the images are to tell."""
 HELD = 2
 """Images: so many patches of a reference and its views the bank holds (benchmarks/results/choices.md)."""
-ALIKE = 1.35
-"""Times as far from a reference as another image of the product: so far a view may be."""
+ALIKE = 1.1
+"""Times as far from a reference as another image of the product: so far a view may be, whatever it is of. A third more
+gains 0.001 image AUROC in the mean and costs up to 0.01 (benchmarks/results/mini.md)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,15 @@ class FeatureCache:
     def __init__(self, encoder: Encoder, enabled: bool = True) -> None:
         self.encoder, self.enabled, self.encoded = encoder, enabled, Encoded(encoder)
         self._cached: dict[tuple[str, tuple[str, ...]], Array] = {}
+
+    @cached_property
+    def small(self) -> FeatureCache:
+        """The same for images made as small as those of `--fast`, where they are seen larger."""
+        encoder = self.encoder
+        size = fitted_size([encoder.image_size], SIDES[0], encoder.patch_size)
+        if not encoder.any_size or size == encoder.image_size:
+            return self
+        return FeatureCache(encoder.at_size(size), self.enabled)
 
     def encode(self, batch: Batch, kinds: tuple[str, ...], *, own: bool) -> Array:
         """Unit vectors of all views of those kinds of each image side by side, (L, B, V * P, E).
@@ -200,21 +212,25 @@ def _choose_views(
     A kind is normal where its views are hardly farther from the other references than those are from each other; where
     there is a single one, hardly farther from it than it's from itself a little nearer. All views of all products would
     gain a little more (benchmarks/results/choices.md); but a part that lies upside down is a defect where none has.
+    Whether they are shows as well where images are small, in a third of the time.
     """
-    precision = features.encoder.precision
-    xp = namespace(own_LKPE := _joined(features.encode(batch, (), own=True) for batch in batches))
+    small, precision = features.small, features.encoder.precision
+    looks = batches if small is features else [batch.at_size(small.encoder.image_size) for batch in batches]
+    own_LKPE = _joined(small.encode(batch, (), own=True) for batch in looks)
     if own_LKPE.shape[1] == 1:
-        usual = _apart(own_LKPE, _joined(features.encode_nearer(batch) for batch in batches), precision)
+        usual = _apart(own_LKPE, _joined(small.encode_nearer(batch) for batch in looks), precision)
     else:
         usual = _apart(own_LKPE, own_LKPE, precision)
     chosen = {}
     for done, kind in enumerate(TRIED, start=1):
         if count(features.encoder.image_size, (kind,)) > 1:
-            views_LKPE = _joined(features.encode(batch, (kind,), own=False) for batch in batches)
+            views_LKPE = _joined(small.encode(batch, (kind,), own=False) for batch in looks)
             if _apart(own_LKPE, views_LKPE, precision) <= ALIKE * usual < np.inf:
                 chosen[kind] = views_LKPE
         report("augment", done, len(TRIED))
-    return tuple(chosen), [xp.concat([own_LKPE, *chosen.values()], axis=2)]
+    if small is not features:
+        return tuple(chosen), [features.encode(batch, tuple(chosen), own=True) for batch in batches]
+    return tuple(chosen), [namespace(own_LKPE).concat([own_LKPE, *chosen.values()], axis=2)]
 
 
 def _joined(parts: Iterable[Array]) -> Array:
@@ -244,15 +260,15 @@ def check_bank(file: DetectorFile, encoder: Encoder, path: Path) -> None:
     held = min(bank.shape[2], patches) if bank.ndim == 4 else patches  # of each reference all patches, or some
     expected = (encoder.levels, len(header.references), held, encoder.width)
     weights = header.weights or (1.0,) * encoder.levels
+    if not 0 <= header.zero_shot_weight < math.inf or (header.zero_shot_weight and not encoder.trained):
+        raise InputError(
+            f"{path} has zero-shot weight {header.zero_shot_weight}, allowed is 0 and more, and only 0 without trained "
+            "prompts; fit it anew"
+        )
     if len(weights) != encoder.levels or not all(0 < weight < math.inf for weight in weights):
         raise InputError(f"{path} weighs levels by {list(weights)}, needed are {encoder.levels} numbers above 0")
     if tuple(bank.shape) != expected or 0 in expected or not np.isfinite(to_numpy(bank)).all():
         raise InputError(
             f"{path} holds a memory bank of shape {tuple(bank.shape)}, needed are finite numbers {expected}; "
             "fit it anew"
-        )
-    if not 0 <= header.zero_shot_weight < math.inf or (header.zero_shot_weight and not encoder.trained):
-        raise InputError(
-            f"{path} has zero-shot weight {header.zero_shot_weight}, allowed is 0 and more, and only 0 without trained "
-            "prompts; fit it anew"
         )
