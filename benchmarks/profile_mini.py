@@ -98,7 +98,9 @@ def in_torch(detector: Sowa, batch: int, folder: Path) -> Times:
             with clock.part("memory bank"):
                 distances = detector.bank_.distances(observation.patches, None, detector.encoder.precision)
             with clock.part("scores and maps"):
-                judge_few_shot(observation, distances, detector.encoder.network.config)
+                judge_few_shot(
+                    observation, distances, detector.encoder.config, zero_shot_weight=detector.bank_.zero_shot_weight
+                )
         spent = clock.read()
         inside = sum(value for name, value in spent.items() if name not in OUTSIDE)
         spent["the rest of the network"] = spent.pop("the network") - inside

@@ -34,8 +34,9 @@ from sowa.detector.references import FEW, FeatureCache, Selection, build
 
 POOL, ANOMALOUS, DRAWS = 160, 80, 30
 SHOTS, RATES = (4, 16, 50), (0.01, 0.05, 0.1)
-Search = Callable[[int, int | None], Tensor]
-"""Distances (L, 1, P) of the image of a number; the other number is that of a reference which doesn't count."""
+Search = Callable[[int, int | None], tuple[Tensor, float]]
+"""Distances (L, 1, P) of the image of a number, and what its zero-shot score counts beside them; the other number is
+that of a reference which doesn't count."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,15 @@ class Product:
     def search(self, detector: Sowa, cache: FeatureCache, columns: Sequence[int]) -> Search:
         """The images of the pool in ``columns`` as references."""
         if len(columns) > FEW:
-            return lambda number, leave_out: self._nearest(number, [c for c in columns if c != leave_out])
+            return lambda number, leave_out: (self._nearest(number, [c for c in columns if c != leave_out]), 0.0)
         drawn = [self.normal[column] for column in columns]
         selection = Selection(len(drawn), 1, augment="auto")
         bank = build(detector.encoder, drawn, selection, cache=cache).bank
 
-        def searched(number: int, leave_out: int | None) -> Tensor:
+        def searched(number: int, leave_out: int | None) -> tuple[Tensor, float]:
             left_out = None if leave_out is None else columns.index(leave_out)
-            return bank.distances(self.seen[number].patches, left_out, detector.encoder.precision)
+            distances = bank.distances(self.seen[number].patches, left_out, detector.encoder.precision)
+            return distances, bank.zero_shot_weight
 
         return searched
 
@@ -86,8 +88,9 @@ class Product:
         """Of images, each without ``own`` place among the references."""
         scores = Scores()
         for number in numbers:
-            distances = search(number, number if own else None)
-            scores.add(judge_few_shot(self.seen[number], distances, detector.encoder.config))
+            distances, weight = search(number, number if own else None)
+            judgement = judge_few_shot(self.seen[number], distances, detector.encoder.config, zero_shot_weight=weight)
+            scores.add(judgement)
         return scores
 
 

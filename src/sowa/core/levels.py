@@ -51,7 +51,8 @@ def level_weights(
     if damaged_LN is not None:
         seen = [range_of_references(own, references) for own in normal_LB]
         told = [Traits.of(logarithms(own) + bank_shift(references), r) for own, r in zip(damaged_LN, seen, strict=True)]
-        evidence_L = np.array([max(traits.damage / traits.spread, LEAST) for traits in told])
+        least_L = np.where(np.arange(len(told)) < levels, LEAST, 0.0)
+        evidence_L = np.maximum([traits.damage / traits.spread for traits in told], least_L)
     shares_L = evidence_L**POWER
     least, most = (times * shares_L[:levels].sum() for times in BESIDE)
     beside = shares_L[levels:]  # a view: what is set here is set there

@@ -11,6 +11,10 @@ from functools import cached_property
 from sowa.core.arrays import Array, namespace, unit
 from sowa.core.search import Index, chunks, nearest_by_image, parts, rounded_bank, rounded_query, search, search_rounded
 
+MOST_COSINES = 1 << 28
+"""Of an image's patches with each other, that are held at once: 1 GB. Those of more are computed when they're needed,
+which takes many times as long."""
+
 
 class MemoryBank:
     """Raw level patches of the reference images as unit vectors.
@@ -165,16 +169,25 @@ def normalise(patches: Sequence[Array]) -> Array:
 
 def _farthest(unit_LPE: Array, known: MemoryBank | None, count: int) -> Array:
     """Of an image's patches at each level the ``count`` (n) that are farthest from what is known and from each other,
-    (L, n, E): one by one that whose nearest neighbour is farthest. Where nothing is known the most typical is first.
-    """
-    xp = namespace(unit_LPE)
-    cosine_LPP = unit_LPE @ xp.matrix_transpose(unit_LPE)
-    typical_LP = xp.mean(cosine_LPP, axis=2)  # by this alone the first one is taken where nothing is known
-    distance_LP = typical_LP if known is None else known.distances(list(unit_LPE[:, None]))[:, 0]
-    levels, chosen = xp.arange(len(unit_LPE), device=unit_LPE.device), list[Array]()
-    for _ in range(count):
-        chosen.append(xp.argmax(distance_LP, axis=1))
-        if known is None and len(chosen) == 1:
-            distance_LP = xp.full_like(distance_LP, xp.inf)
-        distance_LP = xp.minimum(distance_LP, 1 - cosine_LPP[levels, chosen[-1]])
-    return unit_LPE[levels[:, None], xp.stack(chosen, axis=1)]
+    (L, n, E)."""
+    known_LP = None if known is None else known.distances(list(unit_LPE[:, None]))[:, 0]
+    levels = range(len(unit_LPE))
+    chosen = [_farthest_of_level(unit_LPE[one], None if known_LP is None else known_LP[one], count) for one in levels]
+    return namespace(unit_LPE).stack(chosen)
+
+
+def _farthest_of_level(unit_PE: Array, distance_P: Array | None, count: int) -> Array:
+    """As `_farthest`, (n, E): one by one that whose nearest neighbour is farthest. Where nothing is known the most
+    typical is first."""
+    xp, chosen = namespace(unit_PE), list[Array]()
+    cosine_PP = unit_PE @ unit_PE.T if len(unit_PE) ** 2 <= MOST_COSINES else None
+    if distance_P is None:
+        chosen.append(xp.argmax(unit_PE @ xp.mean(unit_PE, axis=0)))
+        distance_P = xp.full_like(unit_PE[:, 0], xp.inf)
+    else:
+        chosen.append(xp.argmax(distance_P))
+    while len(chosen) < count:
+        latest = chosen[-1]
+        distance_P = xp.minimum(distance_P, 1 - (unit_PE @ unit_PE[latest] if cosine_PP is None else cosine_PP[latest]))
+        chosen.append(xp.argmax(distance_P))
+    return unit_PE[xp.stack(chosen)]

@@ -121,8 +121,8 @@ def self_distances(patches: Sequence[Array]) -> Array:
         (L, B, P) in 0..2.
     """
     unit_LBPE = normalise(patches)
-    xp, (_, images, count, _) = namespace(unit_LBPE), unit_LBPE.shape
-    others, step = max(1, round(SELF_FRACTION * count)), max(1, CHUNK // (images * count))
+    xp, count = namespace(unit_LBPE), unit_LBPE.shape[2]
+    others, step = max(1, round(SELF_FRACTION * count)), max(1, CHUNK // count)  # whatever the batch: a graph's is open
     levels = []
     for unit_BPE in unit_LBPE:
         parts = (unit_BPE[:, start : start + step] for start in range(0, count, step))

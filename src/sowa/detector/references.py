@@ -92,13 +92,14 @@ class FeatureCache:
     Args:
         encoder: What encodes them.
         enabled: Whether anything is kept.
+        category: Whose prompts are used; by default that of the encoder's settings.
 
     Attributes:
         encoded: Features of references, as they are and damaged, by which levels were weighed.
     """
 
-    def __init__(self, encoder: Encoder, enabled: bool = True) -> None:
-        self.encoder, self.enabled, self.encoded = encoder, enabled, Encoded(encoder)
+    def __init__(self, encoder: Encoder, enabled: bool = True, category: str | None = None) -> None:
+        self.encoder, self.enabled, self.encoded = encoder, enabled, Encoded(encoder, category)
         self._cached: dict[tuple[str, tuple[str, ...]], Array] = {}
 
     @cached_property
@@ -186,9 +187,10 @@ def _gather(features: FeatureCache, wanted: Sequence[ImageSource], selection: Se
     parts: Iterable[Array] = (features.encode(batch, kinds, own=True) for batch in batches())
     if selection.augment == "auto" and at_most <= FEW:
         kinds, parts = _choose_views(features, list(batches()), report)
-    fraction = selection.patch_fraction
-    fraction = min(1.0, MOST_PATCHES / (at_most * math.prod(encoder.grid))) if fraction is None else fraction
-    fraction *= min(1.0, HELD / count(encoder.image_size, kinds))
+    shown, fraction = count(encoder.image_size, kinds), selection.patch_fraction
+    if fraction is None:
+        fraction = min(1.0, MOST_PATCHES / (at_most * math.prod(encoder.grid) * min(HELD, shown)))
+    fraction *= min(1.0, HELD / shown)
     bank = MemoryBank.build((list(part) for part in parts), at_most, fraction)
     return References(taken, bank, kinds, skipped)
 
@@ -197,7 +199,7 @@ def cover(
     encoder: Encoder, drawn: Sequence[ImageSource], shots: int, batch_size: int, report: Report = silent
 ) -> tuple[list[ImageSource], list[ImageSource], list[tuple[str, str]]]:
     """Of readable candidates those ``shots`` that the others lie nearest to, the others, and what was skipped."""
-    candidates = _gather(FeatureCache(encoder, enabled=False), drawn, Selection(CANDIDATES, batch_size), report)
+    candidates = _gather(FeatureCache(encoder, enabled=False), drawn, Selection(CANDIDATES, batch_size, 1.0), report)
     chosen = choose(candidates.bank.features, min(shots, len(candidates.images)), report)
     images = candidates.images
     others = [one for index, one in enumerate(images) if index not in chosen]

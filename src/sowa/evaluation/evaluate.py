@@ -181,8 +181,9 @@ class _Pass:
         few = max(config.k_shots) <= FEW  # of more images too much would have to be kept
         there = sum(sample.split == "train" and sample.label == NORMAL for sample in self.samples)
         # Seeds that draw from hardly more than a few images draw the same ones, and encode them once.
-        shared = FeatureCache(encoder, few) if there <= 2 * FEW else None
-        caches = {seed: shared or FeatureCache(encoder, few) for seed in config.seeds}
+        category = self.samples[0].category
+        shared = FeatureCache(encoder, few, category) if there <= 2 * FEW else None
+        caches = {seed: shared or FeatureCache(encoder, few, category) for seed in config.seeds}
         for k_shot, seed in _runs(config):
             if not k_shot:
                 continue

@@ -122,6 +122,7 @@ def _metadata(
             "sowa": sowa.__version__,
             "backbone": backbone.name,
             "levels": list(backbone.levels),
+            "whole_level": backbone.whole_level if encoder.windows.whole else None,
             "prompts_trained": encoder.trained,
             "category": encoder.category,
             "tiled": encoder.tiled,

@@ -32,7 +32,6 @@ from sowa.shots.traits import FEWEST, traits
 # Of the process, chosen by leaving a group out in turn: how far a product tells of others, in root mean square
 # differences of their traits, and how much of the curves' variance the traits don't tell.
 REACH, NOISE = 1.0, 0.3
-LEVELS = 4  # of the backbones that were measured; what is read of the whole beside them isn't asked
 USUAL = 0.95  # share of the measured products that lie no farther from their nearest than is usual
 
 
@@ -186,10 +185,10 @@ def _traits(pool: Pool, some: Sequence[int], known: MeasuredProducts) -> NDArray
     if len(some) < FEWEST:
         raise InputError(f"{len(some)} normal images can be read, needed are {FEWEST} for --method meta; add some")
     encoder = pool.encoder
-    seen = traits(pool.features(some)[:LEVELS].cpu(), encoder.grid)
+    seen = traits(pool.features(some)[: encoder.prompt_levels].cpu(), encoder.grid)  # without the whole
     if len(seen) != len(known.traits):
         raise InputError(
             f"--method meta learned of backbones with four levels, {encoder.name!r} is read at "
-            f"{encoder.levels}; take another --method"
+            f"{encoder.prompt_levels}; take another --method"
         )
     return seen

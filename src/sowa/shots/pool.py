@@ -96,7 +96,8 @@ class Pool:
 
     @torch.inference_mode()
     def distances(self, references: Sequence[int], judged: Sequence[int]) -> Tensor:
-        """Distance of each patch of judged images to each reference, weighed as a detector does, (L, Q, P, K).
+        """Distance of each patch of judged images to each reference, (L, Q, P, K), levels alike where a detector would
+        weigh them: no damage is asked what each tells.
 
         What a bank of some of them finds nearest is the minimum over these.
 
