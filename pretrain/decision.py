@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from decision_products import MeasuredRun
+from decision_products import MeasuredRun, MeasuredZeroShot, Pixels
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
@@ -28,8 +28,28 @@ Floats = NDArray[np.float64]
 RIDGE = 1e-2  # keeps coefficients near where they begin, where products say little
 SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)  # of wrong verdicts, for which a band is told
 RATES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)  # at which expected false alarms and misses are fitted
+HARDEST = 0.15  # share of products that bands can't be promised for
 FEWEST = 2  # references of a run that tells of bands: a single one shows nothing of how far apart pieces lie
 POSITION, WIDTH = (0.5, 0.0), (0.5, 0.5, 0.0, -0.5)  # where fitting begins
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The masks' F1 at some thresholds, none where that isn't known or no threshold finds anything."""
+
+    thresholds: Floats
+    f1: Floats
+
+    @classmethod
+    def of(cls, pixels: Pixels | None, scale: Callable[[Floats], Floats]) -> Mask:
+        if pixels is None or not any(pixels.found):
+            return cls(np.zeros(0), np.zeros(0))
+        found, false, missed = (np.array(part, np.float64) for part in (pixels.found, pixels.false, pixels.missed))
+        return cls(scale(np.array(pixels.thresholds)), 2 * found / np.maximum(2 * found + false + missed, 1))
+
+    def share(self, threshold: float) -> float:
+        """Of the best threshold's F1."""
+        return float(np.interp(threshold, self.thresholds, self.f1) / self.f1.max())
 
 
 @dataclass(frozen=True)
@@ -44,16 +64,12 @@ class Run:
     image: NormalRange
     traits: Traits
     pixel_traits: Traits
-    pixel_thresholds: Floats
-    pixel_f1: Floats
+    mask: Mask
 
     @classmethod
     def of(cls, product: str, measured: MeasuredRun) -> Run:
         image = range_of_references(measured.left_out, measured.shots)
         pixel = range_of_references(measured.left_out_maxima, measured.shots)
-        found, false, missed = (
-            np.array(part, np.float64) for part in (measured.found, measured.false, measured.missed)
-        )
         return cls(
             product=product,
             shots=measured.shots,
@@ -63,8 +79,7 @@ class Run:
             image=image,
             traits=Traits.of(measured.damaged, image),
             pixel_traits=Traits.of(measured.damaged_maps, pixel),
-            pixel_thresholds=np.log(measured.thresholds) - pixel.centre if measured.thresholds else np.zeros(0),
-            pixel_f1=2 * found / np.maximum(2 * found + false + missed, 1),
+            mask=Mask.of(measured.pixels, lambda thresholds: np.log(thresholds) - pixel.centre),
         )
 
 
@@ -73,6 +88,7 @@ class Product:
     name: str
     zero_shot_good: Floats
     zero_shot_bad: Floats
+    zero_shot_mask: Mask
     runs: list[Run]
 
 
@@ -114,9 +130,9 @@ def read(folder: Path) -> list[Product]:
     found = []
     for path in sorted(folder.glob("*.json")):
         told = json.loads(path.read_text())
-        runs = [Run.of(told["name"], MeasuredRun(**one)) for one in told["runs"]]
-        good, bad = (np.log(told[f"zero_shot_{kind}"]) for kind in ("good", "bad"))
-        found.append(Product(told["name"], good, bad, runs))
+        runs = [Run.of(told["name"], from_dict(MeasuredRun, one)) for one in told["runs"]]
+        alone = from_dict(MeasuredZeroShot, told["zero_shot"])
+        found.append(Product(told["name"], np.log(alone.good), np.log(alone.bad), Mask.of(alone.pixels, np.log), runs))
     return found
 
 
@@ -162,21 +178,16 @@ def fit_boundary(runs: Sequence[Run]) -> tuple[Floats, Floats]:
 
 def fit_pixels(runs: Sequence[Run]) -> Floats:
     """Position at which the mask's F1 comes nearest to the best one."""
-    masked = [run for run in runs if len(run.pixel_thresholds) and run.pixel_f1.max() > 0]
+    masked = [run for run in runs if len(run.mask.f1)]
     place = places([run.pixel_traits for run in masked])
     names = [run.product for run in masked]
     weights = np.array([1 / names.count(name) for name in names]) / len(set(names))
 
     def loss(found: Floats) -> float:
         middles = np.maximum(place @ found, 0)
-        return -float(weights @ [mask_f1(run, middle) for run, middle in zip(masked, middles, strict=True)])
+        return -float(weights @ [run.mask.share(middle) for run, middle in zip(masked, middles, strict=True)])
 
     return minimised(loss, POSITION)
-
-
-def mask_f1(run: Run, middle: float) -> float:
-    """Of the mask above a boundary, of the best threshold's."""
-    return float(np.interp(middle, run.pixel_thresholds, run.pixel_f1) / run.pixel_f1.max())
 
 
 def fit_expected(runs: Sequence[Run]) -> tuple[Floats, Floats]:
@@ -212,20 +223,21 @@ def leave_products_out(products: Sequence[Product]) -> list[Judged]:
 
 
 def bands(parts: Sequence[tuple[str, Floats, Floats]]) -> list[tuple[float, float, float]]:
-    """For each of `SHARES` the narrowest band around a half outside which, on half of the products, no more verdicts
-    are wrong: on the hardest ones no band would do, and the others needn't suffer for them."""
+    """For each of `SHARES` the narrowest band around a half outside which no more verdicts are wrong, in the mean over
+    products without the `HARDEST`: on those no band would do, and the others needn't suffer for them."""
     table, names = Table.of(parts), [name for name, _, _ in parts]
     sureness, wrong = np.abs(table.values - 0.5), (table.values > 0.5) != (table.bad > 0)
     product = np.array([names.index(name) for name in names])[table.run]
     halves, shares = np.linspace(0, 0.495, 100), []
     for half in halves:
         sure = sureness >= half
-        of_product = [
+        of_product = sorted(
             (table.weights * wrong)[own].sum() / table.weights[own].sum()
             for own in (sure & (product == number) for number in set(product.tolist()))
             if own.any()
-        ]
-        shares.append(float(np.median(of_product)) if of_product else 0.0)
+        )
+        kept = of_product[: max(1, round((1 - HARDEST) * len(of_product)))]
+        shares.append(float(np.mean(kept)) if kept else 0.0)
     widest = np.maximum.accumulate(shares[::-1])[::-1]  # what is wrong outside any wider band, too
     rows = []
     for share in SHARES:
@@ -243,6 +255,14 @@ def fit_zero_shot(products: Sequence[Product]) -> tuple[float, float]:
         lambda x: log_loss((table.values - x[0]) / np.exp(x[1]), table.bad, table.weights), start, method="Nelder-Mead"
     ).x
     return float(found[0]), float(np.exp(found[1]))
+
+
+def fit_zero_shot_pixels(products: Sequence[Product]) -> float:
+    """Where the zero-shot mask's F1 comes nearest to the best one, of what the map can show at most."""
+    masks = [one.zero_shot_mask for one in products if len(one.zero_shot_mask.f1)]
+    logs = masks[0].thresholds
+    gained = [np.mean([mask.share(log) for mask in masks]) for log in logs]
+    return float(np.exp(logs[int(np.argmax(gained))] - logs[-1]))
 
 
 def learn(products: Sequence[Product], left_out: Sequence[Judged]) -> DecisionRule:
@@ -267,6 +287,7 @@ def learn(products: Sequence[Product], left_out: Sequence[Judged]) -> DecisionRu
         "missed": missed,
         "self_boundary": (np.exp(boundary) - 0.5) / 8,  # of mini: self-weight 2, four levels
         "self_width": self_width,
+        "self_pixel_boundary": fit_zero_shot_pixels(products),
     }
     rounded: dict[str, Any] = {name: np.round(value, 4).tolist() for name, value in found.items()}
     several = [(one.run.product, one.good, one.bad) for one in left_out if one.run.shots >= FEWEST]

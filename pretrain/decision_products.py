@@ -32,12 +32,13 @@ from sowa.detector.leave_one_out import Judge, score_damaged, score_references
 from sowa.detector.references import FeatureCache, References, Selection, build
 from sowa.synthetic import CATEGORIES, defect_types, generate
 
-SHOTS, DRAWS = (1, 2, 4, 8), 2
+SHOTS, DRAWS = (1, 2, 4, 8, 16), 2
 HELD_OUT = 40  # good and bad images of a product at most, each
 GENERATED = 24  # the same of a generated one
 STYLE = 4_200_001  # a product line that nothing else generates
 SEVERITIES = (0.0, 0.1, 0.2, 0.35)  # small defects: plain ones lie far from any boundary
 GRID = 41  # thresholds at which pixels are counted
+LEAST_CHANCE = 1e-4  # of the abnormal state, at which zero-shot maps are cut
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,27 @@ Images = tuple[list[Shown], list[Shown], list[Shown]]  # to draw references from
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """Of all held-out images the numbers of pixels right and wrong at `GRID` thresholds."""
+
+    thresholds: list[float]
+    found: list[int]
+    false: list[int]
+    missed: list[int]
+
+
+@dataclass(frozen=True)
+class MeasuredZeroShot:
+    """What held-out images show by themselves: raw scores, and pixels where all bad ones have masks."""
+
+    good: list[float]
+    bad: list[float]
+    pixels: Pixels | None
+
+
+@dataclass(frozen=True)
 class MeasuredRun:
-    """What one draw of references shows. Raw scores and map values, of ``damaged`` references their logarithms; of
-    pixels the numbers right and wrong at `GRID` thresholds, none where a bad image has no mask."""
+    """What one draw of references shows. Raw scores and map values, of ``damaged`` references their logarithms."""
 
     shots: int
     seed: int
@@ -64,10 +83,7 @@ class MeasuredRun:
     damaged_maps: list[float]
     good: list[float]
     bad: list[float]
-    thresholds: list[float]
-    found: list[int]
-    false: list[int]
-    missed: list[int]
+    pixels: Pixels | None
 
 
 def products(data: Path) -> dict[str, Callable[[], Images]]:
@@ -155,11 +171,6 @@ def run(detector: Sowa, references: References, held: Sequence[Held], seed: int)
     (good, good_maps), (bad, bad_maps) = (part.judge(lambda features: detector.judge(features, bank)) for part in held)
     middle = float(np.exp(np.mean(np.log(left_out.map_maxima))))
     thresholds = (middle * np.exp(np.linspace(-1.5, 2.5, GRID))).tolist()
-    masks = [mask for mask in held[1].masks if mask is not None]
-    if len(masks) < len(bad_maps):
-        thresholds = []
-    none = [np.zeros(one.shape, np.bool_) for one in good_maps]
-    found, false, missed = count(good_maps + bad_maps, none + masks, thresholds) if thresholds else ([], [], [])
     return MeasuredRun(
         shots=len(references.images),
         seed=seed,
@@ -169,17 +180,26 @@ def run(detector: Sowa, references: References, held: Sequence[Held], seed: int)
         damaged_maps=list(damaged.pixel),
         good=good,
         bad=bad,
-        thresholds=thresholds,
-        found=found,
-        false=false,
-        missed=missed,
+        pixels=count(held, good_maps + bad_maps, thresholds),
     )
 
 
-def count(
-    maps: Sequence[NDArray[np.float32]], masks: Sequence[NDArray[np.bool_]], at: Sequence[float]
-) -> tuple[list[int], list[int], list[int]]:
-    """Pixels found, called falsely and missed at each threshold."""
+def zero_shot(detector: Sowa, images: Images) -> MeasuredZeroShot:
+    held = [Held(detector, some) for some in images[1:]]
+    (good, good_maps), (bad, bad_maps) = (
+        part.judge(lambda features: judge_zero_shot(features, detector.encoder.config)) for part in held
+    )
+    thresholds = (len(held[0].features[0].level_maps or ()) * np.geomspace(LEAST_CHANCE, 1, GRID)).tolist()
+    return MeasuredZeroShot(good, bad, count(held, good_maps + bad_maps, thresholds))
+
+
+def count(held: Sequence[Held], maps: Sequence[NDArray[np.float32]], at: list[float]) -> Pixels | None:
+    """Pixels found, called falsely and missed at each threshold; None where a bad image has no mask."""
+    good, bad = held
+    given = [mask for mask in bad.masks if mask is not None]
+    if len(given) < len(bad.masks):
+        return None
+    masks = [np.zeros(one.shape, np.bool_) for one in maps[: len(good.masks)]] + given
     found, false, missed = np.zeros((3, len(at)), np.int64)
     for anomaly_map, mask in zip(maps, masks, strict=True):
         inside, outside = np.sort(anomaly_map[mask]), np.sort(anomaly_map[~mask])
@@ -187,7 +207,7 @@ def count(
         found += above
         missed += len(inside) - above
         false += len(outside) - np.searchsorted(outside, at, side="right")
-    return found.tolist(), false.tolist(), missed.tolist()
+    return Pixels(at, found.tolist(), false.tolist(), missed.tolist())
 
 
 def measure(data: Path, out: Path, names: Sequence[str]) -> None:
@@ -199,12 +219,8 @@ def measure(data: Path, out: Path, names: Sequence[str]) -> None:
         images = known[name]()
         suited = copy(detector)
         suited.encoder = at_suited_size(detector.encoder, [one.source for one in images[0]])
-        zero_shot = [
-            Held(detector, some).judge(lambda features: judge_zero_shot(features, detector.encoder.config))[0]
-            for some in images[1:]
-        ]
         measured = [asdict(one) for one in runs(suited, images)]
-        found = {"name": name, "zero_shot_good": zero_shot[0], "zero_shot_bad": zero_shot[1], "runs": measured}
+        found = {"name": name, "zero_shot": asdict(zero_shot(detector, images)), "runs": measured}
         write_bytes(target, (json.dumps(found) + "\n").encode())
         print(name, flush=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 
 from sowa.core.config import WRONG
 from sowa.core.decision import DecisionRule
@@ -13,7 +14,10 @@ from sowa.core.decision import DecisionRule
 if TYPE_CHECKING:
     from decision import Floats, Judged
 
-COLUMNS = ("accuracy", "false alarms", "found", "accuracy halfway", "at a rate of 1 %", "best", "unsure", "sure")
+COLUMNS = (
+    *("AUROC", "accuracy", "false alarms", "found"),
+    *("accuracy halfway", "at a rate of 1 %", "best", "unsure", "sure"),
+)
 
 
 def best_accuracy(good: Floats, bad: Floats) -> float:
@@ -30,6 +34,7 @@ def row(judged: Judged, band: tuple[float, float]) -> tuple[float, ...]:
     sure_good, sure_bad = (part[(part <= band[0]) | (part >= band[1])] for part in (good, bad))
     sure = balanced(sure_good, sure_bad, 0.5) if len(sure_good) and len(sure_bad) else np.nan
     return (
+        float(roc_auc_score(np.r_[np.zeros(len(good)), np.ones(len(bad))], np.r_[run.good, run.bad])),
         balanced(good, bad, 0.5),
         float(np.mean(good > 0.5)),
         float(np.mean(bad > 0.5)),

@@ -45,17 +45,27 @@ def measured(product: int, random: np.random.Generator) -> dict[str, object]:
             "damaged_maps": np.log(drawn(damage, 8)).tolist(),
             "good": good,
             "bad": bad,
-            "thresholds": (scale * np.exp([0.0, damage / 2, damage])).tolist(),
-            "found": [90, 80, 10],
-            "false": [900, 10, 0],
-            "missed": [10, 20, 90],
+            "pixels": {
+                "thresholds": (scale * np.exp([0.0, damage / 2, damage])).tolist(),
+                "found": [90, 80, 10],
+                "false": [900, 10, 0],
+                "missed": [10, 20, 90],
+            },
         }
 
     runs = [run(shots) for shots in (4, 8)]
     return {
         "name": f"made-up-{product}",
-        "zero_shot_good": drawn(0.0, 20),
-        "zero_shot_bad": drawn(1.0, 20),
+        "zero_shot": {
+            "good": drawn(0.0, 20),
+            "bad": drawn(1.0, 20),
+            "pixels": {
+                "thresholds": [0.25, 0.5, 1.0, 2.0, 4.0],
+                "found": [100, 80, 40, 0, 0],
+                "false": [900, 10, 0, 0, 0],
+                "missed": [0, 20, 60, 100, 100],
+            },
+        },
         "runs": runs,
     }
 
@@ -77,12 +87,13 @@ def test_the_boundary_is_learned_from_products_and_written_as_it_is_read(
     rule = from_dict(DecisionRule, json.loads((folder / "out" / "decision.json").read_text()))
     assert rule.position[0] == pytest.approx(SHARE, abs=0.1)
     assert rule.pixel_position[0] == pytest.approx(0.5, abs=0.15)
+    assert rule.self_pixel_boundary == pytest.approx(0.125)
     assert rule.products == 8
     lows, highs = ([row[side] for row in rule.unsure] for side in (1, 2))
     assert lows == sorted(lows)
     assert highs == sorted(highs, reverse=True)
     told = capsys.readouterr().out
-    (accuracy,) = [float(line.split("|")[3]) for line in told.splitlines() if line.startswith("| mean | 4 |")]
+    (accuracy,) = [float(line.split("|")[4]) for line in told.splitlines() if line.startswith("| mean | 4 |")]
     assert accuracy > 0.85
     assert "Expected calibration error" in told
 
@@ -104,9 +115,8 @@ def test_a_product_is_measured_as_a_detector_would_judge_it(
     one, two = products.runs(detector, images)
     assert (one.shots, two.shots) == (1, 2)
     assert (len(two.left_out), len(two.good), len(two.bad)) == (2, 2, 2)
-    assert all(
-        found + missed == one.found[0] + one.missed[0] for found, missed in zip(one.found, one.missed, strict=True)
-    )
+    assert one.pixels is not None
+    assert len({found + missed for found, missed in zip(one.pixels.found, one.pixels.missed, strict=True)}) == 1
     fitted = Sowa.from_pretrained(tiny_backbone).fit([image.source.read() for image in images[0]], k_shot=2, seed=0)
     expected = from_references(
         two.left_out, two.left_out_maxima, 2, Damaged(tuple(two.damaged), tuple(two.damaged_maps))

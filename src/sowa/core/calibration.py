@@ -128,10 +128,11 @@ def verdict_of(raw_score: float, threshold: float, unsure: tuple[float, float]) 
 def zero_shot(levels: int, self_weight: float) -> Calibration:
     """Where normal ends without references: a map sums one probability per level, half of that is the boundary.
 
-    An image's own patches add to its score, so for them the boundary lies higher; how much is known of `mini`.
+    An image's own patches add to its score, so for them the boundary lies higher. For `mini` it's known how
+    much, and where its maps part best.
 
     Args:
-        levels: How many there are.
+        levels: How many the prompts are asked of.
         self_weight: Of `sowa.core.config.PromptConfig`.
     """
     half = Calibration(pixel_threshold=levels / 2)
@@ -141,7 +142,10 @@ def zero_shot(levels: int, self_weight: float) -> Calibration:
     threshold = half.threshold + self_weight * levels * rule.self_boundary
     low, high = (threshold * math.exp(rule.self_width * logit(score)) for score in rule.band(WRONG, references=False))
     told = "what parts good and bad images of other products"
-    return replace(half, threshold=threshold, rule=told, width=rule.self_width, unsure=(low, high))
+    pixel_threshold = levels * rule.self_pixel_boundary
+    return replace(
+        half, threshold=threshold, pixel_threshold=pixel_threshold, rule=told, width=rule.self_width, unsure=(low, high)
+    )
 
 
 def from_references(

@@ -59,9 +59,10 @@ class DecisionRule:
             that their range tells, divided by how many were seen: few mislead, many don't.
         missed: Constant and slope: the logit of the share of bad images below it, from that of damaged references.
         unsure: Rows of (share, low, high), the shares ascending: outside these two scores fewer verdicts than that are
-            wrong on half of the products.
+            wrong, in the mean over all products but the hardest 15 %.
         self_boundary: Without references, of what an image's own patches show at each level, where normal ends.
         self_width: Without references, how gently the chance rises.
+        self_pixel_boundary: Without references, of what the prompts' map can show at most, where normal pixels end.
         self_unsure: As ``unsure``, without references.
         products: How many products taught it.
     """
@@ -74,6 +75,7 @@ class DecisionRule:
     unsure: tuple[tuple[float, float, float], ...]
     self_boundary: float
     self_width: float
+    self_pixel_boundary: float
     self_unsure: tuple[tuple[float, float, float], ...]
     products: int
 
