@@ -376,13 +376,14 @@ def test_an_image_size_that_isn_t_a_multiple_of_the_patch_is_refused(
 
 
 def test_half_precision_runs_on_the_cpu_and_stays_close(tiny_backbone: str, normal: Path, judged: Path) -> None:
-    half = sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(precision="bf16")).fit(normal)
-    predictions = half.predict(judged)
-    exact = raw_scores(
-        sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(precision="fp32")).fit(normal).predict(judged)
+    half, full = (
+        # So few views that all of their patches are held: of more the farthest are, which a digit may turn.
+        sowa.Sowa.from_pretrained(tiny_backbone, settings=Settings(precision=precision)).fit(normal, augment=("hflip",))
+        for precision in ("bf16", "fp32")
     )
+    predictions = half.predict(judged)
     assert predictions[0].anomaly_map.dtype == np.float32
-    np.testing.assert_allclose(raw_scores(predictions), exact, rtol=0.05)
+    np.testing.assert_allclose(raw_scores(predictions), raw_scores(full.predict(judged)), rtol=0.05)
 
 
 @pytest.mark.parametrize("options", [{"device": "abacus"}, {"precision": "int3"}, {"device": "mps:x"}, {"search": "x"}])
