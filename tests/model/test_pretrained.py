@@ -22,6 +22,7 @@ from sowa.model.mini import (
     UNTRAINED,
     WORD_STEPS,
     WORDS,
+    EmphasisBlock,
     compress,
     empty_clip,
     fold_norms,
@@ -30,6 +31,7 @@ from sowa.model.mini import (
     weights_path,
 )
 from sowa.model.pretrained import build_backbone
+from sowa.synthetic import generate
 
 
 def refused(name: str) -> str:
@@ -343,6 +345,21 @@ def test_minis_levels_weigh_the_parts_of_a_token(mini):
         torch.testing.assert_close(seen, tokens * gains, atol=1e-5, rtol=1e-5)
     expected = torch.nn.functional.layer_norm(summary * gains, (256,))
     torch.testing.assert_close(levels.image_feature, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_minis_patches_attend_to_groups_as_if_to_each_one(mini, monkeypatch):
+    """What grouping changes is a hundredth of what the patches of two images of a product differ by."""
+    images = np.stack([generate("printed_board", size=384, seed=seed).image for seed in range(2)])
+    originals = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        grouped = mini(originals)
+        monkeypatch.delattr(EmphasisBlock, "attention")
+        each = mini(originals)
+    for found, expected in zip(grouped.tokens, each.tokens, strict=True):
+        one, other = torch.nn.functional.normalize(expected, dim=2)
+        apart = 1 - (one @ other.T).amax(dim=1)
+        moved = 1 - torch.cosine_similarity(found[0], expected[0], dim=1)
+        assert 0 < moved.mean() < 0.01 * apart.mean()
 
 
 def test_the_package_has_all_of_minis_weights_and_no_other(mini):

@@ -41,6 +41,7 @@ SOURCES = {"fine": (192, 0.7), "middle": (88, 1.0), "coarse": (120, 1.0), "deep"
 JOINED = sum(channels for channels, _ in SOURCES.values())
 EDGES, REGIONS, SUMMARY = 160, 320, 1280
 THINGS_LEVEL = 2
+NEIGHBOURS = 4
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,25 @@ class EmphasisBlock(ResidualAttentionBlock):  # type: ignore[misc]  # open_clip 
         """Tokens (B, N, D) to tokens (B, N, D)."""
         tokens: Tensor = super().forward(x_BND * self.emphasis)
         return tokens
+
+    def attention(self, q_x: Tensor, *_: Any, **__: Any) -> Tensor:
+        """What each of N tokens (B, N, D) makes of all: the class token of each one, a patch of `NEIGHBOURS` at a time.
+
+        Which of neighbours a patch attends to changes nothing that shows, and all pairs of 1600 patches are a third of
+        what an image costs (benchmarks/results/mini.md).
+        """
+        joined = F.linear(q_x, self.attn.in_proj_weight, self.attn.in_proj_bias)
+        queries, keys, values = joined.unflatten(2, (3, HEADS, WIDTH // HEADS)).permute(2, 0, 3, 1, 4)
+        few_keys, few_values = (F.avg_pool2d(x, (NEIGHBOURS, 1), ceil_mode=True) for x in (keys, values))
+        attended = torch.cat(
+            [
+                F.scaled_dot_product_attention(queries[:, :, :1], keys, values),
+                F.scaled_dot_product_attention(queries[:, :, 1:], few_keys, few_values),
+            ],
+            dim=2,
+        )
+        mixed: Tensor = self.attn.out_proj(attended.transpose(1, 2).flatten(2))
+        return mixed
 
 
 def emphases() -> list[Tensor]:
