@@ -34,13 +34,12 @@ MOST_PATCHES = 64 * 576
 in less than half of the time that the paper's encoder takes."""
 FEW = 8
 """References: more show by themselves what a view could add."""
-TRIED = ("hflip", "vflip", "rotate90", "rotate180", "tilt")
-"""What is tried where the images are to tell."""
+TRIED = {"hflip": 1.1, "vflip": 1.1, "rotate90": 1.1, "rotate180": 1.1, "tilt": 1.6}
+"""What is tried where the images are to tell: times as far from a reference as another image of the product, so far a
+view may be. Upside down a part can be a defect, tilted by some degrees it was only laid down so. Looser limits for
+mirror images and turns gain nothing in the mean and cost up to 0.01 image AUROC (benchmarks/results/mini.md)."""
 HELD = 2
 """Images: so many patches of a reference and its views the bank holds (benchmarks/results/choices.md)."""
-ALIKE = 1.1
-"""Times as far from a reference as another image of the product: so far a view may be, whatever it is of. A third more
-gains 0.001 image AUROC in the mean and costs up to 0.01 (benchmarks/results/mini.md)."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +210,8 @@ def _choose_views(
 ) -> tuple[tuple[str, ...], list[Array]]:
     """Which of `TRIED` are normal for a product, and the patches of its references with these views.
 
-    A kind is normal where its views are hardly farther from the other references than those are from each other; where
-    there is a single one, hardly farther from it than it's from itself a little nearer. All views of all products would
+    A kind is normal where its views are little farther from the other references than those are from each other; where
+    there is a single one, little farther from it than it's from itself a little nearer. All views of all products would
     gain a little more (benchmarks/results/choices.md); but a part that lies upside down is a defect where none has.
     Whether they are shows as well where images are small, in a third of the time.
     """
@@ -224,10 +223,10 @@ def _choose_views(
     else:
         usual = _apart(own_LKPE, own_LKPE, precision)
     chosen = {}
-    for done, kind in enumerate(TRIED, start=1):
+    for done, (kind, limit) in enumerate(TRIED.items(), start=1):
         if count(features.encoder.image_size, (kind,)) > 1:
             views_LKPE = _joined(small.encode(batch, (kind,), own=False) for batch in looks)
-            if _apart(own_LKPE, views_LKPE, precision) <= ALIKE * usual < np.inf:
+            if _apart(own_LKPE, views_LKPE, precision) <= limit * usual < np.inf:
                 chosen[kind] = views_LKPE
         report("augment", done, len(TRIED))
     if small is not features:
